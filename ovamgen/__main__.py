@@ -1,0 +1,5 @@
+"""``python -m ovamgen``: the command line."""
+
+from ovamgen.cli import main
+
+main()

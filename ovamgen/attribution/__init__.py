@@ -1,0 +1,1 @@
+"""Recordings of attention to heatmaps; torch, but neither diffusers nor Ray."""

@@ -1,0 +1,401 @@
+"""The configuration of a run: pydantic models, presets, YAML and ``a.b=c`` overrides, fingerprint.
+
+It says what may be asked and what is asked; whether files, models and devices exist is found out
+by the parts that use them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ovamgen.errors import ConfigError
+
+SAMPLES_VERSION = 1
+"""Raised when the same configuration begins to give other samples; part of every fingerprint."""
+
+DEFAULT_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+DEFAULT_REVISION = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
+"""The commit of the default model; the repository of the original publisher is gone."""
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are refused, values do not change once set."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class PlanConfig(Section):
+    """Which captions become samples, and how they are cut into shards."""
+
+    captions: str = ""
+    """File or fsspec URL: COCO captions JSON, CSV, JSONL, Parquet or text; ``.gz`` too."""
+    instances: str | None = None
+    """COCO instances JSON of the same images, or nothing."""
+    preset: Literal["general", "coco-cap"] = "general"
+    per_class: int | None = Field(default=None, ge=1)
+    """At most this many samples of each class."""
+    limit: int | None = Field(default=None, ge=1)
+    """At most this many samples in all."""
+    max_targets: int = Field(default=4, ge=1, le=20)
+    """Captions that name more classes than this are left out."""
+    min_area: float = Field(default=0.0, ge=0)
+    """Instances of at most this area (square pixels) do not make a target."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """The run's seed; each sample's own is hash(seed, key)."""
+    shard_size: int = Field(default=1000, ge=1, le=100_000)
+    """Samples in a shard; the last one may hold fewer."""
+    batch_size: int = Field(default=8, ge=1, le=1024)
+    """Samples in one call of the model; batches never cross a shard."""
+
+
+class ModelConfig(Section):
+    """Which diffusion pipeline, in which precision, on which device."""
+
+    id: str = DEFAULT_MODEL
+    """``mini``, ``random:sd15``, a local folder in diffusers format, or a hub id."""
+    revision: str | None = None
+    """Commit of a hub id; ``ID@REV`` in ``id`` says the same."""
+    variant: str | None = None
+    """Weight files of a hub id or folder, such as ``fp16``."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+
+
+class SynthesisConfig(Section):
+    """How an image is drawn."""
+
+    steps: int = Field(default=30, ge=1, le=1000)
+    """num_inference_steps; PNDM makes one UNet call more."""
+    guidance: float = Field(default=7.5, ge=0)
+    """guidance_scale; at most 1 switches classifier-free guidance off."""
+    scheduler: str = "PNDM"
+    """Any diffusers scheduler by class name, with or without ``Scheduler``."""
+    height: int | None = Field(default=None, ge=8)
+    """Pixels, a multiple of 8; the model's own where not given."""
+    width: int | None = Field(default=None, ge=8)
+    negative_prompt: str = ""
+    safety: Literal["flag", "drop", "off"] = "flag"
+    """What the checker's verdict does: a flag in the metadata, no sample, or no check at all."""
+
+    @model_validator(mode="after")
+    def _sizes(self) -> SynthesisConfig:
+        for name in ("height", "width"):
+            size = getattr(self, name)
+            if size is not None and size % 8:
+                down, up = size // 8 * 8, (size // 8 + 1) * 8
+                raise ValueError(f"{name} must be a multiple of 8, got {size}: try {down} or {up}")
+        return self
+
+
+class AttributionConfig(Section):
+    """Where heatmaps come from."""
+
+    method: str = "ovam"
+    tokens: str = "auto"
+    """A token bank (.safetensors), ``words`` (class phrases as natural text), ``untrained`` (pairs
+    of the text encoder's own rows), or ``auto``: the model's own bank where it has one."""
+    branch: Literal["unconditional", "conditional"] = "unconditional"
+    """Half of the guided batch that queries are read from (methods 0.1)."""
+
+
+class CrfConfig(Section):
+    """Dense CRF; the numbers are SimpleCRF's (methods 3)."""
+
+    enabled: bool = True
+    unary: Literal["hard", "soft"] = "hard"
+    """Unaries from the binary mask, or from the normalised heatmap as a probability."""
+    iterations: int = Field(default=5, ge=1, le=100)
+    clip: float = Field(default=0.01, gt=0, lt=0.5)
+    """Probabilities are clipped to [clip, 1 - clip]; 1e-5 instead of 0.01 changes a tenth of the
+    pixels."""
+    bilateral_weight: float = Field(default=10.0, ge=0)
+    bilateral_sxy_px: float = Field(default=80.0, gt=0)
+    bilateral_srgb: float = Field(default=13.0, gt=0)
+    gaussian_weight: float = Field(default=3.0, ge=0)
+    gaussian_sxy_px: float = Field(default=3.0, gt=0)
+
+
+class MaskConfig(Section):
+    """How heatmaps become a label map."""
+
+    preset: str = "paper"
+    tau: float | None = Field(default=None, gt=0, lt=1)
+    """Threshold on the normalised map; by default ``token_tau`` or ``word_tau``."""
+    token_tau: float = Field(default=0.8, gt=0, lt=1)
+    word_tau: float = Field(default=0.4, gt=0, lt=1)
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    self_attention: Literal["none", "constant"] = "none"
+    """``constant``: the published factor as it is in exact arithmetic (methods 2.6)."""
+    self_attention_low: float = Field(default=1.0, gt=0, le=1)
+    """The constant that the map is multiplied by."""
+    ignore_low: float | None = Field(default=None, gt=0, lt=1)
+    """Pixels whose largest target score is in [ignore_low, ignore_high) become 255."""
+    ignore_high: float | None = Field(default=None, gt=0, lt=1)
+    crf: CrfConfig = CrfConfig()
+
+    @model_validator(mode="after")
+    def _band(self) -> MaskConfig:
+        low, high = self.ignore_low, self.ignore_high
+        if (low is None) != (high is None):
+            raise ValueError("ignore_low and ignore_high go together: give both or neither")
+        if low is not None and high is not None and low >= high:
+            raise ValueError(f"ignore_low must be below ignore_high, got {low} and {high}")
+        return self
+
+
+class ShardConfig(Section):
+    """The bytes of a sample."""
+
+    split: str = Field(default="train", pattern=r"^[a-z][a-z0-9]*$")
+    jpeg_quality: int = Field(default=95, ge=1, le=100)
+    heatmaps: bool = False
+    """Store ``KEY.heatmaps.npz``: 8-bit maps of all classes of the bank, for the whole run."""
+
+
+class RuntimeConfig(Section):
+    """Where and how fast; nothing here changes a sample, but ``cpu_threads`` on CPU."""
+
+    runner: Literal["ray", "local"] = "ray"
+    workers: int | None = Field(default=None, ge=1)
+    """Pipelines held at once; by default one a GPU, or one for every ``cpu_threads`` cores."""
+    cpu_threads: int = Field(default=2, ge=1)
+    """Threads of CPU arithmetic, the same in every runner, since sums depend on it."""
+    refine_images: int = Field(default=4, ge=1)
+    """Images in one refine task."""
+    queue_depth: int = Field(default=2, ge=1)
+    """Batches handed to a worker ahead of time."""
+    open_shards: int = Field(default=8, ge=1)
+    """Shards begun and not yet written, at most."""
+    in_flight_bytes: int = Field(default=2 * 1024**3, ge=1)
+    """Bytes of images, heatmaps and encoded samples that wait for a later stage, at most."""
+    ready_timeout_seconds: float = Field(default=600.0, gt=0)
+    gpu_wait_seconds: float = Field(default=20.0, ge=0)
+    """How long a cluster without enough GPUs is waited for; an autoscaling one needs minutes."""
+    crash_budget: int = Field(default=3, ge=0)
+    """Worker processes that may die before becoming ready, in a row, before the run gives up."""
+    batch_attempts: int = Field(default=3, ge=1)
+    """Times that a batch may take its worker down before it is split."""
+    drain_seconds: float = Field(default=30.0, ge=0)
+    """After SIGTERM or Ctrl-C: time for the open shards to be finished."""
+
+
+class RunConfig(Section):
+    """One run."""
+
+    plan: PlanConfig = PlanConfig()
+    model: ModelConfig = ModelConfig()
+    synthesis: SynthesisConfig = SynthesisConfig()
+    attribution: AttributionConfig = AttributionConfig()
+    masks: MaskConfig = MaskConfig()
+    shards: ShardConfig = ShardConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+    out: str = ""
+    """Folder or fsspec URL that the run writes to."""
+
+    @model_validator(mode="after")
+    def _resolve(self) -> RunConfig:
+        model = self.model
+        if "@" in model.id and not Path(model.id).exists():
+            name, _, revision = model.id.rpartition("@")
+            if model.revision not in (None, revision):
+                raise ValueError(
+                    f"model.id names revision {revision}, model.revision {model.revision}: give one"
+                )
+            model = model.model_copy(update={"id": name, "revision": revision})
+        if model.id == DEFAULT_MODEL and model.revision is None:
+            model = model.model_copy(update={"revision": DEFAULT_REVISION})
+        if model.device == "auto":
+            device = "cpu" if model.id == "mini" else "cuda"
+            model = model.model_copy(update={"device": device})
+        if model.dtype == "auto":
+            dtype = "float32" if model.device == "cpu" else "float16"
+            model = model.model_copy(update={"dtype": dtype})
+        attribution = self.attribution
+        if attribution.tokens == "auto":
+            own = model.id == "mini" or model.id.startswith("random:")
+            tokens = "untrained" if own else "words"
+            attribution = attribution.model_copy(update={"tokens": tokens})
+        if self.synthesis.guidance <= 1 and attribution.branch == "unconditional":
+            raise ValueError(
+                "attribution.branch unconditional needs synthesis.guidance above 1, got "
+                f"{self.synthesis.guidance}: without guidance there is only the conditional half"
+            )
+        masks = self.masks
+        if masks.tau is None:
+            tau = masks.word_tau if attribution.tokens == "words" else masks.token_tau
+            masks = masks.model_copy(update={"tau": tau})
+        object.__setattr__(self, "model", model)
+        object.__setattr__(self, "attribution", attribution)
+        object.__setattr__(self, "masks", masks)
+        return self
+
+    def semantic(self) -> dict[str, Any]:
+        """The fields that decide what the samples are, as nested plain values."""
+        data = self.model_dump(mode="json", exclude={"runtime", "out"})
+        if self.model.device == "cpu":
+            data["runtime"] = {"cpu_threads": self.runtime.cpu_threads}
+        return data
+
+
+def fingerprint(config: RunConfig, inputs: dict[str, str]) -> str:
+    """sha256 (hex) of what determines the samples.
+
+    Args:
+        config: the resolved configuration; paths of inputs do not count, their digests do.
+        inputs: digest by name of every file that was read (``captions``, ``instances``, ``tokens``).
+    """
+    return hashlib.sha256(canonical_json(identity(config, inputs)).encode()).hexdigest()
+
+
+def identity(config: RunConfig, inputs: dict[str, str]) -> dict[str, Any]:
+    """The flat ``section.field`` values that a fingerprint is made of, to compare two runs by."""
+    flat = {"samples_version": SAMPLES_VERSION, **flatten(config.semantic())}
+    for path_field in ("plan.captions", "plan.instances"):
+        flat.pop(path_field, None)
+    if "tokens" in inputs:
+        flat.pop("attribution.tokens")
+    return flat | {f"inputs.{name}": digest for name, digest in sorted(inputs.items())}
+
+
+def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, keys joined by dots."""
+    flat: dict[str, Any] = {}
+    for name, value in data.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def canonical_json(data: Any) -> str:
+    """JSON with sorted keys and no spaces: equal data, equal text."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def preset_names() -> list[str]:
+    """The mask presets that ship with the package."""
+    folder = resources.files("ovamgen") / "presets"
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+
+
+def load_preset(name: str) -> dict[str, Any]:
+    """The values of a mask preset, by section.
+
+    Raises:
+        ConfigError: no preset has that name; the nearest one is named.
+    """
+    if name not in preset_names():
+        raise ConfigError(f"unknown preset '{name}'{_nearest(name, preset_names())}")
+    text = (resources.files("ovamgen") / "presets" / f"{name}.yaml").read_text("utf-8")
+    return {key: value for key, value in yaml.safe_load(text).items() if key != "source"}
+
+
+def read_config_file(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        ConfigError: the file is missing, is no YAML, or holds no mapping.
+    """
+    try:
+        data = yaml.safe_load(Path(path).read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"configuration file {path} does not exist") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"configuration file {path} cannot be read as YAML: {reason}") from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(
+            f"configuration file {path} must hold sections such as 'plan:' and 'model:', "
+            f"got a {type(data).__name__}"
+        )
+    return data
+
+
+def parse_overrides(pairs: list[str]) -> dict[str, Any]:
+    """``["a.b=1", ...]`` as nested dictionaries; values are read as YAML."""
+    data: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"--set expects KEY=VALUE such as plan.seed=3, got '{pair}'")
+        node = data
+        *sections, last = name.strip().split(".")
+        for section in sections:
+            node = node.setdefault(section, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"--set {pair}: '{section}' was already given a value")
+        try:
+            node[last] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            node[last] = value
+    return data
+
+
+def build_config(*layers: dict[str, Any]) -> RunConfig:
+    """The configuration that the layers make, later ones winning; presets lie below all of them.
+
+    Raises:
+        ConfigError: an unknown key (the nearest one is named) or a value that is not allowed.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = merge(merged, layer)
+    masks = merged.get("masks")
+    preset = masks.get("preset", "paper") if isinstance(masks, dict) else "paper"
+    merged = merge(load_preset(str(preset)), merged)
+    try:
+        return RunConfig.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError(_one_line(error)) from None
+
+
+def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Two nested dictionaries as one; ``above`` wins."""
+    result = dict(below)
+    for name, value in above.items():
+        old = result.get(name)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        result[name] = merge(old, value) if both else value  # type: ignore[arg-type]  # both dicts
+    return result
+
+
+def _one_line(error: ValidationError) -> str:
+    """The first complaint of pydantic in our words: which field, what is wrong, what to do."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        siblings = _fields_beside(first["loc"])
+        return f"unknown configuration key '{where}'{_nearest(str(first['loc'][-1]), siblings)}"
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if first["type"] == "value_error":
+        return message
+    got = first.get("input")
+    return f"{where}: {message}, got {got!r}"
+
+
+def _fields_beside(location: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = RunConfig
+    for part in location[:-1]:
+        annotation = model.model_fields[str(part)].annotation
+        candidates = [annotation, *get_args(annotation)]
+        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return list(model.model_fields)
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f": did you mean '{close[0]}'?"
+    return f": known are {', '.join(sorted(known))}"

@@ -1,0 +1,1 @@
+"""Images and recordings of attention; the only package that imports diffusers and transformers."""

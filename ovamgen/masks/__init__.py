@@ -1,0 +1,1 @@
+"""Heatmaps to label maps; numpy only, no torch."""

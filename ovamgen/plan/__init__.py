@@ -1,0 +1,1 @@
+"""WHAT to make: captions, targets, balance, tasks. Pure Python and pyarrow; no torch, no Ray."""

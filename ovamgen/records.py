@@ -1,0 +1,166 @@
+"""What flows between the parts of a run: frozen dataclasses that cross process borders.
+
+They hold numbers, strings and numpy arrays; this module does not know torch, Ray or any file format.
+
+Shapes: B images of a batch, K classes of the token bank (20), H and W pixels, h and w latent cells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float16, UInt8
+
+Stage = Literal["synthesis", "safety", "masks", "encoding"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One class that a sample is to show and that its mask is made for."""
+
+    class_id: int
+    """VOC id, 1..20."""
+    class_name: str
+    """VOC name, one word: ``diningtable``."""
+    phrase: str
+    """The words that a prompt uses for the class: ``dining table``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleSpec:
+    """Everything that decides one sample, beside the run's configuration."""
+
+    key: str
+    """WebDataset ``__key__``: 6 digits of the shard, 5 of the index, digits only."""
+    prompt: str
+    """The generation prompt: the caption after cleaning."""
+    caption: str
+    """The caption as it stands in the source."""
+    targets: tuple[Target, ...]
+    """At least one."""
+    seed: int
+    """0 <= seed < 2**63, from the run's seed and the key."""
+    caption_id: int
+    image_id: int
+    """-1 where the source names no image."""
+    word_included: bool
+    """Every target is named in the prompt, by our rule (whole words, plurals, synonyms)."""
+    word_included_published: bool
+    """The published rule: the first target's name is a substring of the prompt (methods 7.2)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardTask:
+    """One shard's work. Batches never cross a shard, so batch composition is fixed by the plan."""
+
+    shard_index: int
+    batches: tuple[tuple[SampleSpec, ...], ...]
+
+    @property
+    def specs(self) -> tuple[SampleSpec, ...]:
+        """All samples of the shard, in the order of the tar."""
+        return tuple(spec for batch in self.batches for spec in batch)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleFailure:
+    """A sample that could not be made, and why; it becomes a row of the shard's metadata."""
+
+    key: str
+    stage: Stage
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SynthesisBatch:
+    """What the GPU side hands to the CPU side for one batch."""
+
+    specs: tuple[SampleSpec, ...]
+    """The samples that were made, in the order of the arrays' first axis."""
+    images: UInt8[np.ndarray, "B H W 3"]
+    heatmaps: Float16[np.ndarray, "B K h w"]
+    """Each map divided by its own maximum, in [0, 1], for all K classes of the bank."""
+    heatmap_max: tuple[tuple[float, ...], ...]
+    """B x K: the maxima the maps were divided by, as fractions of the possible maximum, [0, 1]."""
+    unsafe: tuple[bool, ...]
+    """The safety checker's verdict for each image; all False where none ran."""
+    failures: tuple[SampleFailure, ...] = ()
+    """The samples of the batch that could not be made."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return self.images.nbytes + self.heatmaps.nbytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedSample:
+    """One sample as the bytes of its tar members, with its row of metadata."""
+
+    key: str
+    members: tuple[tuple[str, bytes], ...]
+    """(extension without the leading dot, content), in the order of the tar."""
+    metadata: dict[str, object]
+    """The content of ``KEY.json``."""
+    previews: tuple[bytes, ...]
+    """One 8-bit PNG a target: its heatmap at latent resolution, for sheets and reports."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the members."""
+        return sum(len(content) for _, content in self.members)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardRecord:
+    """The mark of a finished shard, written last; ``manifests/000000.json``."""
+
+    schema_version: int
+    shard_index: int
+    name: str
+    """``train-000000.tar``."""
+    samples: int
+    failed: int
+    size_bytes: int
+    sha256: str
+    md5: str
+    """For wids, which knows no other digest."""
+    metadata_size_bytes: int
+    metadata_sha256: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """What a loaded pipeline says of itself."""
+
+    model: str
+    """As it was asked for: ``mini``, a folder, a hub id, ``random:sd15``."""
+    revision: str
+    """The commit of a hub id, else ""."""
+    digest: str
+    """sha256 over the weights of UNet, text encoder and VAE."""
+    height: int
+    """The model's own image height in pixels."""
+    width: int
+    vae_scale_factor: int
+    context_width: int
+    """Width of one row of the text encoder's output (ctx)."""
+    cross_attention_layers: int
+    """Layers that maps are read from (the middle one is left out): 15 for SD 1.5."""
+    trained: bool
+    """False for random weights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """What a run left behind; counts are of samples unless they say otherwise."""
+
+    out: str
+    shards: int
+    samples: int
+    failed: int
+    shards_made_now: int
+    failures_by_reason: dict[str, int] = field(default_factory=dict)

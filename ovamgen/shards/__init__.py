@@ -1,0 +1,1 @@
+"""Bytes at rest: members, tars, stores, records; no torch."""

@@ -40,6 +40,8 @@ class PlanConfig(Section):
     instances: str | None = None
     """COCO instances JSON of the same images, or nothing."""
     preset: Literal["general", "coco-cap"] = "general"
+    classes: tuple[str, ...] = ()
+    """Only these classes, by name, phrase or synonym; all 20 where empty."""
     per_class: int | None = Field(default=None, ge=1)
     """At most this many samples of each class."""
     limit: int | None = Field(default=None, ge=1)
@@ -165,9 +167,11 @@ class RuntimeConfig(Section):
 
     runner: Literal["ray", "local"] = "ray"
     workers: int | None = Field(default=None, ge=1)
-    """Pipelines held at once; by default one a GPU, or one for every ``cpu_threads`` cores."""
-    cpu_threads: int = Field(default=2, ge=1)
-    """Threads of CPU arithmetic, the same in every runner, since sums depend on it."""
+    """Pipelines held at once; by default one a GPU; on CPU one, or for the small ``mini`` one for
+    every ``cpu_threads`` cores."""
+    cpu_threads: int | None = Field(default=None, ge=1)
+    """Threads of CPU arithmetic, the same in every runner, since sums depend on it; by default 1
+    for ``mini`` and 4 for every other model."""
     refine_images: int = Field(default=4, ge=1)
     """Images in one refine task."""
     queue_depth: int = Field(default=2, ge=1)
@@ -182,7 +186,7 @@ class RuntimeConfig(Section):
     crash_budget: int = Field(default=3, ge=0)
     """Worker processes that may die before becoming ready, in a row, before the run gives up."""
     batch_attempts: int = Field(default=3, ge=1)
-    """Times that a batch may take its worker down before it is split."""
+    """Times that a batch may take its worker down before its samples are probed one by one."""
     drain_seconds: float = Field(default=30.0, ge=0)
     """After SIGTERM or Ctrl-C: time for the open shards to be finished."""
 
@@ -232,6 +236,11 @@ class RunConfig(Section):
         if masks.tau is None:
             tau = masks.word_tau if attribution.tokens == "words" else masks.token_tau
             masks = masks.model_copy(update={"tau": tau})
+        runtime = self.runtime
+        if runtime.cpu_threads is None:
+            threads = 1 if model.id == "mini" else 4
+            runtime = runtime.model_copy(update={"cpu_threads": threads})
+        object.__setattr__(self, "runtime", runtime)
         object.__setattr__(self, "model", model)
         object.__setattr__(self, "attribution", attribution)
         object.__setattr__(self, "masks", masks)
@@ -250,7 +259,7 @@ def fingerprint(config: RunConfig, inputs: dict[str, str]) -> str:
 
     Args:
         config: the resolved configuration; paths of inputs do not count, their digests do.
-        inputs: digest by name of every file that was read (``captions``, ``instances``, ``tokens``).
+        inputs: digest of every file that was read: ``captions``, ``instances``, ``tokens``.
     """
     return hashlib.sha256(canonical_json(identity(config, inputs)).encode()).hexdigest()
 
@@ -284,7 +293,9 @@ def canonical_json(data: Any) -> str:
 def preset_names() -> list[str]:
     """The mask presets that ship with the package."""
     folder = resources.files("ovamgen") / "presets"
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+    return sorted(
+        f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")
+    )
 
 
 def load_preset(name: str) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """What flows between the parts of a run: frozen dataclasses that cross process borders.
 
-They hold numbers, strings and numpy arrays; this module does not know torch, Ray or any file format.
+They hold numbers, strings and numpy arrays; torch, Ray and file formats are not known here.
 
-Shapes: B images of a batch, K classes of the token bank (20), H and W pixels, h and w latent cells.
+Shapes: B images of a batch, K classes of the bank (20), H and W pixels, h and w latent cells.
 """
 
 from __future__ import annotations

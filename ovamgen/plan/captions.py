@@ -1,0 +1,93 @@
+"""Readers of captions and instances: a file or URL in, records and a digest out.
+
+The format is told by the file's ending; what makes a caption a sample is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ovamgen.errors import PlanError
+from ovamgen.plan.coco import Instance, coco_captions, coco_instances
+from ovamgen.plan.source import read_source
+from ovamgen.plan.tables import Caption, read_table
+
+__all__ = [
+    "Caption",
+    "CaptionFile",
+    "CaptionFormat",
+    "Instance",
+    "InstanceFile",
+    "read_captions",
+    "read_instances",
+]
+
+CaptionFormat = Literal["coco", "csv", "tsv", "jsonl", "parquet", "text"]
+
+_FORMATS: dict[str, CaptionFormat] = {
+    ".json": "coco",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".txt": "text",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptionFile:
+    """A file of captions, read."""
+
+    captions: tuple[Caption, ...]
+    """In the order of the file; at least one."""
+    sha256: str
+    """Of the file as it is stored, hex."""
+    format: CaptionFormat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceFile:
+    """A COCO instances file, read: what it says of VOC's classes."""
+
+    instances: tuple[Instance, ...]
+    """In the order of the file, without crowds and without other classes."""
+    image_ids: frozenset[int]
+    """Every image that the file lists, those without instances too."""
+    sha256: str
+    """Of the file as it is stored, hex."""
+
+
+def read_captions(url: str) -> CaptionFile:
+    """The captions of a local file or fsspec URL, with the digest of its stored bytes.
+
+    Args:
+        url: ends in ``.json`` (COCO captions), ``.csv``, ``.tsv``, ``.jsonl``, ``.ndjson``,
+            ``.parquet`` or ``.txt`` (a caption a line), any of them with ``.gz`` or without.
+
+    Raises:
+        PlanError: the file is missing, unreadable, damaged, of another format, or without captions.
+    """
+    source = read_source(url)
+    form = _FORMATS.get(source.suffix)
+    if form is None:
+        raise PlanError(
+            f"{url}: expected a name that ends in {', '.join(_FORMATS)} (or these with .gz), "
+            f"got '{source.suffix}'"
+        )
+    captions = coco_captions(source) if form == "coco" else read_table(source)
+    if not captions:
+        raise PlanError(f"{url}: expected captions, the file holds none")
+    return CaptionFile(captions=tuple(captions), sha256=source.sha256, format=form)
+
+
+def read_instances(url: str) -> InstanceFile:
+    """The instances of a COCO instances JSON, a local file or fsspec URL, ``.gz`` too.
+
+    Raises:
+        PlanError: the file is missing, unreadable, damaged or no COCO instances file.
+    """
+    source = read_source(url)
+    instances, image_ids = coco_instances(source)
+    return InstanceFile(instances=tuple(instances), image_ids=image_ids, sha256=source.sha256)

@@ -1,0 +1,121 @@
+"""COCO's own JSON: captions, and the instances of the same images.
+
+Of instances only what decides targets is kept: single objects (no crowds) of VOC's classes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from ovamgen.errors import PlanError
+from ovamgen.plan.source import Source, first_line
+from ovamgen.plan.tables import Caption, checked_id, checked_text, shortened
+from ovamgen.plan.vocabulary import VOC_CLASSES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """One annotated object of a VOC class; crowds are not kept."""
+
+    image_id: int
+    class_id: int
+    """VOC id, 1..20."""
+    area: float
+    """Square pixels of the original photograph."""
+
+
+def coco_captions(source: Source) -> list[Caption]:
+    """The captions of a COCO captions file, in its order.
+
+    Raises:
+        PlanError: the file is no COCO captions file; what came instead is named.
+    """
+    data = _parsed(source)
+    captions = []
+    for index, annotation in enumerate(_listed(source.url, data, "annotations")):
+        where = f"{source.url} annotation {index}"
+        if "caption" not in annotation:
+            hint = ": give it as plan.instances" if "category_id" in annotation else ""
+            raise PlanError(
+                f"{where}: expected keys 'id', 'image_id' and 'caption', got "
+                f"{shortened(annotation)}{hint}"
+            )
+        text = annotation["caption"]
+        if not isinstance(text, str):
+            raise PlanError(f"{where}: expected text in 'caption', got {text!r:.60}")
+        captions.append(
+            Caption(
+                caption_id=_id(where, annotation, "id"),
+                image_id=_id(where, annotation, "image_id"),
+                text=checked_text(where, text),
+            )
+        )
+    return captions
+
+
+def coco_instances(source: Source) -> tuple[list[Instance], frozenset[int]]:
+    """The instances of VOC classes in the file's order, and the ids of all images it lists.
+
+    Raises:
+        PlanError: the file is no COCO instances file; what came instead is named.
+    """
+    data = _parsed(source)
+    ids = {name: voc.id for voc in VOC_CLASSES for name in (voc.coco_name, voc.phrase, voc.name)}
+    categories: dict[int, int | None] = {}
+    for index, category in enumerate(_listed(source.url, data, "categories")):
+        number = _id(f"{source.url} category {index}", category, "id")
+        categories[number] = ids.get(str(category.get("name")).lower())
+    images = frozenset(
+        _id(f"{source.url} image {index}", image, "id")
+        for index, image in enumerate(_listed(source.url, data, "images"))
+    )
+    instances = []
+    for index, annotation in enumerate(_listed(source.url, data, "annotations")):
+        where = f"{source.url} annotation {index}"
+        category_id = _id(where, annotation, "category_id")
+        image_id = _id(where, annotation, "image_id")
+        if category_id not in categories:
+            raise PlanError(f"{where}: category {category_id} is not among the file's categories")
+        class_id = categories[category_id]
+        if class_id is None or annotation.get("iscrowd", 0):
+            continue
+        instances.append(
+            Instance(image_id=image_id, class_id=class_id, area=_area(where, annotation))
+        )
+    return instances, images
+
+
+def _parsed(source: Source) -> Any:
+    try:
+        return json.loads(source.text())
+    except (ValueError, RecursionError) as error:
+        raise PlanError(f"{source.url} cannot be read as JSON: {first_line(error)}") from None
+
+
+def _listed(url: str, data: Any, key: str) -> list[dict[str, Any]]:
+    """The objects under one key of the file."""
+    if not isinstance(data, dict):
+        raise PlanError(
+            f"{url}: expected COCO's JSON object with '{key}', got a {type(data).__name__}"
+        )
+    listed = data.get(key)
+    if not isinstance(listed, list):
+        raise PlanError(f"{url}: expected COCO's list '{key}', got the keys {shortened(data)}")
+    for index, item in enumerate(listed):
+        if not isinstance(item, dict):
+            raise PlanError(f"{url}: expected objects in '{key}', got {item!r:.60} at {index}")
+    return listed
+
+
+def _id(where: str, item: dict[str, Any], key: str) -> int:
+    return checked_id(where, key, item.get(key))
+
+
+def _area(where: str, annotation: dict[str, Any]) -> float:
+    value: Any = annotation.get("area")
+    # Compared before the conversion: an integer of JSON may be too large for a float.
+    if type(value) not in (int, float) or not 0 <= value < 2**53:
+        raise PlanError(f"{where}: expected 'area' in square pixels, got {value!r:.60}")
+    return float(value)

@@ -1,0 +1,211 @@
+"""What a caption asks for: the prompt after cleaning, its targets, or the reason why it has none.
+
+The general path; the published selection is `ovamgen.plan.coco_cap`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tokenizers import Tokenizer
+
+from ovamgen.config import PlanConfig
+from ovamgen.errors import ConfigError, PlanError
+from ovamgen.plan.captions import Caption, InstanceFile
+from ovamgen.plan.vocabulary import Mention, VocClass, class_by_id, class_by_name, find_classes
+from ovamgen.tokenizer import last_token_index
+
+
+class Reason(StrEnum):
+    """Why a caption is not in the plan."""
+
+    EMPTY = "empty"
+    DUPLICATE_ID = "duplicate id"
+    DUPLICATE = "duplicate"
+    NO_TARGET = "no target"
+    NOT_ASKED = "class not asked for"
+    TOO_MANY_TARGETS = "too many targets"
+    BEYOND_TOKENS = "class word beyond token limit"
+    QUOTA_FULL = "quota full"
+    LIMIT_REACHED = "limit reached"
+    # Of the preset coco-cap:
+    NO_INSTANCE = "image without VOC instance"
+    TOO_SMALL = "instances too small"
+    TOO_MANY_INSTANCES = "too many instances"
+    NOT_DRAWN = "not drawn"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """A caption that was left out, and why."""
+
+    caption_id: int
+    image_id: int
+    """-1 where the source names no image."""
+    caption: str
+    """As it stands in the source."""
+    reason: Reason
+    class_names: tuple[str, ...]
+    """VOC names of the classes it would have had, as far as they were known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptSpec:
+    """A caption that can become a sample: what to draw, and what is to be seen on it."""
+
+    caption: Caption
+    prompt: str
+    """The generation prompt: the caption after cleaning."""
+    targets: tuple[VocClass, ...]
+    """At least one, each once."""
+
+    @property
+    def word_included(self) -> bool:
+        """Whether the prompt names every target: whole words, plurals, synonyms."""
+        named = {mention.voc_class.id for mention in find_classes(self.prompt)}
+        return all(target.id in named for target in self.targets)
+
+    @property
+    def word_included_published(self) -> bool:
+        """Whether the first target's phrase is a substring of the prompt (methods 7.2, step 5)."""
+        return self.targets[0].phrase in self.prompt.lower()
+
+    def reject(self, reason: Reason) -> Rejection:
+        """The record that leaves this prompt out of the plan."""
+        return reject(self.caption, reason, self.targets)
+
+
+def reject(caption: Caption, reason: Reason, classes: Sequence[VocClass] = ()) -> Rejection:
+    """The record that leaves a caption out of the plan."""
+    return Rejection(
+        caption_id=caption.caption_id,
+        image_id=caption.image_id,
+        caption=caption.text,
+        reason=reason,
+        class_names=tuple(voc_class.name for voc_class in classes),
+    )
+
+
+def clean_caption(text: str) -> str:
+    """The caption as a prompt: one line, single spaces, no stops or commas around it.
+
+    Case and everything else stay: text encoders differ in what they make of them.
+    """
+    return " ".join(_CONTROL.sub(" ", text).split()).strip(" .,")
+
+
+def collect_prompts(
+    captions: Sequence[Caption],
+    instances: InstanceFile | None,
+    config: PlanConfig,
+    tokenizer: Tokenizer,
+    max_length: int,
+) -> list[PromptSpec | Rejection]:
+    """For each caption, in order, its prompt and targets or the reason why it is left out.
+
+    Targets are, the first that applies: the classes that the source states; for an image that the
+    instances file lists, the classes with an instance above ``config.min_area``, largest total area
+    first; the classes that the prompt names, in its order. Classes that were not asked for are no
+    targets, but count for ``config.max_targets``.
+
+    Args:
+        captions: in the order of the file; of two with the same id the first is kept, and of
+            two that could be samples and have the same prompt (in any case) as well.
+        instances: of the same images, or nothing.
+        config: `classes`, `max_targets` and `min_area` are used.
+        tokenizer: of the model that is to draw.
+        max_length: tokens that the model reads, both markers included. Where targets come from
+            words, each must be named before the text is cut off.
+
+    Raises:
+        ConfigError: an unknown name in ``config.classes``.
+        PlanError: the source states an unknown class.
+    """
+    asked = {class_by_name(name).id for name in config.classes}
+    by_image = _classes_by_image(instances, config.min_area) if instances else {}
+    ids: set[int] = set()
+    prompts: set[str] = set()
+    collected: list[PromptSpec | Rejection] = []
+    for caption in captions:
+        prompt = clean_caption(caption.text)
+        named, mentions = _named_classes(caption, prompt, by_image)
+        targets = tuple(voc for voc in named if not asked or voc.id in asked)
+        # The last position is that of <EoT>, in a text that is cut off too.
+        last_position = max_length - 2
+        reason = None
+        if caption.caption_id in ids:
+            reason = Reason.DUPLICATE_ID
+        elif not any(character.isalnum() for character in prompt):
+            reason = Reason.EMPTY
+        elif prompt.lower() in prompts:
+            reason = Reason.DUPLICATE
+        elif not named:
+            reason = Reason.NO_TARGET
+        elif not targets:
+            reason = Reason.NOT_ASKED
+        elif len(named) > config.max_targets:
+            reason = Reason.TOO_MANY_TARGETS
+        elif (
+            mentions
+            and last_token_index(tokenizer, prompt, _end(mentions, targets)) > last_position
+        ):
+            reason = Reason.BEYOND_TOKENS
+        ids.add(caption.caption_id)
+        if reason is not None:
+            collected.append(reject(caption, reason, named))
+        else:
+            prompts.add(prompt.lower())
+            collected.append(PromptSpec(caption=caption, prompt=prompt, targets=targets))
+    return collected
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ufeff]")
+
+
+def _named_classes(
+    caption: Caption, prompt: str, by_image: Mapping[int, tuple[VocClass, ...]]
+) -> tuple[tuple[VocClass, ...], tuple[Mention, ...]]:
+    """The classes of a caption, each once, and the mentions they come from, if from words."""
+    if caption.classes:
+        return _stated_classes(caption), ()
+    if caption.image_id in by_image:
+        return by_image[caption.image_id], ()
+    mentions = find_classes(prompt)
+    return _unique(mention.voc_class for mention in mentions), mentions
+
+
+def _stated_classes(caption: Caption) -> tuple[VocClass, ...]:
+    try:
+        return _unique(class_by_name(name) for name in caption.classes)
+    except ConfigError as error:
+        raise PlanError(f"caption {caption.caption_id}: {error}") from None
+
+
+def _unique(classes: Iterable[VocClass]) -> tuple[VocClass, ...]:
+    return tuple({voc_class.id: voc_class for voc_class in classes}.values())
+
+
+def _classes_by_image(instances: InstanceFile, min_area: float) -> dict[int, tuple[VocClass, ...]]:
+    """For every image of the file its classes, largest total area first."""
+    areas: dict[int, dict[int, float]] = {image_id: {} for image_id in instances.image_ids}
+    for instance in instances.instances:
+        if instance.area > min_area:
+            total = areas.setdefault(instance.image_id, {})
+            total[instance.class_id] = total.get(instance.class_id, 0.0) + instance.area
+    return {
+        image_id: tuple(map(class_by_id, sorted(total, key=lambda voc: (-total[voc], voc))))
+        for image_id, total in areas.items()
+    }
+
+
+def _end(mentions: Sequence[Mention], targets: Sequence[VocClass]) -> int:
+    """The character after the last word that is needed: each target named once."""
+    wanted = {voc_class.id for voc_class in targets}
+    ends: dict[int, int] = {}
+    for mention in mentions:
+        if mention.voc_class.id in wanted:
+            ends.setdefault(mention.voc_class.id, mention.end)
+    return max(ends.values())

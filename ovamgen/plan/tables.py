@@ -1,0 +1,228 @@
+"""Captions out of tables: CSV, TSV, JSON lines, Parquet and plain text.
+
+All formats are brought to rows of named cells, and one function makes captions of them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ovamgen.errors import PlanError
+from ovamgen.plan.source import MAX_BYTES, Source, first_line
+
+TEXT_COLUMNS = ("caption", "text", "prompt")
+ID_COLUMNS = ("id", "caption_id")
+IMAGE_COLUMNS = ("image_id",)
+CLASS_COLUMNS = ("class", "classes")
+
+_INTEGER = re.compile(r"\s*[+-]?[0-9]{1,19}\s*")
+_ROWS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caption:
+    """One caption as its source gives it."""
+
+    caption_id: int
+    """The source's own, else the number of the row, from 0."""
+    image_id: int
+    """-1 where the source names no image."""
+    text: str
+    classes: tuple[str, ...] = ()
+    """Classes that the source states, by any of their names; usually none."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row of a table, and where it stands, for messages."""
+
+    place: str
+    cells: Mapping[str, Any]
+
+
+def read_table(source: Source) -> list[Caption]:
+    """The captions of a CSV, TSV, JSON lines, Parquet or text file, by its ending.
+
+    The text stands in a column `caption`, `text` or `prompt` (the first of these that there is);
+    `id` or `caption_id`, `image_id`, and `class` or `classes` (a list, or names joined by ";") are
+    read where there are such columns. Plain text has one caption a line.
+
+    Raises:
+        PlanError: a malformed line, no column of text, or an id that is no integer.
+    """
+    if source.suffix == ".txt":
+        return [
+            Caption(caption_id=number, image_id=-1, text=line)
+            for number, line in enumerate(_lines(source.text()))
+        ]
+    readers = {".csv": _csv_rows, ".tsv": _csv_rows, ".jsonl": _jsonl_rows, ".ndjson": _jsonl_rows}
+    rows = readers.get(source.suffix, _parquet_rows)(source)
+    return list(_captions(source.url, rows))
+
+
+def _captions(url: str, rows: Iterable[_Row]) -> Iterator[Caption]:
+    rows = list(rows)
+    # JSON lines need not agree in their keys: a column is one that any line has.
+    columns = _columns(url, {name: None for row in rows for name in row.cells}) if rows else {}
+    for number, row in enumerate(rows):
+        where = f"{url} {row.place}"
+        text = row.cells.get(columns["text"])
+        if not isinstance(text, str):
+            raise PlanError(f"{where}: expected text in {columns['text']!r}, got {text!r:.60}")
+        yield Caption(
+            caption_id=_integer(where, row, columns.get("id"), number),
+            image_id=_integer(where, row, columns.get("image"), -1),
+            text=checked_text(where, text),
+            classes=_classes(where, row.cells.get(columns.get("class", ""))),
+        )
+
+
+def checked_text(where: str, text: str) -> str:
+    """The text, if it can be written as UTF-8.
+
+    Raises:
+        PlanError: it holds half of a surrogate pair, as broken JSON escapes make.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        raise PlanError(
+            f"{where}: expected Unicode text, got the lone surrogate U+{code:04X}: mend the text"
+        ) from None
+    return text
+
+
+def checked_id(where: str, name: str, value: Any) -> int:
+    """The value, if it is an integer that fits 64 bits; True and False are none.
+
+    Raises:
+        PlanError: it is anything else.
+    """
+    if type(value) is not int or not -(2**63) <= value < 2**63:
+        raise PlanError(f"{where}: expected an integer of 64 bits in {name!r}, got {value!r:.60}")
+    return value
+
+
+def _columns(url: str, cells: Mapping[str, Any]) -> Mapping[str, str]:
+    """The table's own name of each column that is used."""
+    plain = {str(name).strip().lower(): name for name in reversed(list(cells))}
+    found = {}
+    for use, names in (
+        ("text", TEXT_COLUMNS),
+        ("id", ID_COLUMNS),
+        ("image", IMAGE_COLUMNS),
+        ("class", CLASS_COLUMNS),
+    ):
+        known = [plain[name] for name in names if name in plain]
+        if known:
+            found[use] = known[0]
+    if "text" not in found:
+        raise PlanError(
+            f"{url}: expected a column named {', '.join(TEXT_COLUMNS[:-1])} or {TEXT_COLUMNS[-1]}, "
+            f"found {shortened(cells)}"
+        )
+    return found
+
+
+def shortened(names: Iterable[Any]) -> str:
+    """Names for a message, at most eight of them."""
+    listed = [repr(name)[:40] for name in names]
+    more = f" and {len(listed) - 8} more" if len(listed) > 8 else ""
+    return (", ".join(listed[:8]) or "none") + more
+
+
+def _integer(where: str, row: _Row, column: str | None, default: int) -> int:
+    if column is None:
+        return default
+    value = row.cells.get(column)
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
+        value = int(value)
+    return checked_id(where, column, value)
+
+
+def _classes(where: str, value: Any) -> tuple[str, ...]:
+    names = value.split(";") if isinstance(value, str) else ([] if value is None else value)
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise PlanError(f"{where}: expected class names joined by ';', got {value!r:.60}")
+    return tuple(name.strip() for name in names if name.strip())
+
+
+def _lines(text: str) -> list[str]:
+    """The lines of a text; only line feeds part them, as every other tool counts lines."""
+    lines = text.split("\n")
+    if not lines[-1]:
+        lines.pop()
+    return [line.removesuffix("\r") for line in lines]
+
+
+def _csv_rows(source: Source) -> Iterator[_Row]:
+    delimiter = "\t" if source.suffix == ".tsv" else ","
+    reader = csv.reader(io.StringIO(source.text(), newline=""), delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    try:
+        for fields in reader:
+            if not fields:
+                continue
+            if header is None:
+                header = fields
+                _check_header(source.url, header)
+                continue
+            if len(fields) != len(header):
+                raise PlanError(
+                    f"{source.url} line {reader.line_num}: expected {len(header)} fields as the "
+                    f"header has, got {len(fields)}: quote texts that hold '{delimiter}'"
+                )
+            yield _Row(f"line {reader.line_num}", dict(zip(header, fields, strict=True)))
+    except csv.Error as error:
+        raise PlanError(f"{source.url} line {reader.line_num}: malformed CSV: {error}") from None
+
+
+def _check_header(url: str, header: list[str]) -> None:
+    _columns(url, dict.fromkeys(header))
+    for name in header:
+        if header.count(name) > 1:
+            raise PlanError(f"{url}: the column {name!r} stands twice in the header: rename one")
+
+
+def _jsonl_rows(source: Source) -> Iterator[_Row]:
+    for number, line in enumerate(_lines(source.text()), start=1):
+        if not line.strip():
+            continue
+        try:
+            cells = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise PlanError(f"{source.url} line {number}: malformed JSON: {error}") from None
+        if not isinstance(cells, dict):
+            raise PlanError(
+                f"{source.url} line {number}: expected a JSON object, got {line[:40]!r}"
+            )
+        yield _Row(f"line {number}", cells)
+
+
+def _parquet_rows(source: Source) -> Iterator[_Row]:
+    number = size = 0
+    try:
+        with pq.ParquetFile(io.BytesIO(source.content)) as file:
+            names = file.schema_arrow.names
+            wanted = list(_columns(source.url, dict.fromkeys(names)).values())
+            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=wanted):
+                size += batch.nbytes
+                if size > MAX_BYTES:
+                    raise PlanError(
+                        f"{source.url} holds more than {MAX_BYTES} bytes, the most that is read"
+                    )
+                for cells in batch.to_pylist():
+                    number += 1
+                    yield _Row(f"row {number}", cells)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise PlanError(f"{source.url} cannot be read as Parquet: {first_line(error)}") from None

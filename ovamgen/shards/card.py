@@ -1,0 +1,109 @@
+"""The dataset card: what a corpus holds, how it was made, how to load it, under which terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import PurePosixPath
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from ovamgen.records import ShardRecord
+
+_TEMPLATE = "card.md.j2"
+
+_SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
+
+
+@dataclass(frozen=True, slots=True)
+class ClassCount:
+    """How many samples show a class."""
+
+    class_id: int
+    name: str
+    phrase: str
+    samples: int
+
+
+def render_card(
+    records: Sequence[ShardRecord], classes: Sequence[ClassCount], run_info: Mapping[str, Any]
+) -> str:
+    """The card as Markdown with the Hub's YAML header (conventions 3.6).
+
+    Args:
+        records: of all shards, by ascending index.
+        classes: the classes that occur.
+        run_info: as for `ovamgen.shards.index.write_indexes`.
+    """
+    samples = sum(record.samples for record in records)
+    full = [record.name for record in records if record.samples]
+    splits = sorted({name.rpartition("-")[0] for name in full}) or ["train"]
+    # Loaders take column types from the first tar, so one without samples must not be it.
+    paths = {
+        split: [f"{split}-*.tar"]
+        if len(full) == len(records)
+        else [name for name in full if name.rpartition("-")[0] == split]
+        for split in splits
+    }
+    environment = Environment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    text = (resources.files("ovamgen") / "data" / _TEMPLATE).read_text("utf-8")
+    return environment.from_string(text).render(
+        paths=paths,
+        split=splits[0],
+        samples=samples,
+        failed=sum(record.failed for record in records),
+        shards=len(records),
+        gigabytes=f"{sum(record.size_bytes for record in records) / 1e9:.2f}",
+        size_category=next((name for limit, name in _SIZES if samples < limit), "n>1M"),
+        classes=classes,
+        made=_made(run_info),
+        trained=bool(_at(run_info, "model", "trained") is not False),
+        weights=_weights(str(_at(run_info, "model", "id") or "")),
+    )
+
+
+def _made(run_info: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the samples were made with, as (label, value); what is not known is left out."""
+    model = _name(_at(run_info, "model", "id"))
+    revision = _at(run_info, "model", "revision")
+    rows = [
+        ("diffusion model", f"{model}@{revision}" if model and revision else model),
+        ("sha256 of its weights", _at(run_info, "model", "weights_sha256")),
+        ("captions", _name(_at(run_info, "config", "plan", "captions"))),
+        ("sha256 of the captions", _at(run_info, "inputs", "captions")),
+        ("scheduler", _at(run_info, "config", "synthesis", "scheduler")),
+        ("steps", _at(run_info, "config", "synthesis", "steps")),
+        ("guidance scale", _at(run_info, "config", "synthesis", "guidance")),
+        ("attribution method", _at(run_info, "config", "attribution", "method")),
+        ("mask preset", _at(run_info, "config", "masks", "preset")),
+        ("threshold tau", _at(run_info, "config", "masks", "tau")),
+        ("run's seed", _at(run_info, "config", "plan", "seed")),
+        ("fingerprint", run_info.get("fingerprint")),
+        ("ovamgen", run_info.get("ovamgen_version")),
+    ]
+    known = [(label, str(value)) for label, value in rows if value not in (None, "")]
+    return [(label, " ".join(value.split()).replace("|", "\\|")) for label, value in known]
+
+
+def _name(value: Any) -> str:
+    """A hub id or URL as it is; of a path on some machine only the last part."""
+    text = str(value or "")
+    return PurePosixPath(text).name if text.startswith(("/", "~", ".")) else text
+
+
+def _weights(model: str) -> str:
+    """Which terms the weights come under: ``own``, ``openrail`` or ``other``."""
+    if model == "mini" or model.startswith("random:"):
+        return "own"
+    return "openrail" if "stable-diffusion-v1" in model.lower() else "other"
+
+
+def _at(data: Mapping[str, Any], *path: str) -> Any:
+    node: Any = data
+    for name in path:
+        node = node.get(name) if isinstance(node, Mapping) else None
+    return node

@@ -1,0 +1,81 @@
+"""What a store of a run's files can do; the rest of the package knows stores by this alone."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import BinaryIO
+
+
+class Store(ABC):
+    """A flat set of named files; instances travel to other processes by pickle.
+
+    Names that begin with a dot belong to the store itself and are never listed.
+    """
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """Where it is, as `open_store` takes it."""
+
+    @abstractmethod
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """Bytes of every file whose name starts with the prefix, by ascending name: one listing."""
+
+    @abstractmethod
+    def size(self, name: str) -> int | None:
+        """Bytes of the file, None where there is none."""
+
+    @abstractmethod
+    def open(self, name: str) -> BinaryIO:
+        """The file for reading, seekable; ShardError where there is none."""
+
+    @abstractmethod
+    def publish_file(self, path: Path, name: str) -> None:
+        """Make a finished file of this store's scratch visible under the name, durable first."""
+
+    @abstractmethod
+    def put(self, name: str, data: bytes) -> None:
+        """Write the file, or replace it; readers see the old content or the new."""
+
+    @abstractmethod
+    def create(self, name: str, data: bytes) -> bool:
+        """Write the file only if there is none; False, and nothing changed, where there is one."""
+
+    @abstractmethod
+    def delete(self, name: str) -> None:
+        """Remove the file, if it is there."""
+
+    @abstractmethod
+    def scratch(self) -> AbstractContextManager[Path]:
+        """A local folder of this attempt alone, gone after the block; files to publish go here."""
+
+    @abstractmethod
+    def sweep(self) -> int:
+        """The number of dead attempts whose left-over scratch was removed; living ones stay."""
+
+    @abstractmethod
+    def lock(self) -> AbstractContextManager[None]:
+        """Keeps a second run off the store while the block lasts.
+
+        Raises:
+            ConfigError: another run holds it; it is named.
+        """
+
+    @abstractmethod
+    def holder(self) -> str | None:
+        """Who holds the lock, such as ``process 7 on node1``; None where no run is going on."""
+
+    def exists(self, name: str) -> bool:
+        """Whether the file is there."""
+        return self.size(name) is not None
+
+    def list(self, prefix: str = "") -> list[str]:
+        """Names of the files that start with the prefix, ascending."""
+        return [*self.sizes(prefix)]
+
+    def read(self, name: str) -> bytes:
+        """The file's content; ShardError where there is none."""
+        with self.open(name) as file:
+            return file.read()

@@ -1,0 +1,227 @@
+"""Names of a run's files, the record that marks a shard as finished, publishing, what is finished.
+
+Pixels are not known here. The record is the commit: it is created last, and only if there is none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, fields
+
+from ovamgen.config import canonical_json
+from ovamgen.errors import ShardError
+from ovamgen.records import EncodedSample, SampleFailure, SampleSpec, ShardRecord
+from ovamgen.shards.index import write_indexes
+from ovamgen.shards.interface import Store
+from ovamgen.shards.schema import SCHEMA_VERSION
+from ovamgen.shards.writer import metadata_parquet, write_tar
+
+__all__ = [
+    "RECORDS",
+    "finished_shards",
+    "metadata_name",
+    "publish_shard",
+    "read_record",
+    "record_from_json",
+    "record_name",
+    "record_to_json",
+    "shard_name",
+    "write_indexes",
+]
+
+RECORDS = "manifests/"
+"""Prefix of the names of shard records."""
+_METADATA = "metadata/"
+_TYPES = {"int": int, "str": str}
+
+
+class _DamagedRecordError(ShardError):
+    """A record that no ovamgen wrote like this: its shard counts as not made."""
+
+
+def shard_name(split: str, index: int) -> str:
+    """``train-000000.tar``."""
+    return f"{split}-{index:06d}.tar"
+
+
+def record_name(index: int) -> str:
+    """``manifests/000000.json``."""
+    return f"{RECORDS}{index:06d}.json"
+
+
+def metadata_name(index: int) -> str:
+    """``metadata/000000.parquet``."""
+    return f"{_METADATA}{index:06d}.parquet"
+
+
+def record_to_json(record: ShardRecord) -> bytes:
+    """The record as canonical JSON: equal records, equal bytes."""
+    return canonical_json(asdict(record)).encode()
+
+
+def record_from_json(data: bytes) -> ShardRecord:
+    """The record in the bytes.
+
+    Raises:
+        ShardError: damaged, fields other than those of `ShardRecord`, or another schema version.
+    """
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise _DamagedRecordError(f"a shard record cannot be read as JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise _DamagedRecordError(f"a shard record must be an object, got {type(values).__name__}")
+    version = values.get("schema_version")
+    if isinstance(version, int) and version != SCHEMA_VERSION:
+        raise ShardError(
+            f"a shard record has schema version {version}, this ovamgen reads {SCHEMA_VERSION}: "
+            "use the ovamgen that wrote it, or another --out"
+        )
+    types = {field.name: _TYPES[str(field.type)] for field in fields(ShardRecord)}
+    if values.keys() != types.keys():
+        raise _DamagedRecordError(
+            f"a shard record must have the fields {', '.join(types)}; differing: "
+            f"{', '.join(sorted(values.keys() ^ types.keys()))}"
+        )
+    wrong = [name for name, kind in types.items() if type(values[name]) is not kind]
+    if wrong:
+        raise _DamagedRecordError(f"a shard record has values of wrong types: {', '.join(wrong)}")
+    return ShardRecord(**values)
+
+
+def read_record(store: Store, index: int) -> ShardRecord | None:
+    """The shard's record, None where the shard is not finished.
+
+    Raises:
+        ShardError: there is one, but it is damaged.
+    """
+    name = record_name(index)
+    return record_from_json(store.read(name)) if store.exists(name) else None
+
+
+def publish_shard(
+    store: Store,
+    *,
+    shard_index: int,
+    split: str,
+    samples: Iterable[EncodedSample],
+    failures: Sequence[tuple[SampleSpec, SampleFailure]],
+    fingerprint: str,
+) -> ShardRecord:
+    """The record of the shard, whole in the store: its tar, its metadata, and last the record.
+
+    Whatever is killed on the way leaves no record, and doing it again leaves the same bytes. Where
+    another attempt was first, its record is returned.
+
+    Args:
+        store: where the shard goes.
+        shard_index: of the plan; every key begins with its six digits.
+        split: first part of the tar's name.
+        samples: in ascending order of their keys; taken one at a time.
+        failures: the samples that could not be made.
+        fingerprint: of the run.
+
+    Raises:
+        ShardError: the store failed, a sample belongs to another shard, or another attempt's shard
+            differs from this one.
+    """
+    name = shard_name(split, shard_index)
+    light: list[EncodedSample] = []
+    with store.scratch() as folder:
+        path = folder / name
+        tar = write_tar(path, _without_members(samples, f"{shard_index:06d}", light))
+        metadata = metadata_parquet(shard_index, light, failures)
+        record = ShardRecord(
+            schema_version=SCHEMA_VERSION,
+            shard_index=shard_index,
+            name=name,
+            samples=len(light),
+            failed=len(failures),
+            size_bytes=tar.size_bytes,
+            sha256=tar.sha256,
+            md5=tar.md5,
+            metadata_size_bytes=len(metadata),
+            metadata_sha256=hashlib.sha256(metadata).hexdigest(),
+            fingerprint=fingerprint,
+        )
+        # Looked at before publishing, so that a finished shard is never overwritten by another.
+        other = read_record(store, shard_index)
+        if other is None:
+            store.publish_file(path, name)
+            store.put(metadata_name(shard_index), metadata)
+            if store.create(record_name(shard_index), record_to_json(record)):
+                return record
+            other = read_record(store, shard_index)
+    if other != record:
+        raise ShardError(
+            f"shard {shard_index} was finished by another attempt with other content "
+            f"({_differing(other, record)}): the same plan must give the same bytes; check that "
+            "all machines have the same versions, then remove its record and run again"
+        )
+    return record
+
+
+def finished_shards(
+    store: Store, split: str, indices: Sequence[int], fingerprint: str
+) -> dict[int, ShardRecord]:
+    """The records of the shards that are whole: record, tar and metadata of the recorded sizes.
+
+    A record that is damaged or whose files are not of its sizes is removed, so that its shard can
+    be made again. Three listings whatever the number of shards, and one small read for each.
+
+    Args:
+        store: of the run.
+        split: of the run.
+        indices: of the plan's shards.
+        fingerprint: of the run.
+
+    Raises:
+        ShardError: a shard of another run, or written by another version of the schema.
+    """
+    records = store.sizes(RECORDS)
+    sizes = store.sizes(f"{split}-") | store.sizes(_METADATA)
+    finished: dict[int, ShardRecord] = {}
+    for index in indices:
+        if record_name(index) not in records:
+            continue
+        try:
+            record = record_from_json(store.read(record_name(index)))
+        except _DamagedRecordError:
+            store.delete(record_name(index))
+            continue
+        if record.fingerprint != fingerprint:
+            raise ShardError(
+                f"shard {index} in {store.url} was made by another configuration (fingerprint "
+                f"{record.fingerprint[:12]}, this run has {fingerprint[:12]}): give another --out"
+            )
+        whole = (
+            (record.shard_index, record.name) == (index, shard_name(split, index))
+            and sizes.get(record.name) == record.size_bytes
+            and sizes.get(metadata_name(index)) == record.metadata_size_bytes
+        )
+        if whole:
+            finished[index] = record
+        else:
+            store.delete(record_name(index))
+    return finished
+
+
+def _without_members(
+    samples: Iterable[EncodedSample], prefix: str, light: list[EncodedSample]
+) -> Iterator[EncodedSample]:
+    """Passes the samples on and keeps them without their members: pixels need not all stay."""
+    for sample in samples:
+        if not sample.key.startswith(prefix):
+            raise ShardError(f"keys of shard {prefix} must begin with it, got '{sample.key}'")
+        light.append(dataclasses.replace(sample, members=()))
+        yield sample
+
+
+def _differing(other: ShardRecord | None, record: ShardRecord) -> str:
+    if other is None:
+        return "its record has been removed since"
+    names = [field.name for field in fields(ShardRecord)]
+    return ", ".join(name for name in names if getattr(other, name) != getattr(record, name))

@@ -1,0 +1,64 @@
+"""The samples of a tar, strictly: what is not exactly as the writer leaves it is an error.
+
+Training reads through webdataset (`ovamgen.downstream.dataset`); this is for checks and reports.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Collection, Iterator
+from typing import BinaryIO
+
+from ovamgen.errors import ShardError
+
+
+def read_tar(
+    file: BinaryIO, name: str, keys: Collection[str] | None = None
+) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Key and members, by extension without the leading dot, of every sample of a tar in order.
+
+    Args:
+        file: the tar, from its beginning.
+        name: what messages call it.
+        keys: only these samples; the contents of others are skipped without being read.
+
+    Raises:
+        ShardError: it is cut or damaged, holds something else than files, or members of one key
+            that repeat or are not adjacent.
+    """
+    key, members, seen = "", dict[str, bytes](), set[str]()
+    for path, content in _files(file, name, keys):
+        new_key, dot, extension = path.partition(".")
+        if not dot or "/" in path or (extension in members and new_key == key):
+            raise ShardError(f"{name} must hold members KEY.EXTENSION, each once, got '{path}'")
+        if new_key != key:
+            if key:
+                yield key, members
+            if new_key in seen:
+                raise ShardError(f"{name} has the members of sample {new_key} in two places")
+            seen.add(new_key)
+            key, members = new_key, {}
+        members[extension] = content
+    if key:
+        yield key, members
+
+
+def _files(file: BinaryIO, name: str, keys: Collection[str] | None) -> Iterator[tuple[str, bytes]]:
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            while (header := tar.next()) is not None:
+                content = tar.extractfile(header) if header.isreg() else None
+                if content is None:
+                    raise ShardError(f"{name} must hold plain files only, got '{header.name}'")
+                if keys is None or header.name.partition(".")[0] in keys:
+                    yield header.name, content.read()
+                tar.members.clear()  # type: ignore[attr-defined]  # public, not typed; or headers pile up
+        # A tar that was cut between two members reads like a shorter one.
+        size = file.seek(0, os.SEEK_END)
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        raise ShardError(f"{name} cannot be read as a tar: {error}") from None
+    if size % tarfile.RECORDSIZE:
+        raise ShardError(
+            f"{name} must be a multiple of {tarfile.RECORDSIZE} bytes long, got {size}: it was cut"
+        )

@@ -1,0 +1,158 @@
+"""Encoded samples to the bytes of a tar and of its metadata table.
+
+Equal samples give equal bytes: nothing here looks at a clock, a user or a path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ovamgen.errors import ShardError
+from ovamgen.records import EncodedSample, SampleFailure, SampleSpec
+from ovamgen.shards.schema import METADATA_SCHEMA, SCHEMA_VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TarDigest:
+    """Size and digests (hex) of a tar, taken while it was written."""
+
+    size_bytes: int
+    sha256: str
+    md5: str
+
+
+def write_tar(path: Path, samples: Iterable[EncodedSample]) -> TarDigest:
+    """The digests of the tar that was written to ``path``, one sample at a time.
+
+    USTAR with every header field fixed (conventions 3.1): mtime 0, owner 0 without a name, mode
+    0644. Members of a sample are adjacent, samples stand in ascending order of their keys.
+
+    Raises:
+        ShardError: keys do not ascend or hold a dot or slash, or the file cannot be written.
+    """
+    last_key = ""
+    try:
+        with path.open("wb") as file:
+            target = _DigestingFile(file)
+            with tarfile.open(fileobj=target, mode="w", format=tarfile.USTAR_FORMAT) as tar:  # type: ignore[call-overload]  # needs write and tell only
+                for sample in samples:
+                    _check_key(sample.key, last_key)
+                    last_key = sample.key
+                    for extension, content in sample.members:
+                        tar.addfile(
+                            _header(f"{sample.key}.{extension}", content), io.BytesIO(content)
+                        )
+    except OSError as error:
+        raise ShardError(
+            f"the tar {path.name} cannot be written: {error.strerror or error}; "
+            "check the space and permissions of the output and run again"
+        ) from error
+    return target.digest()
+
+
+def metadata_parquet(
+    shard_index: int,
+    samples: Iterable[EncodedSample],
+    failures: Sequence[tuple[SampleSpec, SampleFailure]],
+) -> bytes:
+    """A Parquet file with one row for every sample of the shard, failed ones too, by key.
+
+    Columns are those of `METADATA_SCHEMA`. A failed sample has the fields of its spec, the stage
+    and the reason; what it never came to have is null, its previews are an empty list.
+
+    Args:
+        shard_index: kept in the file's own metadata.
+        samples: their members are not looked at.
+        failures: each with the spec that it belongs to.
+    """
+    rows = [_made_row(sample) for sample in samples]
+    rows += [_failed_row(spec, failure) for spec, failure in failures]
+    rows.sort(key=lambda row: row["key"])
+    notes = {"ovamgen.schema_version": str(SCHEMA_VERSION), "ovamgen.shard": str(shard_index)}
+    table = pa.Table.from_pylist(rows, schema=METADATA_SCHEMA.with_metadata(notes))
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+class _DigestingFile:
+    """The part of a file that `tarfile` writes to, with running digests."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._size = 0
+        self._sha256 = hashlib.sha256()
+        self._md5 = hashlib.md5(usedforsecurity=False)
+
+    def write(self, data: bytes) -> int:
+        self._size += len(data)
+        self._sha256.update(data)
+        self._md5.update(data)
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self._size
+
+    def digest(self) -> TarDigest:
+        return TarDigest(
+            size_bytes=self._size, sha256=self._sha256.hexdigest(), md5=self._md5.hexdigest()
+        )
+
+
+def _header(name: str, content: bytes) -> tarfile.TarInfo:
+    header = tarfile.TarInfo(name)
+    header.size = len(content)
+    header.mode = 0o644
+    header.mtime = header.uid = header.gid = 0
+    header.uname = header.gname = ""
+    return header
+
+
+def _check_key(key: str, last_key: str) -> None:
+    if not key or "." in key or "/" in key:
+        raise ShardError(
+            f"a sample's key must be a name without dot and slash, got '{key}': readers take the "
+            "first dot for the beginning of the extension"
+        )
+    if key <= last_key:
+        raise ShardError(f"keys of a shard must ascend, got '{key}' after '{last_key}'")
+
+
+def _made_row(sample: EncodedSample) -> dict[str, Any]:
+    ok = {"status": "ok", "stage": "", "reason": ""}
+    return ok | sample.metadata | {"previews": list(sample.previews)}
+
+
+def _failed_row(spec: SampleSpec, failure: SampleFailure) -> dict[str, Any]:
+    return {
+        "status": "failed",
+        "stage": failure.stage,
+        "reason": _unicode(failure.reason),
+        "schema_version": SCHEMA_VERSION,
+        "key": spec.key,
+        "caption": _unicode(spec.caption),
+        "prompt": _unicode(spec.prompt),
+        "caption_id": spec.caption_id,
+        "image_id": spec.image_id,
+        "seed": spec.seed,
+        "class_ids": [target.class_id for target in spec.targets],
+        "class_names": [target.class_name for target in spec.targets],
+        "phrases": [target.phrase for target in spec.targets],
+        "word_included": spec.word_included,
+        "word_included_published": spec.word_included_published,
+        "previews": [],
+    }
+
+
+def _unicode(text: str) -> str:
+    """The text with "?" for lone surrogates: they may be what the sample failed of."""
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,92 @@
+"""What a heatmap method is given and what it must give: the seam between drawing and attribution.
+
+Everything here is structural: a pipeline's layers and encoder fit without knowing this module.
+Dimension letters: `ovamgen.attribution.maps`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float, Float32
+from torch import Tensor
+
+
+@runtime_checkable
+class AttentionLayer(Protocol):
+    """What attribution asks of a cross-attention layer."""
+
+    @property
+    def heads(self) -> int:
+        """N."""
+
+    @property
+    def scale(self) -> float:
+        """Factor of the scores, head_dim ** -0.5."""
+
+    def project_keys(self, rows: Float[Tensor, "L ctx"]) -> Float32[Tensor, "N L D"]:
+        """The layer's keys of attribution rows."""
+
+
+@runtime_checkable
+class EncodedText(Protocol):
+    """A text as rows of the text encoder, `<SoT>` first."""
+
+    @property
+    def rows(self) -> Float32[Tensor, "L ctx"]:
+        """The encoder's output."""
+
+    def last_subtoken(self) -> int:
+        """Row of the last sub-token before `<EoT>`."""
+
+
+@runtime_checkable
+class AttributedModel(Protocol):
+    """The model whose attention is read."""
+
+    @property
+    def layers(self) -> Sequence[AttentionLayer]:
+        """The cross-attention layers, in the order in which a sink numbers them."""
+
+    def encode(self, text: str, *, padded: bool = False) -> EncodedText:
+        """A text by the model's own encoder, with padding rows where asked for."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ClassTarget:
+    """One class as attribution rows, and which row's map is the class's (methods 2.4)."""
+
+    name: str
+    rows: Float32[Tensor, "L ctx"]
+    """An optimised pair [background, class], or an encoded phrase."""
+    channel: int
+    """1 for a pair, the last sub-token for a phrase."""
+
+
+@runtime_checkable
+class HeatmapSink(Protocol):
+    """Takes the queries of one batch while it is drawn, and has its class maps afterwards."""
+
+    @property
+    def maximum(self) -> float:
+        """The largest value that a raw map could have."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the sink holds between two UNet calls."""
+
+    def update(self, layer: int, queries: Float[Tensor, "B N P D"], size: tuple[int, int]) -> None:
+        """Takes one layer's queries of one UNet call."""
+
+    def class_maps(self) -> Float32[Tensor, "B K h w"]:
+        """Raw maps of all targets, at the resolution of the largest layer."""
+
+
+@runtime_checkable
+class HeatmapMethod(Protocol):
+    """A way to make heatmaps; one for all batches of a run."""
+
+    def open(self, prompts: Sequence[str]) -> HeatmapSink:
+        """A sink for the batch that draws these generation prompts."""

@@ -1,0 +1,185 @@
+"""Token banks: the rows that stand for each class, as safetensors with their provenance.
+
+numpy only; where the rows come from (the authors' file, an optimiser, the text encoder itself) is
+said in the bank and decided elsewhere. No pickle is ever read here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import fsspec
+import numpy as np
+from jaxtyping import Float32
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from ovamgen.config import canonical_json
+from ovamgen.errors import ConfigError
+
+FORMAT = "ovamgen-token-bank-1"
+_METADATA_KEY = "ovamgen"
+_LARGEST_FILE_BYTES = 256 * 1024**2
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class TokenBank:
+    """K classes as pairs of rows [background, class] of one text encoder (methods 2.4)."""
+
+    class_names: tuple[str, ...]
+    pairs: Float32[np.ndarray, "K 2 ctx"]
+    provenance: dict[str, str] = field(default_factory=dict)
+    """What the rows are and where they are from; text by name."""
+    source: str = "this token bank"
+    """The file it was read from, for messages."""
+
+    def __post_init__(self) -> None:
+        """Refuses banks that cannot be used.
+
+        Raises:
+            ConfigError: names and pairs do not fit, a name stands twice, or a number is not finite.
+        """
+        names = self.class_names
+        if len(names) != len(self.pairs) or not names:
+            raise ConfigError(
+                f"{self.source} must name each of its {len(self.pairs)} pairs, got {len(names)} "
+                "names"
+            )
+        if len(set(names)) != len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise ConfigError(f"{self.source} names {', '.join(twice)} more than once")
+        if not np.isfinite(self.pairs).all():
+            raise ConfigError(f"{self.source} holds numbers that are not finite: make it again")
+
+    @property
+    def width(self) -> int:
+        """Width of a row (ctx), that of the text encoder it was made for."""
+        return self.pairs.shape[2]
+
+    @property
+    def sha256(self) -> str:
+        """Digest (hex) of the names and the rows' numbers; provenance does not count."""
+        digest = hashlib.sha256(canonical_json([self.class_names, self.pairs.shape]).encode())
+        digest.update(np.ascontiguousarray(self.pairs, "<f4").tobytes())
+        return digest.hexdigest()
+
+    def check_width(self, width: int, model: str = "the model") -> None:
+        """Nothing, where the rows fit a text encoder of that width.
+
+        Raises:
+            ConfigError: they do not; both widths and both names are given.
+        """
+        if width != self.width:
+            raise ConfigError(
+                f"{self.source} has rows of width {self.width}, but {model} takes rows of width "
+                f"{width}: use a bank made for that model, or tokens 'words'"
+            )
+
+    def select(self, names: Sequence[str]) -> Float32[np.ndarray, "K 2 ctx"]:
+        """The pairs of these classes, in this order.
+
+        Raises:
+            ConfigError: the bank lacks one of them.
+        """
+        missing = [name for name in names if name not in self.class_names]
+        if missing:
+            raise ConfigError(
+                f"{self.source} lacks {', '.join(missing)} (it has {', '.join(self.class_names)}): "
+                "use a bank of all classes, or tokens 'words'"
+            )
+        return self.pairs[[self.class_names.index(name) for name in names]]
+
+    def to_bytes(self) -> bytes:
+        """The bank as a safetensors file; equal banks give equal bytes."""
+        description = {
+            "format": FORMAT,
+            "classes": list(self.class_names),
+            "provenance": self.provenance,
+        }
+        # one entry: safetensors writes several in an order that changes from process to process
+        metadata = {_METADATA_KEY: canonical_json(description)}
+        pairs = np.ascontiguousarray(self.pairs, np.float32)
+        return save_tensors({"pairs": pairs}, metadata)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the bank; the file is there whole or not at all.
+
+        Raises:
+            ConfigError: the place cannot be written.
+        """
+        target = Path(path)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                file.write(self.to_bytes())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise ConfigError(f"token bank {target} cannot be written: {error}") from None
+
+    @classmethod
+    def load(cls, path: str | Path) -> TokenBank:
+        """The bank in a safetensors file, local or at an fsspec URL.
+
+        Raises:
+            ConfigError: no such file, or it is no token bank; a pickle is named and refused.
+        """
+        name = f"token bank {path}"
+        data = _read(str(path), name)
+        try:
+            tensors = load_tensors(data)
+            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            described = json.loads(header["__metadata__"][_METADATA_KEY])
+            if described["format"] != FORMAT:
+                raise ConfigError(f"{name}: format {FORMAT} expected, got {described['format']}")
+            names = tuple(str(entry) for entry in described["classes"])
+            provenance = {str(key): str(value) for key, value in described["provenance"].items()}
+            pairs = tensors["pairs"]
+        except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+            if kind := _foreign_kind(data):
+                raise ConfigError(f"{name}: safetensors expected, got {kind}") from None
+            raise ConfigError(
+                f"{name} is no token bank of ovamgen (safetensors with 'pairs' and a description "
+                f"expected; {type(error).__name__}: {error}): make one with ovamgen tokens import"
+            ) from None
+        if pairs.ndim != 3 or pairs.shape[1] != 2 or pairs.dtype != np.float32:
+            raise ConfigError(
+                f"{name}: float32 pairs of shape (classes, 2, width) expected, got {pairs.dtype} "
+                f"{pairs.shape}"
+            )
+        return cls(class_names=names, pairs=pairs, provenance=provenance, source=name)
+
+
+def _read(path: str, name: str) -> bytes:
+    try:
+        with fsspec.open(path, "rb") as file:
+            data: bytes = file.read(_LARGEST_FILE_BYTES + 1)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{name} does not exist: give a .safetensors file, 'words' or 'untrained'"
+        ) from None
+    except (OSError, ValueError, ImportError) as error:
+        raise ConfigError(f"{name} cannot be read: {' '.join(str(error).split())}") from None
+    if len(data) > _LARGEST_FILE_BYTES:
+        raise ConfigError(f"{name} is larger than {_LARGEST_FILE_BYTES} bytes: not a token bank")
+    return data
+
+
+def _foreign_kind(data: bytes) -> str | None:
+    """What a file is that could not be read as safetensors, and what to do about it."""
+    if data.startswith(b"\x93NUMPY"):
+        kind = "a numpy pickle" if b"|O" in data[:128] else "a plain numpy array"
+        return f"{kind}; use ovamgen tokens import"
+    if data.startswith(b"PK"):
+        return "a zip archive (.npz, or a torch pickle); use ovamgen tokens import on an .npy"
+    if data.startswith(b"\x80"):
+        return "a pickle; use ovamgen tokens import on the authors' .npy"
+    return None

@@ -1,0 +1,78 @@
+"""What can be known of a pipeline from its configuration files alone; no torch, no diffusers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """What a pipeline will be once loaded; None where only loading can tell (hub, not cached)."""
+
+    model: str
+    """As it was asked for."""
+    context_width: int | None = None
+    """Width of one row of the text encoder's output (ctx)."""
+    height: int | None = None
+    """The model's own image height in pixels."""
+    width: int | None = None
+    vae_scale_factor: int | None = None
+    """Pixels of a latent cell's side."""
+    cross_attention_layers: int | None = None
+    """Layers that maps are read from; the middle one is left out."""
+    safety_checker: bool | None = None
+    """A safety checker comes with the model."""
+
+
+def facts_of(
+    model: str, unet: Mapping[str, Any], vae: Mapping[str, Any], *, safety_checker: bool
+) -> ModelFacts:
+    """The facts that the configurations of UNet and VAE give.
+
+    Args:
+        model: the model as it was asked for.
+        unet: content of ``unet/config.json``.
+        vae: content of ``vae/config.json``.
+        safety_checker: whether a checker comes with the model.
+
+    Raises:
+        KeyError: a configuration lacks a key that decides a fact.
+        TypeError: a value is of another kind than diffusers writes.
+    """
+    factor = 2 ** (len(vae["block_out_channels"]) - 1)
+    height, width = _pair(unet["sample_size"])
+    return ModelFacts(
+        model=model,
+        context_width=int(unet["cross_attention_dim"]),
+        height=height * factor,
+        width=width * factor,
+        vae_scale_factor=factor,
+        cross_attention_layers=_count_layers(unet),
+        safety_checker=safety_checker,
+    )
+
+
+def _count_layers(unet: Mapping[str, Any]) -> int:
+    down, up = unet["down_block_types"], unet["up_block_types"]
+    resnets = _for_each(unet.get("layers_per_block", 2), len(down))
+    transformers = _for_each(unet.get("transformer_layers_per_block", 1), len(down))
+    blocks = zip(down, resnets, transformers, strict=True)
+    count = sum(layers * deep for kind, layers, deep in blocks if "CrossAttn" in kind)
+    # an up block has one resnet, and so one transformer, more than its mirror image
+    mirrored = zip(up, reversed(resnets), reversed(transformers), strict=True)
+    return count + sum(
+        (layers + 1) * deep for kind, layers, deep in mirrored if "CrossAttn" in kind
+    )
+
+
+def _for_each(value: Any, blocks: int) -> list[int]:
+    return [int(v) for v in value] if isinstance(value, list | tuple) else [int(value)] * blocks
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    if isinstance(value, list | tuple):
+        height, width = value
+        return int(height), int(width)
+    return int(value), int(value)

@@ -1,0 +1,188 @@
+"""A local folder in diffusers format, checked before anything heavy is imported.
+
+Every component must be there and readable, and its weights must be whole safetensors files: a
+pickle is refused by name, a truncated download is found from the header. No torch, no diffusers.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ovamgen.diffusion.facts import ModelFacts, facts_of
+from ovamgen.errors import ConfigError
+
+PIPELINE = "StableDiffusionPipeline"
+_WEIGHTS = {
+    "unet": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+    "text_encoder": "model",
+    "safety_checker": "model",
+}
+_PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+_LARGEST_HEADER_BYTES = 100 * 1024**2
+"""safetensors' own limit."""
+
+
+def check_folder(folder: Path, model: str, variant: str | None, *, safety: bool) -> ModelFacts:
+    """The facts of a folder whose files are all there and whole.
+
+    Args:
+        folder: holds ``model_index.json``.
+        model: the model as it was asked for, for messages and facts.
+        variant: weight files to prefer, such as ``fp16``; at least one component must have them.
+        safety: the safety checker is wanted, so its files are checked too.
+
+    Raises:
+        ConfigError: names the folder and the file at fault.
+    """
+    if not folder.is_dir():
+        raise ConfigError(
+            f"model folder {folder} does not exist: give a folder in diffusers format, a hub id, "
+            "'mini' or 'random:sd15'"
+        )
+    index = _read_json(folder, "model_index.json")
+    kind = index.get("_class_name")
+    if kind != PIPELINE:
+        raise ConfigError(f"model folder {folder} must hold a {PIPELINE}, got a {kind}")
+    has_checker = _is_named(index, "safety_checker")
+    configs: dict[str, Any] = {}
+    variants = 0
+    for component in ("unet", "vae", "text_encoder", "safety_checker"):
+        if component == "safety_checker" and not (safety and has_checker):
+            continue
+        if not _is_named(index, component):
+            raise ConfigError(f"model folder {folder}: model_index.json names no {component}")
+        configs[component] = _read_json(folder, f"{component}/config.json")
+        variants += _check_weights(folder, component, variant)
+    if variant is not None and not variants:
+        raise ConfigError(
+            f"model folder {folder} holds no weights of the variant '{variant}': "
+            "leave model.variant away, or get those files"
+        )
+    _read_json(folder, "scheduler/scheduler_config.json")
+    _check_tokenizer(folder)
+    if safety and has_checker:
+        _read_json(folder, "feature_extractor/preprocessor_config.json")
+    return _facts(folder, model, configs, safety_checker=has_checker)
+
+
+def _facts(
+    folder: Path, model: str, configs: dict[str, Any], *, safety_checker: bool
+) -> ModelFacts:
+    unet, vae, text = configs["unet"], configs["vae"], configs["text_encoder"]
+    try:
+        facts = facts_of(model, unet, vae, safety_checker=safety_checker)
+        widths = (int(unet["cross_attention_dim"]), int(text["hidden_size"]))
+        channels = (int(unet.get("in_channels", 4)), int(vae.get("latent_channels", 4)))
+    except KeyError as error:
+        raise ConfigError(f"model folder {folder}: a config.json lacks {error}") from None
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"model folder {folder}: a config.json is not usable: {error}") from None
+    if widths[0] != widths[1]:
+        raise ConfigError(
+            f"model folder {folder}: unet/config.json expects text rows of width {widths[0]}, "
+            f"text_encoder/config.json gives {widths[1]}: the parts are of different models"
+        )
+    if channels[0] != channels[1]:
+        raise ConfigError(
+            f"model folder {folder}: unet/config.json takes {channels[0]} channels, the VAE has "
+            f"{channels[1]}: a text-to-image UNet is needed, not an inpainting or depth one"
+        )
+    return facts
+
+
+def _is_named(index: dict[str, Any], component: str) -> bool:
+    entry = index.get(component)
+    return isinstance(entry, list) and len(entry) == 2 and None not in entry
+
+
+def _read_json(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        data = json.loads((folder / name).read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"model folder {folder} lacks {name}: a folder in diffusers format is needed, as "
+            "save_pretrained() or a snapshot of the hub makes it"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"model folder {folder}: {name} is not readable JSON: {reason}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"model folder {folder}: {name} must hold an object, got {data!r:.40}")
+    return data
+
+
+def _check_tokenizer(folder: Path) -> None:
+    place = folder / "tokenizer"
+    if (place / "tokenizer.json").is_file():
+        _read_json(folder, "tokenizer/tokenizer.json")
+        return
+    _read_json(folder, "tokenizer/vocab.json")
+    if not (place / "merges.txt").is_file():
+        raise ConfigError(f"model folder {folder} lacks tokenizer/merges.txt")
+
+
+def _check_weights(folder: Path, component: str, variant: str | None) -> bool:
+    """True where the variant's files are there; other files serve where they are not."""
+    stem = _WEIGHTS[component]
+    for suffix in ([f".{variant}"] if variant else []) + [""]:
+        single = folder / component / f"{stem}{suffix}.safetensors"
+        sharded = f"{component}/{stem}.safetensors.index{suffix}.json"
+        if single.is_file():
+            check_safetensors(single, folder)
+            return bool(suffix)
+        if (folder / sharded).is_file():
+            weight_map = _read_json(folder, sharded).get("weight_map")
+            if not isinstance(weight_map, dict) or not weight_map:
+                raise ConfigError(f"model folder {folder}: {sharded} names no weight files")
+            for name in sorted(set(weight_map.values())):
+                check_safetensors(folder / component / str(name), folder)
+            return bool(suffix)
+    found = sorted(path.name for path in (folder / component).iterdir())
+    pickles = [name for name in found if name.endswith(_PICKLES)]
+    if pickles:
+        raise ConfigError(
+            f"model folder {folder}: {component}/{pickles[0]} is a pickle, safetensors expected: "
+            "convert the model with save_pretrained(safe_serialization=True)"
+        )
+    raise ConfigError(
+        f"model folder {folder} lacks {component}/{stem}.safetensors (there are: "
+        f"{', '.join(found)})"
+    )
+
+
+def check_safetensors(path: Path, folder: Path) -> None:
+    """Nothing, where the file's header is sound and its tensors are all there.
+
+    Args:
+        path: the weights file.
+        folder: the model folder, for messages.
+
+    Raises:
+        ConfigError: the file is missing, is no safetensors file, or ends too early.
+    """
+    name = path.relative_to(folder)
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = file.read(length) if length <= min(size, _LARGEST_HEADER_BYTES) else b""
+    except OSError as error:
+        raise ConfigError(f"model folder {folder}: {name} cannot be read: {error}") from None
+    try:
+        tensors = json.loads(header)
+        tensors.pop("__metadata__", None)
+        ends = [int(tensor["data_offsets"][1]) for tensor in tensors.values()]
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        raise ConfigError(
+            f"model folder {folder}: {name} is no safetensors file (its header is not readable): "
+            "get it again; a file of git-lfs pointers needs `git lfs pull`"
+        ) from None
+    expected = 8 + length + max(ends, default=0)
+    if size != expected:
+        raise ConfigError(
+            f"model folder {folder}: {name} must have {expected} bytes, got {size}: "
+            "the copy is not complete, get it again"
+        )

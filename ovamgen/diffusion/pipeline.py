@@ -1,0 +1,302 @@
+"""Pipelines by name: `mini`, `random:sd15`, a local folder or a hub id.
+
+`check_model` says within milliseconds what is wrong with a name; `load_pipeline` loads it.
+Importing this module imports neither torch nor diffusers.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import logging
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ovamgen.config import ModelConfig, RunConfig
+from ovamgen.diffusion.architectures import ARCHITECTURES
+from ovamgen.diffusion.facts import ModelFacts
+from ovamgen.diffusion.folder import check_folder
+from ovamgen.errors import ConfigError
+from ovamgen.records import ModelInfo
+
+__all__ = ["LoadedPipeline", "ModelFacts", "check_model", "load_pipeline"]
+
+log = logging.getLogger(__name__)
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_HASH_THREADS = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class LoadedPipeline:
+    """A pipeline on its device, and what it says of itself."""
+
+    pipe: Any
+    """A diffusers StableDiffusionPipeline in evaluation mode, its weights frozen."""
+    info: ModelInfo
+
+
+def check_model(model: ModelConfig, *, safety: bool = False) -> ModelFacts:
+    """What the model will be, from its files' headers; torch and diffusers are not imported.
+
+    Args:
+        model: which model.
+        safety: the safety checker is wanted, so its files are checked too.
+
+    Raises:
+        ConfigError: no such model, or a folder with a missing, damaged or pickled file, by name.
+    """
+    architecture = ARCHITECTURES.get(model.id)
+    if architecture is not None:
+        return architecture.facts(model.id)
+    if not _is_hub_id(model.id):
+        return check_folder(_folder(model), model.id, model.variant, safety=safety)
+    return _cached_facts(model, safety=safety) or ModelFacts(model=model.id)
+
+
+def load_pipeline(model: ModelConfig, *, safety: bool = False) -> LoadedPipeline:
+    """The model on its device, with the digest of its weights.
+
+    A hub id is taken from the cache where it is there and downloaded otherwise; only safetensors
+    are read.
+
+    Args:
+        model: which model, in which precision, on which device.
+        safety: load the safety checker too, where the model has one.
+
+    Raises:
+        ConfigError: no such model or device; the message says what to do.
+    """
+    # "auto" is resolved where the whole configuration is known
+    model = RunConfig(model=model).model
+    _check_device(model)
+    _quieten()
+    import torch
+
+    dtype = getattr(torch, model.dtype)
+    revision = ""
+    architecture = ARCHITECTURES.get(model.id)
+    if architecture is not None:
+        from ovamgen.diffusion.random_weights import build_pipeline
+
+        facts = architecture.facts(model.id)
+        pipe = build_pipeline(architecture, dtype=dtype)
+    else:
+        if _is_hub_id(model.id):
+            folder = _snapshot(model, safety=safety)
+            # the folder of a snapshot is named after its commit, whatever name was asked for
+            revision = folder.name
+        else:
+            folder = _folder(model)
+        facts = check_folder(folder, model.id, model.variant, safety=safety)
+        pipe = _load_folder(folder, model, dtype, safety=safety and bool(facts.safety_checker))
+    pipe.set_progress_bar_config(disable=True)
+    for part in (pipe.unet, pipe.text_encoder, pipe.vae, pipe.safety_checker):
+        if part is not None:
+            part.requires_grad_(False).eval()
+    digest = _digest_weights(pipe)
+    pipe.to(model.device)
+    info = _info(model, revision, digest, facts, trained=architecture is None)
+    return LoadedPipeline(pipe=pipe, info=info)
+
+
+def _info(
+    model: ModelConfig, revision: str, digest: str, facts: ModelFacts, *, trained: bool
+) -> ModelInfo:
+    # only a hub id that is not there yet leaves facts open
+    assert facts.height is not None
+    assert facts.width is not None
+    assert facts.vae_scale_factor is not None
+    assert facts.context_width is not None
+    assert facts.cross_attention_layers is not None
+    return ModelInfo(
+        model=model.id,
+        revision=revision,
+        digest=digest,
+        height=facts.height,
+        width=facts.width,
+        vae_scale_factor=facts.vae_scale_factor,
+        context_width=facts.context_width,
+        cross_attention_layers=facts.cross_attention_layers,
+        trained=trained,
+    )
+
+
+def _is_hub_id(name: str) -> bool:
+    if name in ARCHITECTURES or Path(name).expanduser().exists():
+        return False
+    return _HUB_ID.fullmatch(name) is not None
+
+
+def _folder(model: ModelConfig) -> Path:
+    """The local folder of a name that is no hub id; a name near one of ours is pointed out."""
+    folder = Path(model.id).expanduser()
+    if not folder.exists():
+        near = difflib.get_close_matches(model.id, list(ARCHITECTURES), n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        raise ConfigError(
+            f"model '{model.id}' is neither built in nor a folder: {hint}"
+            "give mini, random:sd15, a folder in diffusers format, or a hub id such as owner/name"
+        )
+    return folder
+
+
+def _check_device(model: ModelConfig) -> None:
+    import torch
+
+    if model.device == "cuda" and not torch.cuda.is_available():
+        built = "this build of torch has no CUDA" if torch.version.cuda is None else "none is seen"
+        raise ConfigError(
+            f"model '{model.id}' was asked for on cuda, but there is no CUDA device ({built}; "
+            f"torch {torch.__version__}): use a machine with a GPU, or --device cpu"
+        )
+
+
+def _quieten() -> None:
+    """No progress bars and no notices: stderr is for our log."""
+    from diffusers.utils import logging as diffusers_logging
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+    from transformers.utils import logging as transformers_logging
+
+    for library in (diffusers_logging, transformers_logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    disable_progress_bars()
+
+
+def _cached_facts(model: ModelConfig, *, safety: bool) -> ModelFacts | None:
+    """Facts of a hub id in the cache; None where it is to be downloaded first."""
+    from huggingface_hub import constants, snapshot_download
+
+    try:
+        folder = snapshot_download(model.id, revision=model.revision, local_files_only=True)
+        return check_folder(Path(folder), model.id, model.variant, safety=safety)
+    except (OSError, ValueError, ConfigError) as error:
+        if constants.HF_HUB_OFFLINE:
+            raise ConfigError(_not_available(model, str(error))) from None
+    return None
+
+
+def _snapshot(model: ModelConfig, *, safety: bool) -> Path:
+    """The folder of a hub id in the cache, filled from the hub where it is not complete."""
+    from diffusers import StableDiffusionPipeline
+    from huggingface_hub.errors import EntryNotFoundError
+
+    skipped: dict[str, Any] = {}
+    if not safety:
+        skipped = {"safety_checker": None, "feature_extractor": None}
+    reason = ""
+    for local in (True, False):
+        if not local:
+            log.info("downloading %s (%s)", model.id, model.revision or "newest revision")
+        try:
+            folder = StableDiffusionPipeline.download(
+                model.id,
+                revision=model.revision,
+                variant=model.variant,
+                use_safetensors=True,
+                local_files_only=local,
+                **skipped,
+            )
+            check_folder(Path(folder), model.id, model.variant, safety=safety)
+            return Path(folder)
+        except (OSError, ValueError, EntryNotFoundError, ConfigError) as error:
+            reason = str(error)
+    raise ConfigError(_not_available(model, reason))
+
+
+def _not_available(model: ModelConfig, reason: str) -> str:
+    reason = " ".join(reason.split())[:200]
+    at = f"@{model.revision}" if model.revision else ""
+    return (
+        f"model {model.id}{at} is not in the cache and could not be downloaded ({reason}): "
+        "go online (HF_HUB_OFFLINE unset, HF_TOKEN where it is private), or give a local folder"
+    )
+
+
+def _load_folder(folder: Path, model: ModelConfig, dtype: Any, *, safety: bool) -> Any:
+    """A StableDiffusionPipeline whose every weight came from a file.
+
+    The parts are loaded one by one, since only so do the libraries tell which weights a file
+    lacked: they would be random, and nothing else would show it.
+    """
+    import diffusers
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+    from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer
+
+    classes = {
+        "unet": diffusers.UNet2DConditionModel,
+        "vae": diffusers.AutoencoderKL,
+        "text_encoder": CLIPTextModel,
+    }
+    if safety:
+        classes["safety_checker"] = StableDiffusionSafetyChecker
+    parts: dict[str, Any] = {"safety_checker": None, "feature_extractor": None}
+    try:
+        for name, kind in classes.items():
+            parts[name] = _load_part(kind, folder, name, model.variant, dtype)
+        parts["tokenizer"] = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+        # a tokenizer that states no length has an endless one; the encoder's table of positions ends
+        parts["tokenizer"].model_max_length = min(
+            parts["tokenizer"].model_max_length,
+            parts["text_encoder"].config.max_position_embeddings,
+        )
+        parts["scheduler"] = _load_scheduler(folder)
+        if safety:
+            parts["feature_extractor"] = CLIPImageProcessor.from_pretrained(
+                folder / "feature_extractor"
+            )
+    except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(f"model folder {folder} cannot be loaded: {reason}") from None
+    return diffusers.StableDiffusionPipeline(**parts, requires_safety_checker=False)
+
+
+def _load_part(kind: Any, folder: Path, name: str, variant: str | None, dtype: Any) -> Any:
+    has_variant = variant and any((folder / name).glob(f"*.{variant}*"))
+    part, report = kind.from_pretrained(
+        folder / name,
+        torch_dtype=dtype,
+        variant=variant if has_variant else None,
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ConfigError(
+            f"model folder {folder}: the weights of {name} lack {len(missing)} tensors, "
+            f"first {missing[0]}: the folder was made for another architecture, or is damaged"
+        )
+    return part
+
+
+def _load_scheduler(folder: Path) -> Any:
+    import diffusers
+
+    config = diffusers.PNDMScheduler.load_config(folder / "scheduler")
+    kind = getattr(diffusers, str(config.get("_class_name")), diffusers.PNDMScheduler)
+    return kind.from_config(config)
+
+
+def _digest_weights(pipe: Any) -> str:
+    """sha256 over UNet, text encoder and VAE: a line of name, dtype, shape, digest per tensor."""
+    tensors = {
+        f"{part}.{name}": tensor
+        for part in ("unet", "text_encoder", "vae")
+        for name, tensor in getattr(pipe, part).state_dict().items()
+    }
+
+    def line(name: str) -> bytes:
+        import torch
+
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest = hashlib.sha256(tensor.flatten().view(torch.uint8).numpy()).hexdigest()
+        return f"{name} {tensor.dtype} {list(tensor.shape)} {digest}\n".encode()
+
+    # hashing lets other threads run, and gigabytes of weights are worth it
+    with ThreadPoolExecutor(_HASH_THREADS) as pool:
+        return hashlib.sha256(b"".join(pool.map(line, sorted(tensors)))).hexdigest()

@@ -1,0 +1,227 @@
+"""A loaded pipeline and a heatmap method: specs of samples to images and class heatmaps.
+
+The one place where diffusion and attribution meet. It knows neither masks nor shards nor Ray.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float16, Float32
+from torch import Tensor
+
+from ovamgen.attribution.interface import ClassTarget, HeatmapMethod
+from ovamgen.attribution.method import build_method, check_method
+from ovamgen.attribution.targets import pair_targets, phrase_targets, untrained_bank
+from ovamgen.attribution.token_bank import TokenBank
+from ovamgen.config import RunConfig
+from ovamgen.diffusion.pipeline import LoadedPipeline, check_model, load_pipeline
+from ovamgen.diffusion.recorder import Branch, CrossAttentionLayer, cross_attention_layers
+from ovamgen.diffusion.synthesis import Synthesiser
+from ovamgen.diffusion.text import TextRows, encode_text
+from ovamgen.errors import ConfigError
+from ovamgen.plan.vocabulary import VOC_CLASSES
+from ovamgen.records import ModelInfo, SampleFailure, SampleSpec, Stage, SynthesisBatch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PipelineAttention:
+    """A pipeline as attribution sees it: its cross-attention layers and its text encoder."""
+
+    loaded: LoadedPipeline
+
+    @property
+    def layers(self) -> list[CrossAttentionLayer]:
+        """The layers in the recorder's order.
+
+        Raises:
+            MethodError: the UNet has no cross-attention.
+        """
+        return cross_attention_layers(self.loaded.pipe.unet)
+
+    def encode(self, text: str, *, padded: bool = False) -> TextRows:
+        """A text by the pipeline's own encoder (methods 2.3).
+
+        Raises:
+            MethodError: the text is too long.
+        """
+        return encode_text(self.loaded.pipe, text, padded=padded)
+
+
+class Engine:
+    """Makes the samples of a run; `Engine.load` is the way to get one.
+
+    Args:
+        synthesiser: draws.
+        method: makes heatmaps of what is drawn.
+        branch: the half of the guided batch that the method sees.
+        info: what was loaded.
+        tokens_digest: digest of the token bank, "" where none was read.
+        drop_unsafe: samples that the safety checker flags are failures.
+    """
+
+    def __init__(
+        self,
+        *,
+        synthesiser: Synthesiser,
+        method: HeatmapMethod,
+        branch: Branch,
+        info: ModelInfo,
+        tokens_digest: str,
+        drop_unsafe: bool,
+    ) -> None:
+        self.info = info
+        self.tokens_digest = tokens_digest
+        self.class_ids = tuple(voc.id for voc in VOC_CLASSES)
+        self.class_names = tuple(voc.name for voc in VOC_CLASSES)
+        self._synthesiser = synthesiser
+        self._method = method
+        self._branch = branch
+        self._drop_unsafe = drop_unsafe
+
+    @classmethod
+    def load(cls, config: RunConfig) -> Engine:
+        """The engine of a run, its model on its device and every input checked.
+
+        Sets the threads of CPU arithmetic for the process, since sums depend on them, and on CUDA
+        asks cuDNN for the kernels that always give the same numbers.
+
+        Raises:
+            ConfigError: no such model, device, scheduler or token bank, or they do not fit.
+            MethodError: no such attribution method, or the model has no cross-attention.
+        """
+        # what is cheap to find wrong is looked at before gigabytes are loaded
+        check_method(config.attribution.method)
+        tokens = config.attribution.tokens
+        bank = None if tokens in ("words", "untrained") else TokenBank.load(tokens)
+        facts = check_model(config.model, safety=config.synthesis.safety != "off")
+        if bank is not None and facts.context_width is not None:
+            bank.check_width(facts.context_width, config.model.id)
+        use_repeatable_arithmetic(config.runtime.cpu_threads)
+        loaded = load_pipeline(config.model, safety=config.synthesis.safety != "off")
+        attention = PipelineAttention(loaded)
+        method = build_method(
+            config.attribution.method, attention, class_targets(tokens, bank, attention)
+        )
+        return cls(
+            synthesiser=Synthesiser(loaded, config.synthesis),
+            method=method,
+            branch=config.attribution.branch,
+            info=loaded.info,
+            tokens_digest=bank.sha256 if bank else "",
+            drop_unsafe=config.synthesis.safety == "drop",
+        )
+
+    def synthesise(self, specs: Sequence[SampleSpec]) -> SynthesisBatch:
+        """Images and the heatmaps of all 20 classes; what fails by itself is in `failures`.
+
+        Args:
+            specs: one batch of the plan, in its order.
+
+        Raises:
+            ConfigError: the batch does not fit the device's memory.
+        """
+        sink = self._method.open([spec.prompt for spec in specs])
+        try:
+            drawn = self._synthesiser.draw(
+                [spec.prompt for spec in specs],
+                [spec.seed for spec in specs],
+                sink=sink,
+                branch=self._branch,
+            )
+            heatmaps, fractions = normalise(sink.class_maps(), sink.maximum)
+        except torch.OutOfMemoryError:
+            # smaller batches would give other last bits: that is for the plan to decide
+            raise ConfigError(
+                f"a batch of {len(specs)} images of {self._synthesiser.height}x"
+                f"{self._synthesiser.width} pixels does not fit the memory of {self.info.model}'s "
+                "device: make plan.batch_size smaller"
+            ) from None
+        failures: list[SampleFailure] = []
+        kept: list[int] = []
+        for index, spec in enumerate(specs):
+            failure = self._failure(drawn.errors[index], drawn.unsafe[index], fractions[index])
+            if failure is None:
+                kept.append(index)
+            else:
+                stage, reason = failure
+                failures.append(SampleFailure(key=spec.key, stage=stage, reason=reason))
+        return SynthesisBatch(
+            specs=tuple(specs[index] for index in kept),
+            images=drawn.images[kept],
+            heatmaps=heatmaps[kept],
+            heatmap_max=tuple(tuple(fractions[index].tolist()) for index in kept),
+            unsafe=tuple(drawn.unsafe[index] for index in kept),
+            failures=tuple(failures),
+        )
+
+    def _failure(
+        self, error: Exception | None, unsafe: bool, fractions: Float32[np.ndarray, " K"]
+    ) -> tuple[Stage, str] | None:
+        if error is not None:
+            return "synthesis", str(error)
+        if not np.isfinite(fractions).all():
+            return "synthesis", "finite heatmaps expected, got NaN or infinite ones: another seed"
+        if unsafe and self._drop_unsafe:
+            return "safety", "the safety checker flagged the image"
+        return None
+
+
+def use_repeatable_arithmetic(cpu_threads: int | None) -> None:
+    """Sets for this process what equal bits depend on beside versions and device.
+
+    Args:
+        cpu_threads: threads of CPU arithmetic; other numbers of them sum in another order. A
+            resolved configuration has a number.
+    """
+    if cpu_threads is not None:
+        torch.set_num_threads(cpu_threads)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+
+
+def class_targets(
+    tokens: str, bank: TokenBank | None, attention: PipelineAttention
+) -> tuple[ClassTarget, ...]:
+    """The 20 VOC classes as attribution rows of the pipeline's width.
+
+    Args:
+        tokens: ``words``, ``untrained``, or the name of the bank.
+        bank: the bank, where tokens names one.
+        attention: the pipeline.
+
+    Raises:
+        ConfigError: the bank lacks a class, or was made for another text encoder.
+    """
+    names = [voc.name for voc in VOC_CLASSES]
+    phrases = [voc.phrase for voc in VOC_CLASSES]
+    if tokens == "words":
+        return phrase_targets(names, phrases, attention.encode)
+    info = attention.loaded.info
+    if bank is None:
+        bank = untrained_bank(names, phrases, attention.encode, text_encoder=info.model)
+    bank.check_width(info.context_width, info.model)
+    return pair_targets(bank, names)
+
+
+def normalise(
+    maps: Float32[Tensor, "B K h w"], maximum: float
+) -> tuple[Float16[np.ndarray, "B K h w"], Float32[np.ndarray, "B K"]]:
+    """Each map divided by its own maximum (methods 2.6), and those maxima as fractions.
+
+    Args:
+        maps: raw sums over calls, heads and layers.
+        maximum: the largest value that a map could have.
+
+    Returns:
+        Maps in [0, 1], all zero where a map is zero or not finite, and the maxima divided by
+        `maximum`, in [0, 1], NaN or infinite where the map is.
+    """
+    peaks = maps.amax((2, 3), keepdim=True)
+    usable = torch.isfinite(peaks) & (peaks > 0)
+    scaled = torch.where(usable, maps / torch.where(usable, peaks, 1.0), 0.0)
+    fractions = peaks[:, :, 0, 0] / maximum
+    return scaled.half().cpu().numpy(), fractions.float().cpu().numpy()

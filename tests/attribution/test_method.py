@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+import torch
+
+from ovamgen.attribution.interface import ClassTarget, HeatmapMethod, HeatmapSink
+from ovamgen.attribution.method import METHODS, build_method, check_method
+from ovamgen.attribution.ovam import PairMaps
+from ovamgen.attribution.targets import pair_targets, phrase_targets, untrained_bank
+from ovamgen.attribution.token_bank import TokenBank
+from ovamgen.diffusion.text import encode_text
+from ovamgen.engine import PipelineAttention
+from ovamgen.errors import MethodError
+from tests.golden.reference import recorded, tiny_sd
+
+
+def fed(sink):
+    for call in recorded("unconditional").stored.calls:
+        sink.update(call.layer, call.queries, call.size)
+    return sink
+
+
+def encode(text):
+    return encode_text(tiny_sd().pipe, text)
+
+
+@pytest.fixture
+def model():
+    return PipelineAttention(tiny_sd())
+
+
+def test_unknown_methods_name_the_nearest():
+    with pytest.raises(MethodError, match="unknown attribution method 'ovan': did you mean 'ovam'"):
+        check_method("ovan")
+    with pytest.raises(MethodError, match="known: ovam"):
+        check_method("x")
+
+
+def test_every_method_fits_the_interface(model):
+    targets = phrase_targets(["cat"], ["cat"], encode)
+    for name in METHODS:
+        method = build_method(name, model, targets)
+        assert isinstance(method, HeatmapMethod)
+        assert isinstance(method.open(["a cat"]), HeatmapSink)
+
+
+def test_pairs_are_summed_as_pairs(model):
+    pairs = recorded("unconditional").pairs
+    bank = TokenBank(class_names=("a", "b", "c"), pairs=pairs.numpy())
+    method = build_method("ovam", model, pair_targets(bank, ["c", "a"]))
+    sink = fed(method.open(["", ""]))
+    expected = fed(PairMaps(model.layers, pairs[[2, 0]]))
+    torch.testing.assert_close(sink.class_maps(), expected.result())
+    assert sink.maximum == 360
+    assert sink.nbytes == expected.sums.nbytes
+
+
+def test_words_are_the_last_subtoken_of_the_phrase_alone(model):
+    """Methods 2.4, COCO-cap: the class name alone, channel -2, no mean over sub-tokens."""
+    phrases = ["cat", "a photograph of a cat"]
+    sink = fed(build_method("ovam", model, phrase_targets(["x", "y"], phrases, encode)).open([""]))
+    prompt, word = recorded("unconditional").texts.result()[:2]
+    expected = torch.stack([word[:, -2], prompt[:, -2]], dim=1)
+    torch.testing.assert_close(sink.class_maps(), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_two_rows_with_the_first_as_channel_are_no_pair(model):
+    rows = recorded("unconditional").pairs[0]
+    target = ClassTarget(name="background", rows=rows, channel=0)
+    maps = fed(build_method("ovam", model, [target]).open([""])).class_maps()
+    classes = fed(PairMaps(model.layers, rows[None])).result()
+    torch.testing.assert_close(maps, 360 - classes, rtol=1e-4, atol=1e-3)
+
+
+def test_no_targets_are_refused(model):
+    with pytest.raises(MethodError, match="at least one class"):
+        build_method("ovam", model, [])
+
+
+def test_untrained_pairs_are_the_encoders_own_rows():
+    bank = untrained_bank(["cat", "table"], ["cat", "dining table"], encode, text_encoder="tiny")
+    table = encode("dining table")
+    np.testing.assert_array_equal(bank.pairs[0, 0], bank.pairs[1, 0])
+    np.testing.assert_array_equal(bank.pairs[1, 0], table.rows[0])
+    np.testing.assert_array_equal(bank.pairs[1, 1], table.rows[-2])
+    assert bank.provenance == {"kind": "untrained", "text_encoder": "tiny"}

@@ -1,0 +1,168 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ovamgen.attribute import attribute
+from ovamgen.attribution.token_bank import TokenBank
+from ovamgen.config import build_config
+from ovamgen.errors import ConfigError, MethodError
+from tests.golden.reference import OVAM_FILE, TINY_SD, reference
+
+PROMPT = "a photograph of a cat"
+
+
+def config(branch="unconditional", **synthesis):
+    return build_config(
+        {
+            "model": {"id": str(TINY_SD), "device": "cpu"},
+            "synthesis": {"steps": 1, "height": 64, "width": 128} | synthesis,
+            "attribution": {"branch": branch},
+            "runtime": {"cpu_threads": 1},
+        }
+    )
+
+
+def read(path):
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def bank(width=24):
+    draws = np.random.default_rng(0)
+    return TokenBank(
+        class_names=("cat", "dog"), pairs=draws.normal(size=(2, 2, width)).astype(np.float32)
+    )
+
+
+@pytest.mark.parametrize("branch", ["unconditional", "conditional"])
+def test_golden_reference(tmp_path, branch):
+    """The published library's arrays from its own latents and pairs."""
+    golden = reference(OVAM_FILE)
+    done = attribute(
+        config(branch, steps=5, height=None, width=None),
+        prompt=PROMPT,
+        out=tmp_path / "maps.npz",
+        latents=OVAM_FILE,
+        texts=[PROMPT, "cat"],
+        token_pairs=OVAM_FILE,
+    )
+    arrays = read(tmp_path / "maps.npz")
+    assert {name: array.shape for name, array in arrays.items()} == done.shapes
+    assert sorted(arrays) == ["image", "text_0", "text_1", "token_pairs"]
+    assert done.maximum == 6 * 4 * 15
+    for ours, theirs in [
+        ("image", "image"),
+        ("text_0", f"{branch}/text_prompt"),
+        ("text_1", f"{branch}/text_word"),
+        ("token_pairs", f"{branch}/token_pairs"),
+    ]:
+        assert arrays[ours].dtype == np.float32
+        np.testing.assert_allclose(
+            arrays[ours], golden[theirs], rtol=0, atol=1e-4 * np.abs(golden[theirs]).max()
+        )
+
+
+def test_pairs_beside_the_latents_are_used(tmp_path):
+    settings = config(height=None, width=None)
+    done = attribute(settings, prompt="a cat", out=tmp_path / "a.npz", latents=OVAM_FILE)
+    assert done.shapes == {"image": (128, 128, 3), "token_pairs": (3, 2, 16, 16)}
+
+
+def test_bank_text_and_overlay(tmp_path):
+    bank().save(tmp_path / "bank.safetensors")
+    done = attribute(
+        config(),
+        prompt="a $cat$ \U0001f408",
+        out=tmp_path / "maps.npz",
+        seed=3,
+        texts=["dog"],
+        tokens=tmp_path / "bank.safetensors",
+        overlay=tmp_path / "maps.png",
+    )
+    arrays = read(tmp_path / "maps.npz")
+    assert arrays["bank"].shape == (2, 2, 8, 16)
+    assert arrays["bank_classes"].tolist() == ["cat", "dog"]
+    np.testing.assert_allclose(arrays["bank"].sum(1), done.maximum, rtol=1e-5)
+    np.testing.assert_allclose(arrays["text_0"].sum(0), done.maximum, rtol=1e-5)
+    assert done.overlay == tmp_path / "maps.png"
+    with Image.open(tmp_path / "maps.png") as picture:
+        picture.load()
+        assert picture.width > picture.height > 200
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "bank.safetensors",
+        "maps.npz",
+        "maps.png",
+    ]
+    assert "text_0" in "\n".join(done.lines())
+
+
+def test_the_prompt_is_attributed_where_nothing_is_asked(tmp_path):
+    done = attribute(config(), prompt="a cat", out=tmp_path / "maps.npz")
+    assert done.shapes == {"image": (64, 128, 3), "text_0": (4, 8, 16)}
+
+
+def test_equal_calls_write_equal_bytes_and_the_seed_counts(tmp_path):
+    contents = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        attribute(config(), prompt="a cat", out=tmp_path / f"{name}.npz", seed=seed)
+        contents.append((tmp_path / f"{name}.npz").read_bytes())
+    assert contents[0] == contents[1] != contents[2]
+
+
+def npz(tmp_path, **arrays):
+    np.savez(tmp_path / "given.npz", **arrays)
+    return tmp_path / "given.npz"
+
+
+NOISE = np.zeros((1, 4, 8, 16), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("option", "arrays", "reason"),
+    [
+        ("latents", {"noise": NOISE}, "must hold the array 'latents', got noise"),
+        ("latents", {"latents": NOISE[0]}, r"shape \(1, any, any, any\), got float32 \(4, 8, 16\)"),
+        ("latents", {"latents": NOISE[:, :3]}, "latents must have 4 channels, got 3"),
+        ("latents", {"latents": NOISE.astype(int)}, "must be floats"),
+        ("latents", {"latents": NOISE + np.nan}, "must be finite"),
+        ("latents", {"latents": NOISE.mT.copy()}, "height of 128 pixels, but 64 was asked for"),
+        ("latents", {"latents": np.array([NOISE, None], object)}, "cannot be read"),
+        ("token_pairs", {"pairs": NOISE}, "must hold the array 'token_pairs', got pairs"),
+        ("token_pairs", {"token_pairs": np.zeros((2, 3, 24))}, r"\(any, 2, any\)"),
+        ("token_pairs", {"token_pairs": np.zeros((0, 2, 24))}, r"\(any, 2, any\)"),
+        ("token_pairs", {"token_pairs": np.zeros((1, 2, 768))}, "width 24 .* got 768"),
+    ],
+)
+def test_files_that_do_not_fit(tmp_path, option, arrays, reason):
+    given = npz(tmp_path, **arrays)
+    with pytest.raises(ConfigError, match=reason):
+        attribute(config(), prompt="a cat", out=tmp_path / "maps.npz", **{option: given})
+    assert not (tmp_path / "maps.npz").exists()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 not a zip", b"text", "npy"])
+@pytest.mark.parametrize("option", ["latents", "token_pairs"])
+def test_files_that_are_no_npz(tmp_path, option, content):
+    path = tmp_path / "given.npz"
+    if content == "npy":
+        with path.open("wb") as file:
+            np.save(file, NOISE)
+    elif content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"given.npz (must be an .npz|does not exist)"):
+        attribute(config(), prompt="a cat", out=tmp_path / "maps.npz", **{option: path})
+
+
+def test_what_else_is_wrong(tmp_path):
+    out = tmp_path / "maps.npz"
+    bank(768).save(tmp_path / "bank.safetensors")
+    with pytest.raises(ConfigError, match="rows of width 768"):
+        attribute(config(), prompt="a cat", out=out, tokens=tmp_path / "bank.safetensors")
+    with pytest.raises(MethodError, match="75 tokens"):
+        attribute(config(), prompt="a cat", out=out, texts=["a " * 80])
+    with pytest.raises(ConfigError, match="seed must be in"):
+        attribute(config(), prompt="a cat", out=out, seed=-1)
+    with pytest.raises(ConfigError, match=r"missing/maps.npz cannot be written"):
+        attribute(config(), prompt="a cat", out=tmp_path / "missing/maps.npz")
+    assert torch.get_num_threads() == 1

@@ -1,0 +1,75 @@
+"""Stopping in order: the first SIGTERM or Ctrl-C drains, the second aborts."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Interrupted(BaseException):
+    """The run was stopped by a signal; everything that was published stays valid.
+
+    Like KeyboardInterrupt it is no Exception: nothing that guards a sample may swallow it.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        """``exit_code`` follows the shell's rule, 128 + signal."""
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}")
+        self.exit_code = 128 + signal_number
+
+
+class Drain:
+    """Whether the run was asked to stop, and until when open shards may be finished."""
+
+    def __init__(self, seconds: float, say: Callable[[str], None]) -> None:
+        """``seconds`` is the time that open shards get after the first signal."""
+        self._seconds = seconds
+        self._say = say
+        self._signal: int | None = None
+        self._deadline = float("inf")
+
+    @property
+    def asked(self) -> bool:
+        """No new shard may be begun."""
+        return self._signal is not None
+
+    def check(self) -> None:
+        """Raises `Interrupted` once the time for draining is over."""
+        if self._signal is not None and time.monotonic() >= self._deadline:
+            raise Interrupted(self._signal)
+
+    def finish(self) -> None:
+        """Raises `Interrupted` if a signal came; called when nothing is open any more."""
+        if self._signal is not None:
+            raise Interrupted(self._signal)
+
+    def on_signal(self, number: int, frame: FrameType | None = None) -> None:
+        """First signal: drain. Second: `Interrupted` at once."""
+        if self._signal is not None:
+            raise Interrupted(number)
+        self._signal = number
+        self._deadline = time.monotonic() + self._seconds
+        name = signal.Signals(number).name
+        self._say(
+            f"{name}: finishing the open shards, at most {self._seconds:g} s; a second one stops "
+            "at once. The same command goes on from here."
+        )
+
+
+@contextmanager
+def drain_on_signals(seconds: float, say: Callable[[str], None]) -> Iterator[Drain]:
+    """A `Drain` that SIGTERM and SIGINT drive while the block lasts (in the main thread)."""
+    drain = Drain(seconds, say)
+    if threading.current_thread() is not threading.main_thread():
+        yield drain
+        return
+    before = {n: signal.signal(n, drain.on_signal) for n in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield drain
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

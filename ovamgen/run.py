@@ -1,0 +1,326 @@
+"""A run on its output folder: what is asked, what is planned, what is done, what is left.
+
+Everything that can be found out without loading a model is found out here, before anything is
+written; which process then makes the shards is not known here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import metadata, resources
+from typing import Any
+
+import fsspec
+import yaml
+
+from ovamgen import __version__
+from ovamgen.config import RunConfig, SynthesisConfig, canonical_json, fingerprint, identity
+from ovamgen.errors import ConfigError
+from ovamgen.plan.tasks import Plan, make_plan
+from ovamgen.records import ModelInfo, RunSummary, ShardRecord, ShardTask
+from ovamgen.shards.manifest import finished_shards, write_indexes
+from ovamgen.shards.store import Store, open_store
+
+log = logging.getLogger(__name__)
+
+PLAN_NAME = "plan.parquet"
+RUN_NAME = "run.yaml"
+DEMO_CAPTIONS = "demo"
+"""The name of the captions that ship with the package."""
+
+_PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow", "pyarrow", "pydensecrf2")
+
+
+@dataclass(kw_only=True)
+class Run:
+    """A run whose output is locked: the plan, and which of its shards are done."""
+
+    config: RunConfig
+    store: Store
+    plan: Plan
+    inputs: dict[str, str]
+    fingerprint: str
+    records: dict[int, ShardRecord]
+    """The finished shards by index; grows while the run goes on."""
+    made_now: list[int] = field(default_factory=list)
+    """Indices of the shards that this process had made."""
+
+    @property
+    def pending(self) -> tuple[ShardTask, ...]:
+        """The shards that are still to be made, in order."""
+        return tuple(task for task in self.plan.tasks if task.shard_index not in self.records)
+
+    @property
+    def total_samples(self) -> int:
+        """Samples of the whole plan."""
+        return sum(len(task.specs) for task in self.plan.tasks)
+
+    def confirm_model(self, info: ModelInfo, tokens_digest: str) -> None:
+        """Writes ``run.yaml``, or compares a loaded pipeline with the one that began the run.
+
+        Raises:
+            ConfigError: other weights or token rows than those of the shards that are there.
+        """
+        now = {"weights_sha256": info.digest, "tokens_sha256": tokens_digest}
+        saved = read_run_file(self.store)
+        if saved is None:
+            self.store.put(RUN_NAME, self._run_file(info, now))
+            return
+        changed = _differences(saved["model"], now)
+        if changed:
+            raise ConfigError(
+                f"{self.store.url} was begun with another model: {'; '.join(changed)}; "
+                "give that model, or another --out"
+            )
+
+    def finished(self, record: ShardRecord) -> None:
+        """Take note of a shard that was just published."""
+        self.records[record.shard_index] = record
+        self.made_now.append(record.shard_index)
+
+    def write_indexes(self) -> None:
+        """The files that describe the whole corpus; only where every shard is there."""
+        records = [self.records[task.shard_index] for task in self.plan.tasks]
+        saved = read_run_file(self.store) or {}
+        write_indexes(self.store, records, saved)
+
+    def summary(self, failures_by_reason: dict[str, int] | None = None) -> RunSummary:
+        """Counts over all finished shards."""
+        return RunSummary(
+            out=self.store.url,
+            shards=len(self.records),
+            samples=sum(record.samples for record in self.records.values()),
+            failed=sum(record.failed for record in self.records.values()),
+            shards_made_now=len(self.made_now),
+            failures_by_reason=failures_by_reason or {},
+        )
+
+    def _run_file(self, info: ModelInfo, digests: dict[str, str]) -> bytes:
+        data = {
+            "ovamgen_version": __version__,
+            "fingerprint": self.fingerprint,
+            "identity": identity(self.config, self.inputs),
+            # how fast and where is no property of the corpus, and changes from resume to resume
+            "config": self.config.model_dump(mode="json", exclude={"out", "runtime"}),
+            "inputs": self.inputs,
+            "model": {
+                **digests,
+                "id": info.model,
+                "revision": info.revision,
+                "trained": info.trained,
+                "context_width": info.context_width,
+                "cross_attention_layers": info.cross_attention_layers,
+            },
+            "versions": library_versions(),
+        }
+        return yaml.safe_dump(data, sort_keys=True, allow_unicode=True).encode()
+
+
+@contextmanager
+def open_run(config: RunConfig) -> Iterator[Run]:
+    """The run of a configuration, with its output locked while the block lasts.
+
+    The plan is made if none is there. Nothing is written before everything that can be checked
+    without loading the model has been checked.
+
+    Raises:
+        ConfigError: the output, the model, the tokens or a configuration that began the output
+            do not fit; two runs on one output.
+        PlanError: the captions cannot be planned.
+    """
+    if not config.out:
+        raise ConfigError("no output was given: use --out FOLDER or --out URL")
+    store = open_store(config.out)
+    _check_model_and_tokens(config)
+    saved_plan = read_plan(store)
+    plan = saved_plan or plan_for(config)
+    inputs = dict(plan.inputs)
+    if saved_plan is not None:
+        changed = saved_plan.differences(config.plan, _input_digests(config))
+        if changed:
+            raise ConfigError(_another_configuration(store, changed))
+    tokens = config.attribution.tokens
+    if tokens not in ("words", "untrained"):
+        inputs["tokens"] = digest_of(tokens)
+    mark = fingerprint(config, inputs)
+    saved = read_run_file(store)
+    if saved is not None and saved["fingerprint"] != mark:
+        changed = _differences(saved["identity"], identity(config, inputs))
+        raise ConfigError(_another_configuration(store, changed))
+    if saved is not None:
+        _warn_of_other_versions(saved)
+    if not plan.tasks:
+        raise ConfigError(
+            f"no caption of {config.plan.captions} becomes a sample: see 'ovamgen plan' for why"
+        )
+    with store.lock():
+        store.sweep()
+        if saved_plan is None:
+            store.put(PLAN_NAME, plan.to_parquet())
+        indices = [task.shard_index for task in plan.tasks]
+        records = finished_shards(store, config.shards.split, indices, mark)
+        try:
+            yield Run(
+                config=config,
+                store=store,
+                plan=plan,
+                inputs=inputs,
+                fingerprint=mark,
+                records=records,
+            )
+        finally:
+            store.sweep()
+
+
+def plan_for(config: RunConfig) -> Plan:
+    """The plan of a configuration; reads the captions."""
+    if not config.plan.captions:
+        raise ConfigError(
+            "no captions were given and the output holds no plan: use --captions FILE, or "
+            f"--captions {DEMO_CAPTIONS} for those that ship with ovamgen"
+        )
+    settings = config.plan.model_copy(update={"captions": captions_path(config.plan.captions)})
+    return make_plan(settings, model_id=config.model.id)
+
+
+def captions_path(name: str) -> str:
+    """The path of the captions: ``demo`` is a file of the package."""
+    if name != DEMO_CAPTIONS:
+        return name
+    return str(resources.files("ovamgen") / "data" / "demo_captions.json")
+
+
+def read_plan(store: Store) -> Plan | None:
+    """The plan in the store, or None where there is none."""
+    return Plan.from_parquet(store.read(PLAN_NAME)) if store.exists(PLAN_NAME) else None
+
+
+def read_run_file(store: Store) -> dict[str, Any] | None:
+    """``run.yaml`` of the store, or None where no shard was ever begun.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
+    if not store.exists(RUN_NAME):
+        return None
+    expected = {"fingerprint": str, "identity": dict, "model": dict, "config": dict}
+    try:
+        data = yaml.safe_load(store.read(RUN_NAME))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        data = None
+    if not isinstance(data, dict) or any(
+        not isinstance(data.get(name), kind) for name, kind in expected.items()
+    ):
+        raise ConfigError(
+            f"{store.url}/{RUN_NAME} is damaged: expected {', '.join(expected)}; restore it, or "
+            "give another --out"
+        )
+    return data
+
+
+def digest_of(url: str) -> str:
+    """sha256 (hex) of a file's bytes, local or remote.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with fsspec.open(url, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except (OSError, ValueError, ImportError) as error:
+        raise ConfigError(f"{url} cannot be read: {' '.join(str(error).split())}") from None
+    return digest.hexdigest()
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of everything whose arithmetic or encoders reach a sample's bytes."""
+    versions = {name: metadata.version(name) for name in _PACKAGES}
+    return versions | {"python": platform.python_version(), "machine": platform.machine()}
+
+
+def _check_model_and_tokens(config: RunConfig) -> None:
+    # torch is imported by the token bank: only here, so that planning stays quick
+    from ovamgen.attribution.method import check_method
+    from ovamgen.attribution.token_bank import TokenBank
+    from ovamgen.diffusion.pipeline import check_model
+
+    facts = check_model(config.model)
+    check_method(config.attribution.method)
+    if config.synthesis.scheduler != SynthesisConfig().scheduler:
+        # diffusers is slow to import, and the default is known to be there
+        from ovamgen.diffusion.schedulers import scheduler_class
+
+        scheduler_class(config.synthesis.scheduler)
+    tokens = config.attribution.tokens
+    if tokens not in ("words", "untrained"):
+        bank = TokenBank.load(tokens)
+        if facts.context_width is not None:
+            bank.check_width(facts.context_width)
+
+
+def _input_digests(config: RunConfig) -> dict[str, str]:
+    """Digests of the captions and instances that are named; those of the plan stand for others."""
+    named = {"captions": config.plan.captions, "instances": config.plan.instances}
+    return {
+        name: digest_of(captions_path(path) if name == "captions" else path)
+        for name, path in named.items()
+        if path
+    }
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    names = sorted(name for name in new | old if old.get(name) != new.get(name))
+    shown = [name for name in names if name in new]
+    return [f"{name}: {_short(old.get(name))} -> {_short(new.get(name))}" for name in shown]
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else canonical_json(value)
+    return text[:12] + "…" if len(text) == 64 else text
+
+
+def _another_configuration(store: Store, changed: list[str]) -> str:
+    return (
+        f"{store.url} belongs to another configuration ({'; '.join(changed)}): "
+        "give that configuration to go on with it, or another --out"
+    )
+
+
+def _warn_of_other_versions(saved: dict[str, Any]) -> None:
+    changed = _differences(saved.get("versions", {}), library_versions())
+    if changed:
+        log.warning(
+            "the shards that are there were made with other versions (%s): new shards may differ "
+            "from them in the last bits",
+            "; ".join(changed),
+        )
+
+
+def write_plan(config: RunConfig) -> Plan:
+    """The plan of a configuration, written to its output.
+
+    Raises:
+        ConfigError: no output was given, or the output holds another plan.
+        PlanError: the captions cannot be planned.
+    """
+    if not config.out:
+        raise ConfigError("no output was given: use --out FOLDER or --out URL")
+    store = open_store(config.out)
+    plan = plan_for(config)
+    data = plan.to_parquet()
+    if store.exists(PLAN_NAME):
+        saved = read_plan(store)
+        changed = saved.differences(config.plan, dict(plan.inputs)) if saved else []
+        if changed:
+            raise ConfigError(_another_configuration(store, changed))
+        return plan
+    with store.lock():
+        store.put(PLAN_NAME, data)
+    return plan

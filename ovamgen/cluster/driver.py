@@ -1,0 +1,266 @@
+"""The scheduling loop: batches to workers, what comes back to the CPU side, faults to repair.
+
+The driver owns every task. It decides where work runs and in which order it is begun; what a
+sample is made of is decided by the plan alone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from ovamgen.cluster.connection import connected, worker_count
+from ovamgen.cluster.finishing import Finishing, Handlers
+from ovamgen.cluster.metrics import RunMetrics
+from ovamgen.cluster.open_work import OpenBatch, OpenShard
+from ovamgen.cluster.pool import Worker, WorkerPool, cause_of
+from ovamgen.cluster.workers import BatchStatus, WorkerReady
+from ovamgen.drain import Drain, drain_on_signals
+from ovamgen.errors import ClusterError
+from ovamgen.generate import context_of
+from ovamgen.isolation import EarlyStop, EngineFactory, one_line
+from ovamgen.progress import RunProgress
+from ovamgen.records import ShardRecord
+from ovamgen.run import Run
+
+SHARD_RESTARTS = 5
+"""Times that one shard may start again after a node took its images with it."""
+
+PROBINGS = 3
+"""Times that a batch which takes workers down is probed for the samples that do it."""
+
+
+def generate_on_ray(run: Run, progress: RunProgress, factory: EngineFactory | None = None) -> None:
+    """Makes every pending shard of the run on the Ray cluster, or on one started in this process.
+
+    Raises:
+        ClusterError: no GPU, workers that keep dying, lost nodes.
+        Interrupted: a signal came and its time for draining is over.
+        OvamgenError: the model cannot be loaded, the first samples all fail, the store fails.
+    """
+    runtime = run.config.runtime
+    # Ray installs its own SIGTERM handler in ray.init: ours comes after it
+    with (
+        connected(run.config),
+        drain_on_signals(runtime.drain_seconds, progress.say) as drain,
+    ):
+        count = worker_count(run.config, progress.say)
+        driver = Driver(run, progress, drain, count, factory)
+        try:
+            driver.loop()
+        finally:
+            driver.stop()
+
+
+class Driver:
+    """One run's scheduler; `loop` returns when every pending shard is published."""
+
+    def __init__(
+        self,
+        run: Run,
+        progress: RunProgress,
+        drain: Drain,
+        workers: int,
+        factory: EngineFactory | None,
+    ) -> None:
+        """Starts the workers; they load while the loop begins."""
+        self._run = run
+        self._progress = progress
+        self._drain = drain
+        self._runtime = run.config.runtime
+        self._metrics = RunMetrics()
+        self._early_stop = EarlyStop()
+        self._tasks = deque(run.pending)
+        self._batches: deque[OpenBatch] = deque()
+        self._open: dict[int, OpenShard] = {}
+        self._handlers: Handlers = {}
+        self._given: dict[Any, tuple[OpenBatch, Any]] = {}
+        """Batches on workers: (batch, payload reference) by status reference."""
+        self._restarts: dict[int, int] = {}
+        self._largest_batch_bytes = 0
+        self._finishing = Finishing(
+            run, progress, self._metrics, self._handlers, self._begin_again, self._written
+        )
+        self._pool = WorkerPool(run.config, workers, factory, self._worker_ready, progress.say)
+
+    def loop(self) -> None:
+        """Until nothing is left, or a signal says to stop."""
+        model = self._run.config.model
+        self._progress.say(f"loading {model.id} on {len(self._pool.workers)} x {model.device}")
+        while True:
+            self._drain.check()
+            self._pool.check_deadline()
+            self._feed()
+            if not self._open and (self._drain.asked or not self._tasks):
+                break
+            self._wait()
+            self._progress.tick()
+            self._metrics.state(self._pool.ready_count, self._in_flight_bytes)
+        if self._run.pending:
+            self._drain.finish()
+
+    def stop(self) -> None:
+        """Ends the workers and the tasks that still run; nothing unpublished is kept."""
+        self._pool.stop()
+        for ref in self._handlers:
+            if ref not in self._given:
+                ray.cancel(ref, force=True)
+
+    # ---- giving out work
+
+    def _feed(self) -> None:
+        while (worker := self._pool.free_worker()) is not None:
+            if not self._batches:
+                self._open_shard()
+            if not self._batches or not self._has_room():
+                return
+            batch = self._batches.popleft()
+            payload, status = self._pool.submit(worker, batch)
+            self._given[status] = (batch, payload)
+            self._handlers[status] = partial(self._synthesised, worker, status)
+
+    def _open_shard(self) -> None:
+        if self._drain.asked or not self._tasks or len(self._open) >= self._runtime.open_shards:
+            return
+        task = self._tasks.popleft()
+        shard = OpenShard(task=task)
+        self._open[task.shard_index] = shard
+        self._batches += shard.begin()
+
+    @property
+    def _in_flight_bytes(self) -> int:
+        reserved = len(self._given) * self._largest_batch_bytes
+        encoded = sum(shard.nbytes for shard in self._open.values())
+        return reserved + self._finishing.payload_bytes + encoded
+
+    def _has_room(self) -> bool:
+        # with nothing under way, waiting would be for ever: a shard larger than the cap must end
+        if not self._handlers:
+            return True
+        return self._in_flight_bytes + self._largest_batch_bytes <= self._runtime.in_flight_bytes
+
+    # ---- taking results
+
+    def _wait(self) -> None:
+        refs = [*self._handlers, *self._pool.loading]
+        if not refs:
+            return
+        ray.wait(refs, num_returns=1, timeout=0.5, fetch_local=False)
+        done, _ = ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)
+        loading = set(self._pool.loading)
+        for ref in done:
+            if ref in loading:
+                self._pool.became_ready(ref)
+            elif (handler := self._handlers.pop(ref, None)) is not None:
+                handler()
+
+    def _worker_ready(self, ready: WorkerReady) -> None:
+        run = self._run
+        run.confirm_model(ready.info, ready.tokens_digest)
+        context = context_of(
+            run.config, run.fingerprint, ready.info, ready.tokens_digest, ready.class_ids
+        )
+        self._finishing.set_context(context)
+
+    def _synthesised(self, worker: Worker, status_ref: Any) -> None:
+        try:
+            status: BatchStatus = ray.get(status_ref)
+        except RayTaskError as error:
+            raise cause_of(error) from None
+        except RayError:
+            self._worker_lost(worker)
+            return
+        worker.queue.remove(status_ref)
+        batch, payload = self._given.pop(status_ref)
+        self._largest_batch_bytes = max(self._largest_batch_bytes, status.nbytes)
+        if batch.stale:
+            return
+        if batch.probe_of is not None:
+            self._batches.extendleft(batch.probe_ended())
+            return
+        self._early_stop.count(len(status.keys), status.failures)
+        self._finishing.take(batch, payload, status)
+
+    def _written(self, shard: OpenShard, record: ShardRecord) -> None:
+        del self._open[shard.task.shard_index]
+        self._run.finished(record)
+        self._progress.add(shards=1)
+        self._metrics.shard()
+
+    # ---- what goes wrong
+
+    def _worker_lost(self, worker: Worker) -> None:
+        """Its batches go back to the front of the queue; the one that was running is counted."""
+        again: list[OpenBatch] = []
+        running_found = False
+        for status_ref in list(worker.queue):
+            self._handlers.pop(status_ref, None)
+            if not running_found and _succeeded(status_ref):
+                self._synthesised(worker, status_ref)
+                continue
+            batch, _ = self._given.pop(status_ref)
+            if not running_found:
+                running_found = True
+                batch.deaths += 1
+            if not batch.stale:
+                again += self._after_death(batch)
+        worker.queue.clear()
+        self._batches.extendleft(reversed(again))
+        self._pool.lost(worker)
+
+    def _after_death(self, batch: OpenBatch) -> list[OpenBatch]:
+        """What to give out next for a batch, or a probe, that took its worker down."""
+        enough = batch.deaths >= self._runtime.batch_attempts
+        if batch.probe_of is not None:
+            if len(batch.specs) > 1:
+                # replaced by its own halves
+                return [*batch.probes(), *batch.probe_ended()]
+            if not enough:
+                return [batch]
+            reason = f"the worker process died {batch.deaths} times while making this sample"
+            batch.probe_of.culprits[batch.specs[0].key] = reason
+            return batch.probe_ended()
+        if not enough:
+            return [batch]
+        if batch.probed == PROBINGS:
+            raise ClusterError(
+                f"a batch of {len(batch.specs)} samples of shard {batch.shard.task.shard_index} "
+                f"takes every worker down and no sample of it does so alone: it may need more "
+                "memory than a worker has, so make plan.batch_size smaller"
+            )
+        self._progress.say(
+            f"a batch of {len(batch.specs)} took {batch.deaths} workers down: looking for the "
+            "sample that does it"
+        )
+        batch.probed += 1
+        batch.deaths = 0
+        return batch.probes()
+
+    def _begin_again(self, shard: OpenShard, error: RayError) -> None:
+        """A node has left with images or samples of the shard."""
+        index = shard.task.shard_index
+        self._restarts[index] = self._restarts.get(index, 0) + 1
+        if self._restarts[index] > SHARD_RESTARTS:
+            raise ClusterError(
+                f"shard {index} was lost {self._restarts[index]} times, the last time by "
+                f"{one_line(error)}: look for nodes that leave or run out of memory"
+            )
+        self._progress.say(f"shard {index} lost its images ({type(error).__name__}): again")
+        self._progress.add(images=-shard.made, failed=-shard.failed)
+        self._batches = deque(batch for batch in self._batches if batch.shard is not shard)
+        self._batches.extendleft(reversed(shard.begin()))
+
+
+def _succeeded(ref: Any) -> bool:
+    done, _ = ray.wait([ref], timeout=0, fetch_local=False)
+    if not done:
+        return False
+    try:
+        ray.get(ref)
+    except RayError:
+        return False
+    return True

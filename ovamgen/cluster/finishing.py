@@ -1,0 +1,144 @@
+"""The CPU side of a run: images become encoded samples in refine tasks, samples become shards.
+
+Which batch runs on which worker is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError, WorkerCrashedError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from ovamgen.cluster.metrics import RunMetrics
+from ovamgen.cluster.open_work import OpenBatch, OpenImages, OpenShard, failures_of
+from ovamgen.cluster.pool import cause_of
+from ovamgen.cluster.workers import BatchStatus, RefineStatus, refine_images, write_shard
+from ovamgen.generate import SampleContext
+from ovamgen.isolation import one_line
+from ovamgen.progress import RunProgress
+from ovamgen.records import SampleFailure, ShardRecord
+from ovamgen.run import Run
+from ovamgen.shards.store import LocalStore
+
+Handlers = dict[Any, Callable[[], None]]
+"""What to do when a reference is ready."""
+
+
+class Finishing:
+    """Refine and write tasks of the open shards; their handlers go into the driver's table."""
+
+    def __init__(
+        self,
+        run: Run,
+        progress: RunProgress,
+        metrics: RunMetrics,
+        handlers: Handlers,
+        on_lost: Callable[[OpenShard, RayError], None],
+        on_written: Callable[[OpenShard, ShardRecord], None],
+    ) -> None:
+        """``on_lost`` is told of a shard whose images or samples left with their node."""
+        self._run = run
+        self._progress = progress
+        self._metrics = metrics
+        self._handlers = handlers
+        self._on_lost = on_lost
+        self._on_written = on_written
+        self._context: Any = None
+        self.payload_bytes = 0
+        """Bytes of images and heatmaps that wait for their refine task."""
+        options: dict[str, Any] = {"num_cpus": 1, "max_retries": 3}
+        self._refine_remote = ray.remote(**options, num_returns=2)(refine_images)
+        if isinstance(run.store, LocalStore):
+            # a folder of this machine is no folder of the others
+            here = ray.get_runtime_context().get_node_id()
+            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(here, soft=False)
+        self._write_remote = ray.remote(**options)(write_shard)
+
+    def set_context(self, context: SampleContext) -> None:
+        """Known once the first pipeline is loaded."""
+        if self._context is None:
+            self._context = ray.put(context)
+
+    def take(self, batch: OpenBatch, payload: Any, status: BatchStatus) -> None:
+        """Refine the images of a batch that a worker has made."""
+        self.fail(batch.shard, status.failures)
+        if status.keys:
+            images = OpenImages(
+                batch=batch,
+                payload=payload,
+                start=0,
+                keys=status.keys,
+                bytes_each=status.nbytes // len(status.keys),
+            )
+            self._refine(images.slices(self._run.config.runtime.refine_images))
+        self.ended(batch.shard)
+
+    def fail(self, shard: OpenShard, failures: Sequence[SampleFailure]) -> None:
+        """Record samples that cannot be made."""
+        shard.failures += failures
+        self._count(shard, failed=len(failures))
+
+    def ended(self, shard: OpenShard) -> None:
+        """One thing that the shard waited for has ended; the last one begins the writing."""
+        shard.waiting -= 1
+        if shard.waiting:
+            return
+        record = self._write_remote.remote(
+            shard.task, tuple(shard.failures), self._context, self._run.store, *shard.refined
+        )
+        self._handlers[record] = partial(self._written, shard, record)
+
+    def _refine(self, slices: list[OpenImages]) -> None:
+        for images in slices:
+            images.batch.shard.waiting += 1
+            self.payload_bytes += images.nbytes
+            stop = images.start + len(images.keys)
+            result, status = self._refine_remote.remote(
+                images.payload, images.start, stop, self._context
+            )
+            self._handlers[status] = partial(self._refined, images, result, status)
+
+    def _refined(self, images: OpenImages, result: Any, status_ref: Any) -> None:
+        self.payload_bytes -= images.nbytes
+        shard = images.batch.shard
+        if images.batch.stale:
+            return
+        try:
+            status: RefineStatus = ray.get(status_ref)
+        except RayTaskError as error:
+            raise cause_of(error) from None
+        except WorkerCrashedError as error:
+            # the process died more often than Ray retries: find the image that takes it down
+            if len(images.keys) > 1:
+                self._refine(images.slices((len(images.keys) + 1) // 2))
+            else:
+                self.fail(shard, failures_of(images.keys, "masks", one_line(error)))
+            self.ended(shard)
+            return
+        except RayError as error:
+            self._on_lost(shard, error)
+            return
+        shard.refined.append(result)
+        shard.nbytes += status.nbytes
+        self._count(shard, made=status.made, failed=len(status.failures))
+        self.ended(shard)
+
+    def _written(self, shard: OpenShard, record_ref: Any) -> None:
+        try:
+            record: ShardRecord = ray.get(record_ref)
+        except RayTaskError as error:
+            raise cause_of(error) from None
+        except RayError as error:
+            self._on_lost(shard, error)
+            return
+        self._on_written(shard, record)
+
+    def _count(self, shard: OpenShard, *, made: int = 0, failed: int = 0) -> None:
+        shard.made += made
+        shard.failed += failed
+        self._progress.add(images=made, failed=failed)
+        self._metrics.samples(made=made, failed=failed)

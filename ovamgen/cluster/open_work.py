@@ -1,0 +1,112 @@
+"""The driver's books: what is under way, where it is, what an open shard still waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ovamgen.records import SampleFailure, SampleSpec, ShardTask, Stage
+
+
+@dataclass(eq=False, kw_only=True)
+class OpenShard:
+    """A shard that is begun and not yet written."""
+
+    task: ShardTask
+    waiting: int = 0
+    """Batches and slices of images that have not ended."""
+    refined: list[Any] = field(default_factory=list)
+    """References to lists of encoded samples; their order does not matter."""
+    failures: list[SampleFailure] = field(default_factory=list)
+    """Samples that failed before they reached a refine task, or took its process down."""
+    made: int = 0
+    failed: int = 0
+    nbytes: int = 0
+    """Encoded bytes that wait for the shard to be complete."""
+    generation: int = 0
+    """Raised when lost objects make the shard start again; older work is stale."""
+
+    def begin(self) -> list[OpenBatch]:
+        """The shard's batches as the plan cuts them, with nothing made yet."""
+        self.waiting = len(self.task.batches)
+        self.refined, self.failures = [], []
+        self.made = self.failed = self.nbytes = 0
+        self.generation += 1
+        return [
+            OpenBatch(shard=self, specs=specs, generation=self.generation)
+            for specs in self.task.batches
+        ]
+
+
+@dataclass(eq=False, kw_only=True)
+class OpenBatch:
+    """A batch on its way, or a probe of some samples of a batch that takes its workers down.
+
+    Probes find the culprits; what they draw is thrown away, and the batch is drawn again at its
+    planned size without the culprits. A worker that was killed from outside, even repeatedly, so
+    changes no bit of any sample.
+    """
+
+    shard: OpenShard
+    specs: tuple[SampleSpec, ...]
+    generation: int
+    deaths: int = 0
+    """Workers that died while they ran it, since its last probing."""
+    culprits: dict[str, str] = field(default_factory=dict)
+    """Reason by key, of samples that die alone."""
+    probed: int = 0
+    """Times that it was probed."""
+    probes_open: int = 0
+    probe_of: OpenBatch | None = None
+
+    @property
+    def stale(self) -> bool:
+        """The shard has started again since this batch was given out."""
+        return self.generation != self.shard.generation
+
+    def probes(self) -> list[OpenBatch]:
+        """Two probes, each of half of the samples; one where there is only one sample."""
+        whole = self.probe_of or self
+        middle = len(self.specs) // 2
+        halves = [half for half in (self.specs[:middle], self.specs[middle:]) if half]
+        whole.probes_open += len(halves)
+        return [
+            OpenBatch(shard=self.shard, specs=half, generation=self.generation, probe_of=whole)
+            for half in halves
+        ]
+
+    def probe_ended(self) -> list[OpenBatch]:
+        """The batch to draw again once its last probe has ended, else nothing."""
+        whole = self.probe_of or self
+        whole.probes_open -= 1
+        return [] if whole.probes_open else [whole]
+
+
+@dataclass(eq=False, kw_only=True)
+class OpenImages:
+    """Some images of a batch's payload, with a refine task."""
+
+    batch: OpenBatch
+    payload: Any
+    """Reference to the drawn batch; held until its last image is refined."""
+    start: int
+    keys: tuple[str, ...]
+    bytes_each: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the payload that these images stand for."""
+        return self.bytes_each * len(self.keys)
+
+    def slices(self, size: int) -> list[OpenImages]:
+        """The same images in slices of at most ``size``."""
+        return [
+            replace(self, start=self.start + first, keys=self.keys[first : first + size])
+            for first in range(0, len(self.keys), size)
+        ]
+
+
+def failures_of(keys: Sequence[str], stage: Stage, reason: str) -> list[SampleFailure]:
+    """One failure a key."""
+    return [SampleFailure(key=key, stage=stage, reason=reason) for key in keys]

@@ -1,0 +1,125 @@
+"""What runs in Ray's processes: the worker that holds a pipeline, and the tasks of the CPU side.
+
+Each is a thin shell around a function of `ovamgen.generate`; neither scheduling nor Ray itself is
+known here: whoever submits them wraps them, so that they travel by name and not by value.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ovamgen.config import RunConfig
+from ovamgen.generate import SampleContext, commit, load_engine_factory, refine
+from ovamgen.isolation import EngineFactory, synthesise_surviving
+from ovamgen.records import (
+    EncodedSample,
+    ModelInfo,
+    SampleFailure,
+    SampleSpec,
+    ShardRecord,
+    ShardTask,
+    SynthesisBatch,
+)
+from ovamgen.shards.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerReady:
+    """What a worker says once its pipeline is loaded."""
+
+    info: ModelInfo
+    tokens_digest: str
+    class_ids: tuple[int, ...]
+    process_id: int
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchStatus:
+    """The small half of a batch's result: the pixels stay in the object store."""
+
+    keys: tuple[str, ...]
+    """Of the images in the payload, in order."""
+    failures: tuple[SampleFailure, ...]
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefineStatus:
+    """The small half of a refine task's result."""
+
+    made: int
+    failures: tuple[SampleFailure, ...]
+    nbytes: int
+
+
+class PipelineWorker:
+    """One diffusion pipeline in a process of its own; an actor once `ray.remote` has wrapped it."""
+
+    def __init__(self, config: RunConfig, factory: EngineFactory | None) -> None:
+        """Loads nothing yet: an error while loading is to come back from `ready`, by name."""
+        self._config = config
+        self._factory = factory
+
+    def ready(self) -> WorkerReady:
+        """Loads the pipeline.
+
+        Raises:
+            ConfigError: the model, the tokens or the device are not usable on this node.
+        """
+        self._engine = (self._factory or load_engine_factory())(self._config)
+        return WorkerReady(
+            info=self._engine.info,
+            tokens_digest=self._engine.tokens_digest,
+            class_ids=self._engine.class_ids,
+            process_id=os.getpid(),
+            host=socket.gethostname(),
+        )
+
+    def synthesise(
+        self, specs: Sequence[SampleSpec], culprits: Mapping[str, str]
+    ) -> tuple[SynthesisBatch, BatchStatus]:
+        """The batch and its status.
+
+        Args:
+            specs: the batch as it was planned.
+            culprits: reason by key, of samples that have taken workers down and are left out.
+        """
+        batch = synthesise_surviving(self._engine, specs, culprits)
+        status = BatchStatus(
+            keys=tuple(spec.key for spec in batch.specs),
+            failures=batch.failures,
+            nbytes=batch.nbytes,
+        )
+        return batch, status
+
+
+def refine_images(
+    batch: SynthesisBatch, start: int, stop: int, context: SampleContext
+) -> tuple[list[EncodedSample | SampleFailure], RefineStatus]:
+    """Label maps and encoded samples of some images of a batch."""
+    results = refine(batch, start, stop, context)
+    made = [result for result in results if isinstance(result, EncodedSample)]
+    status = RefineStatus(
+        made=len(made),
+        failures=tuple(result for result in results if isinstance(result, SampleFailure)),
+        nbytes=sum(sample.nbytes for sample in made),
+    )
+    return results, status
+
+
+def write_shard(
+    task: ShardTask,
+    failures: tuple[SampleFailure, ...],
+    context: SampleContext,
+    store: Store,
+    *refined: list[EncodedSample | SampleFailure],
+) -> ShardRecord:
+    """The record of the shard, published."""
+    results: list[EncodedSample | SampleFailure] = [*failures]
+    for chunk in refined:
+        results += chunk
+    return commit(task, results, context, store)

@@ -1,0 +1,43 @@
+"""Entry point for ``ray job submit --working-dir . -- python jobs/generate.py --config ...``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+# a job runs from its working directory, where the package need not be installed
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ovamgen.config import build_config, parse_overrides, read_config_file
+from ovamgen.drain import Interrupted
+from ovamgen.errors import OvamgenError
+from ovamgen.launch import generate
+
+
+def main() -> int:
+    """Makes the corpus that the configuration asks for; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="example: python jobs/generate.py --config jobs/configs/sd15-cluster.yaml "
+        "--set plan.limit=1000 --set out=/mnt/corpus",
+    )
+    parser.add_argument("--config", required=True, help="YAML file; see jobs/configs/")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="sets")
+    options = parser.parse_args()
+    try:
+        config = build_config(read_config_file(options.config), parse_overrides(options.sets))
+        outcome = generate(config)
+        print("\n".join(outcome.lines()))
+        outcome.check_complete()
+    except OvamgenError as error:
+        print(f"ovamgen: {error}", file=sys.stderr)
+        return error.exit_code
+    except Interrupted as stop:
+        print(f"ovamgen: {stop}", file=sys.stderr)
+        return stop.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""``plan``, ``generate`` and ``status``: the corpus."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from ovamgen.cli.options import (
+    AsJson,
+    BatchSize,
+    Captions,
+    ConfigFile,
+    Device,
+    Guidance,
+    Height,
+    Instances,
+    Limit,
+    Model,
+    Out,
+    PerClass,
+    Seed,
+    Sets,
+    ShardSize,
+    Steps,
+    Width,
+    resolve,
+)
+from ovamgen.errors import ConfigError
+
+
+def plan(
+    captions: Captions = None,
+    instances: Instances = None,
+    preset: Annotated[str | None, typer.Option(help="general or coco-cap.")] = None,
+    per_class: PerClass = None,
+    limit: Limit = None,
+    seed: Seed = None,
+    shard_size: ShardSize = None,
+    batch_size: BatchSize = None,
+    model: Model = None,
+    config: ConfigFile = None,
+    sets: Sets = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decide what to make: writes OUT/plan.parquet and prints what was taken and why not.
+
+    Example: `ovamgen plan --captions captions_val2017.json --per-class 100 --out corpus`
+    """
+    from ovamgen.launch import summarise
+    from ovamgen.run import write_plan
+
+    flags = {
+        "plan": {
+            "captions": captions,
+            "instances": instances,
+            "preset": preset,
+            "per_class": per_class,
+            "limit": limit,
+            "seed": seed,
+            "shard_size": shard_size,
+            "batch_size": batch_size,
+        },
+        "model": {"id": model},
+        "out": out,
+    }
+    resolved = resolve(config, flags, sets)
+    made = write_plan(resolved)
+    summary = summarise(made, resolved)
+    if as_json:
+        print(json.dumps(summary.to_json(), indent=2))
+    else:
+        from rich.console import Console
+
+        summary.render(Console())
+        print(f"plan           {resolved.out}/plan.parquet")
+
+
+def generate(
+    captions: Captions = None,
+    instances: Instances = None,
+    out: Out = None,
+    model: Model = None,
+    tokens: Annotated[
+        str | None, typer.Option(help="Token bank (.safetensors), or 'words' for class words.")
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="Attribution method.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Mask preset (paper, ovam-cvpr24), or coco-cap.")
+    ] = None,
+    limit: Limit = None,
+    per_class: PerClass = None,
+    shard_size: ShardSize = None,
+    batch_size: BatchSize = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    height: Height = None,
+    width: Width = None,
+    seed: Seed = None,
+    workers: Annotated[int | None, typer.Option(help="Pipelines held at once.")] = None,
+    runner: Annotated[str | None, typer.Option(help="ray or local.")] = None,
+    device: Device = None,
+    config: ConfigFile = None,
+    sets: Sets = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and its size; write nothing.")
+    ] = False,
+) -> None:
+    """Make the shards, or go on where an earlier run of the same command stopped.
+
+    Example: `ovamgen generate --captions demo --model mini --limit 40 --out corpus`
+    """
+    from ovamgen.config import preset_names
+
+    plan_preset = "coco-cap" if preset == "coco-cap" else None
+    if preset and not plan_preset and preset not in preset_names():
+        names = ", ".join([*preset_names(), "coco-cap"])
+        raise ConfigError(f"unknown preset '{preset}': known are {names}")
+    flags = {
+        "plan": {
+            "captions": captions,
+            "instances": instances,
+            "preset": plan_preset,
+            "per_class": per_class,
+            "limit": limit,
+            "seed": seed,
+            "shard_size": shard_size,
+            "batch_size": batch_size,
+        },
+        "model": {"id": model, "device": device},
+        "synthesis": {"steps": steps, "guidance": guidance, "height": height, "width": width},
+        "attribution": {"tokens": tokens, "method": method},
+        "masks": {"preset": None if plan_preset else preset},
+        "runtime": {"workers": workers, "runner": runner},
+        "out": out,
+    }
+    resolved = resolve(config, flags, sets)
+    if dry_run:
+        from rich.console import Console
+
+        from ovamgen.launch import summarise
+        from ovamgen.run import plan_for
+
+        summarise(plan_for(resolved), resolved).render(Console())
+        return
+    from ovamgen.launch import generate as run
+
+    outcome = run(resolved)
+    print("\n".join(outcome.lines()))
+    outcome.check_complete()
+
+
+def status(
+    out: Annotated[str, typer.Argument(metavar="DIR_OR_URL")], as_json: AsJson = False
+) -> None:
+    """Say how far an output is, and what failed.
+
+    Example: `ovamgen status corpus --json`
+    """
+    from ovamgen.status import run_status
+
+    found = run_status(out)
+    print(json.dumps(found.to_json(), indent=2) if as_json else "\n".join(found.lines()))

@@ -1,0 +1,49 @@
+"""Options that several commands share, and how they become a configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ovamgen.config import RunConfig
+
+Captions = Annotated[
+    str | None,
+    typer.Option(help="COCO captions JSON, CSV, JSONL, Parquet or text; URL, .gz; or 'demo'."),
+]
+Instances = Annotated[str | None, typer.Option(help="COCO instances JSON of the same images.")]
+Limit = Annotated[int | None, typer.Option(help="At most this many samples.")]
+PerClass = Annotated[int | None, typer.Option(help="At most this many samples of each class.")]
+Seed = Annotated[int | None, typer.Option(help="The run's seed.")]
+ShardSize = Annotated[int | None, typer.Option(help="Samples in a shard.")]
+BatchSize = Annotated[int | None, typer.Option(help="Samples in one call of the model.")]
+Model = Annotated[
+    str | None, typer.Option(help="mini, a folder, a hub id (ID@REVISION), or random:sd15.")
+]
+Steps = Annotated[int | None, typer.Option(help="num_inference_steps.")]
+Guidance = Annotated[float | None, typer.Option(help="guidance_scale.")]
+Height = Annotated[int | None, typer.Option(help="Pixels, a multiple of 8.")]
+Width = Annotated[int | None, typer.Option(help="Pixels, a multiple of 8.")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda.")]
+ConfigFile = Annotated[str | None, typer.Option("--config", help="YAML file.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any configuration key; repeatable."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Out = Annotated[str | None, typer.Option(help="Folder or URL that the run writes to.")]
+
+
+def resolve(file: str | None, flags: dict[str, Any], sets: list[str] | None = None) -> RunConfig:
+    """The resolved configuration: file, then the flags that were given, then --set."""
+    from ovamgen.config import build_config, parse_overrides, read_config_file
+
+    given = {
+        name: {key: value for key, value in section.items() if value is not None}
+        for name, section in flags.items()
+        if isinstance(section, dict)
+    }
+    given |= {k: v for k, v in flags.items() if not isinstance(v, dict) and v is not None}
+    return build_config(read_config_file(file) if file else {}, given, parse_overrides(sets or []))

@@ -1,0 +1,147 @@
+"""Finished shards as samples: a WebDataset pipeline for training, a strict reader for checks.
+
+Masks are decoded by hand: the decoders that come with webdataset give other numbers for palette
+images and divide by 255 for floats (conventions 3.2).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import webdataset as wds
+from jaxtyping import Float32, Int64
+from webdataset.shardlists import expand_urls
+from webdataset.utils import pytorch_worker_info
+
+from ovamgen.errors import ConfigError, ShardError
+from ovamgen.shards.arrays import decode_jpeg, decode_png
+from ovamgen.shards.codec import IMAGE, MASK, DecodedSample, decode_sample
+from ovamgen.shards.manifest import RECORDS, record_from_json
+from ovamgen.shards.reader import read_tar
+from ovamgen.shards.store import Store, open_store
+
+Augment = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+"""(image, mask) to (image, mask); both of the same height and width, the mask still of ids."""
+
+
+def segmentation_dataset(
+    urls: str | Sequence[str],
+    *,
+    shuffle: int = 0,
+    seed: int = 0,
+    augment: Augment | None = None,
+    resampled: bool = False,
+) -> Any:  # a DataPipeline; its bases are of old typing, which run-time checkers refuse
+    """A `webdataset.DataPipeline` of (image, mask) pairs for `torch.utils.data.DataLoader`.
+
+    Images are float32 (3, H, W) in [0, 1]; masks are int64 (H, W) with VOC ids, 0 background and
+    255 ignore, exact. Shards are divided between nodes, then between the workers of a node: every
+    sample is seen once an epoch, whatever their number, but nodes and workers do not get equally
+    many; where they must, use ``resampled`` with ``.with_epoch(n)``.
+
+    Args:
+        urls: the folder of a run (its finished shards), or tars: a list, or one string with braces
+            such as ``train-{000000..000009}.tar``.
+        shuffle: samples in the shuffle buffer; shards are shuffled too. 0 keeps the order.
+        seed: of both shuffles. Workers that are started anew each epoch begin with the same order:
+            use ``persistent_workers=True`` or another seed for each epoch.
+        augment: applied to every pair, in the worker.
+        resampled: shards are drawn with replacement, without end.
+
+    Raises:
+        ConfigError: there is no shard.
+    """
+    tars = _tar_urls(urls)
+    if resampled:
+        source: list[Any] = [wds.ResampledShards(tars, seed=seed, deterministic=True)]
+    else:
+        source = [
+            wds.SimpleShardList(tars),
+            wds.detshuffle(bufsize=len(tars), initial=len(tars), seed=seed) if shuffle else None,
+            partial(_warn_of_idle_workers, len(tars)),
+            wds.split_by_node,
+            wds.split_by_worker,
+        ]
+    return wds.DataPipeline(
+        *source,
+        wds.tarfile_to_samples(),
+        wds.detshuffle(bufsize=shuffle, initial=shuffle, seed=seed) if shuffle else None,
+        wds.map(partial(_pair, augment=augment)),
+    )
+
+
+def read_samples(root: str) -> Iterator[DecodedSample]:
+    """Every sample of the finished shards in a folder, in order, checked.
+
+    Raises:
+        ConfigError: there is no finished shard.
+        ShardError: a tar or a sample is damaged.
+    """
+    store = open_store(root)
+    for name in _finished_tars(store):
+        with store.open(name) as file:
+            for key, members in read_tar(file, name):
+                sample = decode_sample(members)
+                if sample.key != key:
+                    raise ShardError(f"{name}: sample {key} says that its key is {sample.key}")
+                yield sample
+
+
+def _tar_urls(urls: str | Sequence[str]) -> list[str]:
+    if not isinstance(urls, str):
+        tars = list(urls)
+    elif urls.endswith((".tar", ".tar.gz", ".tgz")):
+        tars = expand_urls(urls)
+    else:
+        store = open_store(urls)
+        tars = [f"{store.url}/{name}" for name in _finished_tars(store)]
+    if not tars:
+        raise ConfigError("expected at least one shard, got an empty list of urls")
+    return tars
+
+
+def _finished_tars(store: Store) -> list[str]:
+    records = [record_from_json(store.read(name)) for name in store.list(RECORDS)]
+    tars = [record.name for record in records if record.samples]
+    if not tars:
+        raise ConfigError(
+            f"expected the folder of a run with at least one finished shard, got {store.url} with "
+            f"{len(records)} shard records: give the folder that 'ovamgen generate' wrote to"
+        )
+    return tars
+
+
+def _warn_of_idle_workers(shards: int, source: Iterable[Any]) -> Iterator[Any]:
+    rank, nodes, worker, workers = pytorch_worker_info()
+    if shards < nodes * workers and rank == worker == 0:
+        warnings.warn(
+            f"{shards} shards for {nodes} nodes with {workers} workers each: "
+            f"{nodes * workers - shards} workers get nothing; use fewer workers or smaller shards",
+            stacklevel=2,
+        )
+    yield from source
+
+
+def _pair(
+    sample: dict[str, Any], augment: Augment | None
+) -> tuple[Float32[torch.Tensor, "3 H W"], Int64[torch.Tensor, "H W"]]:
+    name = f"{sample['__key__']} in {sample['__url__']}"
+    for member in (IMAGE, MASK):
+        if member not in sample:
+            raise ShardError(f"sample {name} has no member {member}")
+    pixels = decode_jpeg(sample[IMAGE], name=f"the image of sample {name}")
+    labels = decode_png(sample[MASK], name=f"the mask of sample {name}")
+    image = torch.from_numpy(pixels).permute(2, 0, 1).float().div(255).contiguous()
+    mask = torch.from_numpy(labels).long()
+    if augment is not None:
+        image, mask = augment(image, mask)
+    if mask.dtype != torch.int64 or mask.shape != image.shape[1:]:
+        raise ShardError(
+            f"sample {name}: expected an int64 mask of the image's height and width, got "
+            f"{mask.dtype} {tuple(mask.shape)} for an image {tuple(image.shape)}: see to augment"
+        )
+    return image, mask

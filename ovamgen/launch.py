@@ -1,0 +1,143 @@
+"""A whole run, from a configuration to shards, indexes and a contact sheet.
+
+The command line and ``jobs/generate.py`` are thin shells around this module.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from ovamgen.config import RunConfig
+from ovamgen.errors import ConfigError, IncompleteError
+from ovamgen.plan.summary import PlanSummary
+from ovamgen.plan.tasks import Plan
+from ovamgen.progress import RunProgress
+from ovamgen.records import RunSummary
+from ovamgen.run import Run, open_run
+from ovamgen.shards.manifest import shard_name
+from ovamgen.status import failures_by_reason
+
+CONTACT_SHEET_NAME = "contact_sheet.png"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A finished run and what to say of it."""
+
+    summary: RunSummary
+    first_shard: str
+    last_shard: str
+    contact_sheet: str
+    """Path or URL, "" where no sample was made."""
+
+    def lines(self) -> list[str]:
+        """As text for people: where everything is."""
+        s = self.summary
+        again = s.shards - s.shards_made_now
+        made = f"{s.shards_made_now} made now" + (f", {again} were there" if again else "")
+        text = [
+            f"shards         {s.out}/{self.first_shard} .. {self.last_shard} ({s.shards}; {made})",
+            f"samples        {s.samples} made, {s.failed} failed",
+        ]
+        text += [f"               {n} x {reason}" for reason, n in s.failures_by_reason.items()]
+        if self.contact_sheet:
+            text.append(f"contact sheet  {self.contact_sheet}")
+        return text
+
+    def check_complete(self) -> None:
+        """Raises IncompleteError if samples are missing that no policy left out."""
+        reasons = self.summary.failures_by_reason.items()
+        missing = sum(count for reason, count in reasons if not reason.startswith("safety:"))
+        if missing:
+            raise IncompleteError(
+                f"{missing} of {self.summary.samples + self.summary.failed} samples could not be "
+                f"made; the reasons are above and in {self.summary.out}/metadata"
+            )
+
+
+def generate(config: RunConfig) -> Outcome:
+    """Makes, or goes on with, the corpus of a configuration.
+
+    Raises:
+        OvamgenError: with the exit code of its kind.
+        Interrupted: a signal came; the same configuration goes on from there.
+    """
+    with open_run(config) as run:
+        _announce(run)
+        done = sum(r.samples + r.failed for r in run.records.values())
+        progress = RunProgress(
+            total_samples=run.total_samples, done_samples=done, total_shards=len(run.pending)
+        )
+        with progress:
+            if not run.pending:
+                progress.say("every shard is there already")
+            elif config.runtime.runner == "local":
+                from ovamgen.local import generate_local
+
+                generate_local(run, progress)
+            else:
+                from ovamgen.cluster.driver import generate_on_ray
+
+                generate_on_ray(run, progress)
+        run.write_indexes()
+        sheet = _write_contact_sheet(run)
+        reasons = failures_by_reason(run.store, run.records)
+        split = config.shards.split
+        return Outcome(
+            summary=run.summary(reasons),
+            first_shard=shard_name(split, min(run.records)),
+            last_shard=shard_name(split, max(run.records)),
+            contact_sheet=sheet,
+        )
+
+
+def summarise(plan: Plan, config: RunConfig) -> PlanSummary:
+    """The plan's table, with sizes for the image size that the configuration ends in."""
+    from ovamgen.diffusion.pipeline import check_model
+
+    try:
+        facts = check_model(config.model)
+        own = facts.height or 512, facts.width or 512
+    except ConfigError:
+        # a plan needs no model: this is for the estimate alone
+        own = 512, 512
+    height = config.synthesis.height or own[0]
+    width = config.synthesis.width or own[1]
+    return PlanSummary.of(plan, height=height, width=width)
+
+
+def _announce(run: Run) -> None:
+    model, plan = run.config.model, run.plan
+    lines = [
+        f"{run.total_samples} samples in {len(plan.tasks)} shards, "
+        f"{len(plan.rejections)} captions left out; {len(run.records)} shards are there already"
+    ]
+    if model.id == "mini" or model.id.startswith("random:"):
+        lines.append(
+            f"NOTE: '{model.id}' has random weights. It shows that the whole chain works; its "
+            "pictures and masks show no objects."
+        )
+    if run.config.attribution.tokens == "words":
+        lines.append(
+            f"no token bank was given: attributing the class words, tau {run.config.masks.tau}. "
+            "'ovamgen tokens import' reads the published tokens"
+        )
+    print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def _write_contact_sheet(run: Run) -> str:
+    # matplotlib's fonts and colour maps: only here, at the end
+    from ovamgen.report.figures import contact_sheet, encode_sheet
+
+    if not any(record.samples for record in run.records.values()):
+        return ""
+    records = [run.records[index] for index in sorted(run.records)]
+    model, samples = run.config.model.id, run.summary().samples
+    sheet = contact_sheet(
+        run.store,
+        records,
+        title=f"{samples} samples, {model}, {run.config.synthesis.steps} steps",
+    )
+    run.store.put(CONTACT_SHEET_NAME, encode_sheet(sheet))
+    return f"{run.store.url}/{CONTACT_SHEET_NAME}"

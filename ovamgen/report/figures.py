@@ -1,0 +1,193 @@
+"""The contact sheet of a run: a page of samples with their heatmaps and masks."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ovamgen.errors import ShardError
+from ovamgen.plan.vocabulary import IGNORE, voc_palette
+from ovamgen.records import ShardRecord
+from ovamgen.report.panels import COLOUR_MAP, IGNORE_COLOUR, fit, heatmap_overlay, mask_overlay
+from ovamgen.report.selection import ShownSample, choose_samples
+from ovamgen.shards.interface import Store
+
+MAX_BYTES = 1_500_000
+
+_PAPER, _INK, _SOFT, _LINE = "#ffffff", "#1a1a1a", "#6b6b6b", "#dddddd"
+_MARGIN, _GUTTER, _GAP = 44, 44, 6
+_PANEL_PX = 168
+_CAPTION_PX = 64
+_HEADINGS = ("image", "heatmap", "mask")
+
+
+def contact_sheet(
+    store: Store,
+    records: Sequence[ShardRecord],
+    *,
+    columns: int = 2,
+    rows: int = 6,
+    title: str = "Contact sheet",
+    note: str = "",
+) -> Image.Image:
+    """The sheet: for each sample its image, its heatmap and its mask, with classes and prompt.
+
+    The choice of samples is deterministic and goes round the classes (`choose_samples`). The
+    heatmap shown is the largest of the targets' maps, each relative to its own maximum.
+
+    Args:
+        store: of the run.
+        records: of the shards to choose from.
+        columns: samples beside each other.
+        rows: samples below each other, at most.
+        title: first line.
+        note: second line.
+
+    Raises:
+        ShardError: there is no sample to show, or a shard is damaged.
+    """
+    shown = choose_samples(store, records, columns * rows)
+    if not shown:
+        raise ShardError(
+            f"a contact sheet needs at least one sample that may be shown, got none in {store.url}"
+        )
+    columns = min(columns, len(shown))
+    rows = -(-len(shown) // columns)
+    panel_height = _panel_height(shown[0])
+    card = (3 * _PANEL_PX + 2 * _GAP, panel_height + _CAPTION_PX)
+    header = 132 if note else 108
+    sheet = Image.new(
+        "RGB",
+        (
+            2 * _MARGIN + columns * card[0] + (columns - 1) * _GUTTER,
+            header + rows * card[1] + (rows - 1) * 14 + _MARGIN // 2,
+        ),
+        _PAPER,
+    )
+    draw = ImageDraw.Draw(sheet)
+    _draw_header(sheet, draw, title, note)
+    if any((sample.sample.labels == IGNORE).any() for sample in shown):
+        _draw_ignore_legend(draw, sheet.width - _MARGIN)
+    for number, sample in enumerate(shown):
+        column, row = number % columns, number // columns
+        corner = (_MARGIN + column * (card[0] + _GUTTER), header + row * (card[1] + 14))
+        if row == 0:
+            _draw_headings(draw, corner)
+        _draw_sample(sheet, draw, corner, sample, panel_height)
+    return sheet
+
+
+def encode_sheet(sheet: Image.Image, max_bytes: int = MAX_BYTES) -> bytes:
+    """A PNG of at most so many bytes, if need be of a smaller picture; colours stay exact."""
+    data = _png(sheet)
+    scale = 1.0
+    while len(data) > max_bytes and scale > 0.1:
+        scale *= 0.9
+        size = (round(sheet.width * scale), round(sheet.height * scale))
+        data = _png(sheet.resize(size, Image.Resampling.LANCZOS))
+    return data
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _panel_height(shown: ShownSample) -> int:
+    height, width = shown.sample.labels.shape
+    return max(1, round(_PANEL_PX * height / width))
+
+
+def _draw_header(sheet: Image.Image, draw: ImageDraw.ImageDraw, title: str, note: str) -> None:
+    right = sheet.width - _MARGIN
+    bar = (right - 190, 34, right - 40, 46)
+    room = bar[0] - _MARGIN - 30
+    draw.text((_MARGIN, 26), _shorten(title, _font(24, "Bold"), room), _INK, _font(24, "Bold"))
+    if note:
+        draw.text((_MARGIN, 62), _shorten(note, _font(14), room), _SOFT, _font(14))
+    ramp = np.linspace(0, 1, bar[2] - bar[0])[None].repeat(bar[3] - bar[1], axis=0)
+    colours = (matplotlib.colormaps[COLOUR_MAP](ramp)[..., :3] * 255).astype(np.uint8)
+    sheet.paste(Image.fromarray(colours), bar[:2])
+    draw.text((bar[0] - 8, 40), "0", _SOFT, _font(12), anchor="rm")
+    draw.text((bar[2] + 8, 40), "max", _SOFT, _font(12), anchor="lm")
+    middle = (bar[0] + bar[2]) // 2
+    draw.text((middle, 52), "attention to the class", _SOFT, _font(12), anchor="ma")
+
+
+def _draw_ignore_legend(draw: ImageDraw.ImageDraw, right: int) -> None:
+    draw.rounded_rectangle((right - 190, 78, right - 178, 90), 3, IGNORE_COLOUR, _SOFT)
+    draw.text((right - 170, 84), "left out of training", _SOFT, _font(12), anchor="lm")
+
+
+def _draw_headings(draw: ImageDraw.ImageDraw, corner: tuple[int, int]) -> None:
+    for index, heading in enumerate(_HEADINGS):
+        place = (corner[0] + index * (_PANEL_PX + _GAP), corner[1] - 8)
+        draw.text(place, heading, _SOFT, _font(13), anchor="ls")
+
+
+def _draw_sample(
+    sheet: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    corner: tuple[int, int],
+    shown: ShownSample,
+    panel_height: int,
+) -> None:
+    sample = shown.sample
+    image = fit(sample.image, panel_height, _PANEL_PX)
+    panels = (image, heatmap_overlay(image, shown.previews), mask_overlay(image, sample.labels))
+    for index, panel in enumerate(panels):
+        place = (corner[0] + index * (_PANEL_PX + _GAP), corner[1])
+        sheet.paste(Image.fromarray(panel), place)
+    _draw_classes(draw, (corner[0], corner[1] + panel_height + 10), shown)
+    width = 3 * _PANEL_PX + 2 * _GAP
+    prompt = " ".join(str(sample.metadata["prompt"]).split())
+    place = (corner[0], corner[1] + panel_height + 34)
+    draw.text(place, _shorten(prompt, _font(13), width), _SOFT, _font(13))
+
+
+def _draw_classes(draw: ImageDraw.ImageDraw, corner: tuple[int, int], shown: ShownSample) -> None:
+    """A swatch and the name of every target, with how much of the image its mask covers."""
+    x, y = corner
+    right = x + 3 * _PANEL_PX + 2 * _GAP
+    metadata = shown.sample.metadata
+    targets = zip(metadata["class_ids"], metadata["phrases"], metadata["areas"], strict=True)
+    for class_id, phrase, area in targets:
+        share = f"{area:.0%}" if area else "no mask"
+        width = 22 + _font(14, "Bold").getlength(phrase) + 6 + _font(13).getlength(share)
+        if x + width > right:
+            draw.text((x, y + 8), "…", _SOFT, _font(14), anchor="lm")
+            break
+        colour = tuple(voc_palette()[class_id].tolist())
+        draw.rounded_rectangle((x, y + 1, x + 14, y + 15), 3, fill=colour, outline=_LINE)
+        draw.text((x + 22, y + 8), phrase, _INK, _font(14, "Bold"), anchor="lm")
+        after = x + 22 + _font(14, "Bold").getlength(phrase) + 6
+        draw.text((after, y + 8), share, _SOFT, _font(13), anchor="lm")
+        x = round(x + width + 20)
+
+
+def _shorten(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """The text, cut after a word and with an ellipsis where it is wider."""
+    if font.getlength(text) <= width:
+        return text
+    words = text.split(" ")
+    while len(words) > 1 and font.getlength(" ".join(words) + " …") > width:
+        words.pop()
+    line = " ".join(words)
+    while line and font.getlength(line + " …") > width:
+        line = line[:-1]
+    return line + " …"
+
+
+@lru_cache(maxsize=16)
+def _font(size: int, weight: str = "") -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which matplotlib brings along, so that every machine draws the same."""
+    name = f"DejaVuSans{f'-{weight}' if weight else ''}.ttf"
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name
+    return ImageFont.truetype(str(path), size)

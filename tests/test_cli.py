@@ -1,0 +1,247 @@
+"""The command line as a person meets it: help, wrong input in one line, exit codes."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests.runs import PROMPTS, captions_file, digests
+
+
+def ovamgen(*arguments, **options):
+    """Runs the real command in a process of its own."""
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    return subprocess.run(
+        [sys.executable, "-m", "ovamgen", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+        env=environment,
+        **options,
+    )
+
+
+@pytest.fixture
+def captions(tmp_path):
+    return captions_file(tmp_path / "captions.csv", PROMPTS)
+
+
+COMMANDS = [
+    [],
+    ["plan"],
+    ["generate"],
+    ["status"],
+    ["attribute"],
+    ["tokens"],
+    ["tokens", "import"],
+    ["tokens", "list"],
+    ["bench"],
+    ["bench", "attention"],
+]
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys; sys.argv = ['ovamgen', '--help']\n"
+        "from ovamgen.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert not stop.code, stop.code\n"
+        "heavy = {'torch', 'ray', 'diffusers', 'pyarrow', 'numpy', 'pydantic', 'matplotlib'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help(command, capsys, monkeypatch):
+    from ovamgen.cli import main
+
+    monkeypatch.setattr(sys, "argv", ["ovamgen", *command, "--help"])
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code
+    text = capsys.readouterr().out
+    assert "Usage" in text
+    if command and command not in (["tokens"], ["bench"]):
+        assert f"ovamgen {' '.join(command)}" in text.split("Usage")[1]
+        assert "Example" in text
+
+
+def refused(result, *words):
+    """Exit code 2, one line on stderr that holds the words, nothing on stdout."""
+    lines = result.stderr.strip().splitlines()
+    assert result.returncode == 2, result.stderr
+    assert result.stdout == ""
+    assert len(lines) == 1, result.stderr
+    for word in words:
+        assert word in lines[0], lines[0]
+
+
+@pytest.fixture
+def out(tmp_path):
+    """A folder that must not be there after a refused command."""
+    path = tmp_path / "out"
+    yield path
+    assert not path.exists()
+
+
+class TestBadInput:
+    def test_missing_captions(self, out):
+        refused(
+            ovamgen("generate", "--captions", "none.json", "--model", "mini", "--out", out),
+            "none.json",
+        )
+
+    def test_json_that_is_not_coco(self, tmp_path, out):
+        path = tmp_path / "x.json"
+        path.write_text('{"foo": 1}')
+        refused(ovamgen("plan", "--captions", path, "--out", out), "x.json", "foo")
+
+    def test_unknown_class(self, captions, out):
+        result = ovamgen(
+            "plan", "--captions", captions, "--out", out, "--set", "plan.classes=[catt]"
+        )
+        refused(result, "catt", "cat")
+
+    def test_unknown_key(self, captions, out):
+        result = ovamgen("plan", "--captions", captions, "--out", out, "--set", "plan.shardsize=3")
+        refused(result, "plan.shardsize", "shard_size")
+
+    def test_bank_of_another_width(self, captions, out, tmp_path):
+        from ovamgen.attribution.token_bank import TokenBank
+        from ovamgen.plan.vocabulary import VOC_CLASSES
+
+        bank = TokenBank(
+            class_names=tuple(c.name for c in VOC_CLASSES),
+            pairs=np.zeros((20, 2, 768), np.float32),
+            provenance={"source": "a test"},
+        )
+        path = tmp_path / "bank.safetensors"
+        bank.save(path)
+        result = ovamgen(
+            "generate", "--captions", captions, "--model", "mini", "--tokens", path, "--out", out
+        )
+        refused(result, "768", "32")
+
+    def test_height_no_multiple_of_eight(self, captions, out):
+        result = ovamgen(
+            "generate", "--captions", captions, "--model", "mini", "--height", 100, "--out", out
+        )
+        refused(result, "height", "100", "96 or 104")
+
+    def test_unreadable_model_folder(self, captions, out, tmp_path):
+        folder = tmp_path / "model"
+        folder.mkdir()
+        (folder / "model_index.json").write_text("{")
+        result = ovamgen(
+            "generate", "--captions", captions, "--model", folder, "--device", "cpu", "--out", out
+        )
+        refused(result, "model_index.json")
+
+    def test_no_such_model(self, captions, out):
+        result = ovamgen("generate", "--captions", captions, "--model", "minni", "--out", out)
+        refused(result, "minni", "did you mean 'mini'")
+
+    def test_a_pickle_where_safetensors_is_expected(self, captions, out, tmp_path):
+        path = tmp_path / "tokens.npy"
+        path.write_bytes(pickle.dumps({"cat": [1.0]}))
+        result = ovamgen(
+            "generate", "--captions", captions, "--model", "mini", "--tokens", path, "--out", out
+        )
+        refused(result, "tokens.npy", "safetensors")
+
+    def test_unknown_preset_method_and_scheduler(self, captions, out):
+        base = ["generate", "--captions", captions, "--model", "mini", "--out", out]
+        refused(ovamgen(*base, "--preset", "papr"), "papr", "paper")
+        refused(ovamgen(*base, "--method", "ovan"), "ovan", "ovam")
+        refused(ovamgen(*base, "--set", "synthesis.scheduler=PMDM"), "PMDM", "PNDM")
+
+    def test_no_output_and_no_captions(self, captions, out):
+        refused(ovamgen("generate", "--captions", captions, "--model", "mini"), "--out")
+        refused(ovamgen("generate", "--model", "mini", "--out", out), "--captions")
+
+    def test_wrong_flags_end_with_two(self):
+        result = ovamgen("generate", "--captoins", "x")
+        assert result.returncode == 2
+        assert "--captions" in result.stderr
+
+    def test_status_of_nothing(self, out):
+        refused(ovamgen("status", out), "plan.parquet")
+
+
+def test_the_output_of_another_configuration_is_refused_with_the_difference(tmp_path, captions):
+    out = tmp_path / "out"
+    base = ["--captions", captions, "--model", "mini", "--out", out, "--runner", "local"]
+    first = ovamgen("generate", *base, "--steps", 1)
+    assert first.returncode == 0, first.stderr
+    before = digests(out)
+    refused(ovamgen("generate", *base, "--steps", 2), "synthesis.steps: 1 -> 2")
+    refused(ovamgen("generate", *base, "--steps", 1, "--seed", 3), "seed", "3")
+    captions_file(captions, [*PROMPTS, "a cat more"])
+    refused(ovamgen("generate", *base, "--steps", 1), "captions")
+    assert digests(out) == before
+
+
+def test_plan_status_generate_status(tmp_path, captions):
+    out = tmp_path / "out"
+    made = ovamgen("plan", "--captions", captions, "--shard-size", 4, "--out", out)
+    assert made.returncode == 0, made.stderr
+    assert "cat" in made.stdout
+    state = json.loads(ovamgen("status", out, "--json").stdout)
+    assert (state["state"], state["samples_planned"], state["shards_planned"]) == ("planned", 7, 2)
+    run = ["generate", "--captions", captions, "--shard-size", 4, "--model", "mini", "--steps", 1]
+    done = ovamgen(*run, "--runner", "local", "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "random weights" in done.stderr
+    assert "contact_sheet.png" in done.stdout
+    state = json.loads(ovamgen("status", out, "--json").stdout)
+    assert (state["state"], state["samples_made"]) == ("complete", 7)
+    again = ovamgen(*run, "--runner", "local", "--out", out)
+    assert again.returncode == 0
+    assert "every shard is there already" in again.stderr
+
+
+def test_a_dry_run_writes_nothing(tmp_path, captions):
+    out = tmp_path / "out"
+    result = ovamgen(
+        "generate", "--captions", captions, "--model", "mini", "--out", out, "--dry-run"
+    )
+    assert result.returncode == 0, result.stderr
+    assert "cat" in result.stdout
+    assert not out.exists()
+
+
+def test_ctrl_c_while_loading_ends_with_130(tmp_path, captions):
+    import signal
+
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "ovamgen",
+            "generate",
+            "--captions",
+            str(captions),
+            "--model",
+            "mini",
+            "--out",
+            str(tmp_path / "out"),
+            "--runner",
+            "local",
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == 130, text
+    assert "Traceback" not in text

@@ -20,6 +20,7 @@ from ovamgen.config import RunConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
 from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.engine import PipelineAttention, class_targets, use_repeatable_arithmetic
+from ovamgen.errors import ConfigError
 
 _PROMPT = "a photograph of a cat"
 
@@ -134,8 +135,12 @@ def bench_attention(
         memory_steps: numbers of steps that memory is measured at.
 
     Raises:
-        ConfigError: no such model or device.
+        ConfigError: no such model or device, or numbers that cannot be measured.
     """
+    if rounds < 2 or batch_size < 1:
+        raise ConfigError(
+            f"a bench needs at least 2 rounds of at least 1 image, got {rounds} of {batch_size}"
+        )
     use_repeatable_arithmetic(config.runtime.cpu_threads)
     loaded = load_pipeline(config.model)
     attention = PipelineAttention(loaded)

@@ -91,8 +91,11 @@ def load_pipeline(model: ModelConfig, *, safety: bool = False) -> LoadedPipeline
             revision = folder.name
         else:
             folder = _folder(model)
+        from ovamgen.diffusion.loading import load_folder
+
         facts = check_folder(folder, model.id, model.variant, safety=safety)
-        pipe = _load_folder(folder, model, dtype, safety=safety and bool(facts.safety_checker))
+        checked = safety and bool(facts.safety_checker)
+        pipe = load_folder(folder, variant=model.variant, dtype=dtype, safety=checked)
     pipe.set_progress_bar_config(disable=True)
     for part in (pipe.unet, pipe.text_encoder, pipe.vae, pipe.safety_checker):
         if part is not None:
@@ -215,71 +218,6 @@ def _not_available(model: ModelConfig, reason: str) -> str:
         f"model {model.id}{at} is not in the cache and could not be downloaded ({reason}): "
         "go online (HF_HUB_OFFLINE unset, HF_TOKEN where it is private), or give a local folder"
     )
-
-
-def _load_folder(folder: Path, model: ModelConfig, dtype: Any, *, safety: bool) -> Any:
-    """A StableDiffusionPipeline whose every weight came from a file.
-
-    The parts are loaded one by one, since only so do the libraries tell which weights a file
-    lacked: they would be random, and nothing else would show it.
-    """
-    import diffusers
-    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
-    from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer
-
-    classes = {
-        "unet": diffusers.UNet2DConditionModel,
-        "vae": diffusers.AutoencoderKL,
-        "text_encoder": CLIPTextModel,
-    }
-    if safety:
-        classes["safety_checker"] = StableDiffusionSafetyChecker
-    parts: dict[str, Any] = {"safety_checker": None, "feature_extractor": None}
-    try:
-        for name, kind in classes.items():
-            parts[name] = _load_part(kind, folder, name, model.variant, dtype)
-        parts["tokenizer"] = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-        # a tokenizer that states no length has an endless one; the encoder's table of positions ends
-        parts["tokenizer"].model_max_length = min(
-            parts["tokenizer"].model_max_length,
-            parts["text_encoder"].config.max_position_embeddings,
-        )
-        parts["scheduler"] = _load_scheduler(folder)
-        if safety:
-            parts["feature_extractor"] = CLIPImageProcessor.from_pretrained(
-                folder / "feature_extractor"
-            )
-    except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ConfigError(f"model folder {folder} cannot be loaded: {reason}") from None
-    return diffusers.StableDiffusionPipeline(**parts, requires_safety_checker=False)
-
-
-def _load_part(kind: Any, folder: Path, name: str, variant: str | None, dtype: Any) -> Any:
-    has_variant = variant and any((folder / name).glob(f"*.{variant}*"))
-    part, report = kind.from_pretrained(
-        folder / name,
-        torch_dtype=dtype,
-        variant=variant if has_variant else None,
-        use_safetensors=True,
-        local_files_only=True,
-        output_loading_info=True,
-    )
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise ConfigError(
-            f"model folder {folder}: the weights of {name} lack {len(missing)} tensors, "
-            f"first {missing[0]}: the folder was made for another architecture, or is damaged"
-        )
-    return part
-
-
-def _load_scheduler(folder: Path) -> Any:
-    import diffusers
-
-    config = diffusers.PNDMScheduler.load_config(folder / "scheduler")
-    kind = getattr(diffusers, str(config.get("_class_name")), diffusers.PNDMScheduler)
-    return kind.from_config(config)
 
 
 def _digest_weights(pipe: Any) -> str:

@@ -110,7 +110,7 @@ def test_a_drain_without_time_stops_between_two_batches_on_ray(captions, undistu
 
 
 def _ray_workers(driver):
-    """The processes below the driver that may hold a pipeline or a shard, as Ray's agents do not."""
+    """The processes below the driver that may hold a pipeline or a shard; agents do not."""
     parents, names = {}, {}
     for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
         try:

@@ -1,0 +1,85 @@
+"""A pipeline out of a folder, every weight of which came from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer
+
+from ovamgen.errors import ConfigError
+
+
+def load_folder(folder: Path, *, variant: str | None, dtype: torch.dtype, safety: bool) -> Any:
+    """The StableDiffusionPipeline of a folder that was checked, on the CPU.
+
+    The parts are loaded one by one, since only so do the libraries tell which weights a file
+    lacked: they would be random, and nothing else would show it.
+
+    Args:
+        folder: in diffusers format.
+        variant: weight files to prefer where a part has them, such as ``fp16``.
+        dtype: of all weights.
+        safety: load the safety checker, which must be there.
+
+    Raises:
+        ConfigError: names the folder and what is wrong with it.
+    """
+    classes: dict[str, Any] = {
+        "unet": diffusers.UNet2DConditionModel,
+        "vae": diffusers.AutoencoderKL,
+        "text_encoder": CLIPTextModel,
+    }
+    if safety:
+        classes["safety_checker"] = StableDiffusionSafetyChecker
+    parts: dict[str, Any] = {"safety_checker": None, "feature_extractor": None}
+    try:
+        for name, kind in classes.items():
+            parts[name] = _load_part(kind, folder, name, variant, dtype)
+        parts["tokenizer"] = _load_tokenizer(folder, parts["text_encoder"])
+        parts["scheduler"] = _load_scheduler(folder)
+        if safety:
+            extractor = folder / "feature_extractor"
+            parts["feature_extractor"] = CLIPImageProcessor.from_pretrained(extractor)
+    except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(f"model folder {folder} cannot be loaded: {reason}") from None
+    return diffusers.StableDiffusionPipeline(**parts, requires_safety_checker=False)
+
+
+def _load_part(kind: Any, folder: Path, name: str, variant: str | None, dtype: torch.dtype) -> Any:
+    has_variant = variant is not None and any((folder / name).glob(f"*.{variant}*"))
+    part, report = kind.from_pretrained(
+        folder / name,
+        torch_dtype=dtype,
+        variant=variant if has_variant else None,
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ConfigError(
+            f"model folder {folder}: the weights of {name} lack {len(missing)} tensors, "
+            f"first {missing[0]}: the folder was made for another architecture, or is damaged"
+        )
+    return part
+
+
+def _load_tokenizer(folder: Path, text_encoder: Any) -> Any:
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    # where none is stated, transformers takes texts to be endless; the table of positions is not
+    tokenizer.model_max_length = min(
+        tokenizer.model_max_length, text_encoder.config.max_position_embeddings
+    )
+    return tokenizer
+
+
+def _load_scheduler(folder: Path) -> Any:
+    # its noise schedule is what counts: drawings make the scheduler that the run names out of it
+    config = diffusers.PNDMScheduler.load_config(folder / "scheduler")
+    kind = getattr(diffusers, str(config.get("_class_name")), diffusers.PNDMScheduler)
+    return kind.from_config(config)

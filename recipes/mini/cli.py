@@ -1,0 +1,192 @@
+"""The command line of the recipe: parse, one call, exit code."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+
+from ovamgen.errors import ConfigError, OvamgenError
+from recipes.mini.dataset import DataSettings, Variety
+from recipes.mini.workspace import Workspace
+
+app = typer.Typer(
+    help=__doc__, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False
+)
+
+Work = Annotated[Path, typer.Option(help="Folder for everything the recipe makes.")]
+VarietyOption = Annotated[str, typer.Option(help="Pictures: 'core' (3 sprites a class) or 'all'.")]
+Device = Annotated[str, typer.Option(help="'cpu' or 'cuda'.")]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads; part of what a resume repeats.")]
+Minutes = Annotated[float | None, typer.Option(help="Stop in order after that long.")]
+Processes = Annotated[int, typer.Option(min=0, help="Processes that compose pictures.")]
+Change = Annotated[bool, typer.Option("--change", help="Go on with other settings or data.")]
+Out = Annotated[Path, typer.Option(help="New folder.")]
+
+
+@app.command()
+def sprites(work: Work) -> None:
+    """Fetch the icon sets (npm) and rasterise them: sprites.npz and a sheet to look at."""
+    from recipes.mini.steps import make_sprites_in
+
+    make_sprites_in(Workspace(work))
+
+
+@app.command()
+def data(
+    work: Work,
+    variety: VarietyOption = "core",
+    images: Annotated[int, typer.Option(min=1)] = 60_000,
+    processes: Processes = 2,
+) -> None:
+    """Compose the training pictures and store their latents and captions."""
+    from recipes.mini.steps import make_data_in
+
+    settings = DataSettings(variety=_variety(variety), images=images)
+    make_data_in(Workspace(work), settings, processes)
+
+
+@app.command()
+def train(
+    work: Work,
+    run: Annotated[str, typer.Option(help="Name of the run.")] = "core",
+    variety: VarietyOption = "core",
+    until_step: Annotated[int, typer.Option(min=1)] = 1_000_000,
+    minutes: Minutes = None,
+    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
+    learning_rate: Annotated[float | None, typer.Option()] = None,
+    ema_decay: Annotated[float | None, typer.Option(min=0, max=1)] = None,
+    branch_from: Annotated[str | None, typer.Option(help="Run to leave at its checkpoint.")] = None,
+    decay_steps: Annotated[int, typer.Option(min=1, help="Of a branch.")] = 4000,
+    probe_every: Annotated[int, typer.Option(min=1, help="Steps.")] = 1500,
+    device: Device = "cpu",
+    threads: Threads = 2,
+    compiled: Annotated[bool, typer.Option("--compile", help="torch.compile the UNet.")] = False,
+    change: Change = False,
+) -> None:
+    """Train the text encoder and the UNet; resumes exactly where the run stopped."""
+    from recipes.mini.steps import train_networks_in
+
+    given = {"batch_size": batch_size, "learning_rate": learning_rate, "ema_decay": ema_decay}
+    train_networks_in(
+        Workspace(work),
+        run,
+        DataSettings(variety=_variety(variety)),
+        overrides={name: value for name, value in given.items() if value is not None},
+        branch_from=branch_from,
+        decay_steps=decay_steps,
+        until_step=until_step,
+        probe_every=probe_every,
+        minutes=minutes,
+        device=device,
+        threads=threads,
+        compiled=compiled,
+        change=change,
+    )
+
+
+@app.command()
+def probe(
+    work: Work,
+    run: Annotated[str, typer.Option(help="Name of the run.")] = "core",
+    variety: VarietyOption = "core",
+    device: Device = "cpu",
+    threads: Threads = 2,
+) -> None:
+    """Measure a run at its checkpoint: the caption gap, a grid of samples."""
+    from recipes.mini.steps import probe_run
+
+    probe_run(
+        Workspace(work),
+        run,
+        DataSettings(variety=_variety(variety)),
+        device=device,
+        threads=threads,
+    )
+
+
+@app.command()
+def decoder(
+    work: Work,
+    until_step: Annotated[int, typer.Option(min=1)] = 1_000_000,
+    minutes: Minutes = None,
+    batch_size: Annotated[int | None, typer.Option(min=1)] = None,
+    learning_rate: Annotated[float | None, typer.Option()] = None,
+    decay_steps: Annotated[int | None, typer.Option(min=1, help="Decay from here.")] = None,
+    probe_every: Annotated[int, typer.Option(min=1, help="Steps.")] = 500,
+    processes: Processes = 0,
+    device: Device = "cpu",
+    threads: Threads = 2,
+) -> None:
+    """Train the decoder of the latents; resumes exactly where it stopped."""
+    from recipes.mini.steps import train_decoder
+
+    given = {"batch_size": batch_size, "learning_rate": learning_rate}
+    train_decoder(
+        Workspace(work),
+        overrides={name: value for name, value in given.items() if value is not None},
+        decay_steps=decay_steps,
+        until_step=until_step,
+        probe_every=probe_every,
+        minutes=minutes,
+        processes=processes,
+        device=device,
+        threads=threads,
+    )
+
+
+@app.command()
+def export(
+    work: Work, out: Out, run: Annotated[str, typer.Option(help="Name of the run.")] = "core"
+) -> None:
+    """Write the model folder, in diffusers format and float16."""
+    from recipes.mini.steps import export_model
+
+    export_model(Workspace(work), run, out)
+
+
+@app.command()
+def voc(
+    work: Work,
+    out: Out,
+    train: Annotated[int, typer.Option(min=0, help="Pictures.")] = 2000,
+    val: Annotated[int, typer.Option(min=0, help="Pictures.")] = 100,
+    test: Annotated[int, typer.Option(min=0, help="Pictures.")] = 500,
+) -> None:
+    """Write composites with exact masks as a data set in VOC's layout."""
+    from recipes.mini.sprites import load_sprites
+    from recipes.mini.voc import write_voc
+
+    sprites = load_sprites(Workspace(work).sprites)
+    write_voc(out, sprites, {"train": train, "val": val, "test": test})
+
+
+@app.command("all")
+def everything(
+    work: Work,
+    out: Out,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Minutes, not days: a bad model.")] = False,
+) -> None:
+    """From an empty folder to a model folder and a VOC data set beside it."""
+    from recipes.mini.steps import make_everything
+
+    make_everything(Workspace(work), out, smoke=smoke)
+
+
+def main() -> int:
+    """The exit code of the command in ``sys.argv``; typer exits by itself on usage errors."""
+    try:
+        app()
+    except OvamgenError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _variety(text: str) -> Variety:
+    for variety in get_args(Variety):
+        if text == variety:
+            return variety
+    raise ConfigError(f"--variety must be one of {', '.join(get_args(Variety))}, got '{text}'")

@@ -1,0 +1,140 @@
+"""A training run in its folder: checkpoint, ``train.csv``, ``probes.csv``, ``samples-*.png``.
+
+Everything needed to go on is in the folder and the data cache.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from ovamgen.errors import ConfigError
+from recipes.mini.checkpoints import has_checkpoint
+from recipes.mini.composites import Composite
+from recipes.mini.dataset import TrainingData
+from recipes.mini.journal import PROBE_LOG, TRAIN_LOG, append_row, forget_after, progress_row
+from recipes.mini.latents import LatentSpace
+from recipes.mini.loop import run, stop_signals
+from recipes.mini.model import ModelShape
+from recipes.mini.probes import CaptionGap, caption_gap, sample_grid
+from recipes.mini.settings import TrainSettings
+from recipes.mini.state import TrainState, load_state, new_state
+from recipes.mini.training import Trainer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What training and probing need beside the state."""
+
+    data: TrainingData
+    tokenizer: Any
+    device: torch.device
+    space: LatentSpace
+    pictures: list[Composite]
+    """Held-out pictures of one object each, for the caption gap."""
+
+
+def open_run(
+    folder: Path,
+    data: TrainingData,
+    tokenizer: Any,
+    device: torch.device,
+    settings: TrainSettings | None = None,
+    *,
+    change: bool = False,
+) -> TrainState:
+    """The run in the folder, resumed where it has a checkpoint, else new.
+
+    Args:
+        folder: of the run.
+        data: the pictures to train on.
+        tokenizer: of the captions.
+        device: to put the networks on.
+        settings: asked for now; where not given, the checkpoint's, or the defaults.
+        change: go on although settings or data are not those the run was trained with so far.
+
+    Raises:
+        ConfigError: settings or data differ from the checkpoint's, and ``change`` is not given.
+    """
+    if not has_checkpoint(folder):
+        settings = settings or TrainSettings()
+        return new_state(settings, ModelShape(), tokenizer, data.digest, device)
+    state = load_state(folder, tokenizer, device)
+    settings = settings or state.settings
+    differing = state.settings.differences(settings)
+    if state.data_digest != data.digest:
+        differing.append(f"data {state.data_digest[:12]} -> {data.digest[:12]}")
+    if differing and not change:
+        raise ConfigError(
+            f"the run in {folder} was trained with other settings or data "
+            f"({', '.join(differing)}): give --change to go on with the new ones"
+        )
+    state.settings, state.data_digest = settings, data.digest
+    return state
+
+
+def branch_off(trunk: Path, folder: Path, decay_steps: int, tokenizer: Any) -> None:
+    """Starts a run in ``folder`` that goes on from the trunk's checkpoint and decays its rate.
+
+    Raises:
+        ConfigError: the trunk has no checkpoint, or the folder already has one.
+    """
+    if has_checkpoint(folder):
+        raise ConfigError(
+            f"{folder} must be a new folder to branch into, it has a checkpoint: resume it with "
+            "'train', or name another folder"
+        )
+    state = load_state(trunk, tokenizer, torch.device("cpu"))
+    state.settings = replace(state.settings, decay_from=state.step, decay_steps=decay_steps)
+    state.save(folder)
+
+
+def train_in(
+    folder: Path,
+    state: TrainState,
+    bench: Bench,
+    *,
+    until_step: int,
+    probe_every: int,
+    minutes: float | None = None,
+    compiled: bool = False,
+    show: Callable[[str], None] = print,
+) -> None:
+    """Trains the run, writes its logs, and probes it every so many steps and at the end.
+
+    SIGTERM, SIGINT and the end of ``minutes`` stop it in order, with a checkpoint.
+    """
+    trainer = Trainer(state, bench.data, bench.tokenizer, bench.device, compiled=compiled)
+    for log in (TRAIN_LOG, PROBE_LOG):
+        forget_after(folder / log, state.step)
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+    probed = state.step
+    with stop_signals() as stopped:
+
+        def should_stop() -> bool:
+            return stopped() or (deadline is not None and time.monotonic() > deadline)
+
+        for progress in run(trainer, folder, until_step=until_step, should_stop=should_stop):
+            append_row(folder / TRAIN_LOG, progress_row(progress))
+            show(str(progress))
+            if progress.step // probe_every > probed // probe_every and not should_stop():
+                probed = progress.step
+                show(str(probe(folder, state, bench)))
+        if probed != state.step and not stopped():
+            show(str(probe(folder, state, bench)))
+
+
+def probe(folder: Path, state: TrainState, bench: Bench) -> CaptionGap:
+    """The caption gap of the averaged weights; adds a row to ``probes.csv`` and draws a grid."""
+    with state.averaged() as networks:
+        gap = caption_gap(networks, bench.pictures, bench.space, bench.tokenizer, bench.device)
+        grid = sample_grid(networks, bench.space, bench.tokenizer, bench.device)
+    append_row(folder / PROBE_LOG, {"step": state.step, "samples": state.samples, **gap.row()})
+    Image.fromarray(grid).save(folder / f"samples-{state.step:07d}.png")
+    return gap

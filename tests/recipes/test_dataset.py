@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from ovamgen.errors import ConfigError
+from recipes.mini.dataset import DataSettings, build_cache, held_out, open_cache
+from recipes.mini.sprites import save_sprites
+from recipes.mini.tokenizer import tokenize
+
+
+def test_a_cache_holds_what_the_composer_makes(cache, sprites, space, tokenizer):
+    composer = DataSettings(variety="all", images=30, seed=3).composer(sprites)
+    assert len(cache) == 30
+    for index in (0, 11, 29):
+        composite = composer.compose(index)
+        latents = space.encode(composite.image[None])[0]
+        assert np.array_equal(cache.latents[index], latents.astype(np.float16))
+        assert np.array_equal(cache.tokens[index], tokenize(tokenizer, [composite.caption])[0])
+
+
+def test_a_cache_is_made_once_and_again_for_other_settings(sprites, space, tmp_path):
+    save_sprites(sprites, tmp_path / "sprites.npz")
+
+    def build(**settings):
+        data = DataSettings(**({"images": 3, "seed": 1} | settings))
+        return build_cache(tmp_path / "cache", data, tmp_path / "sprites.npz", space, processes=0)
+
+    first = build()
+    stamp = (tmp_path / "cache" / "latents.npy").stat().st_mtime_ns
+    assert build().digest == first.digest
+    assert (tmp_path / "cache" / "latents.npy").stat().st_mtime_ns == stamp
+    other = build(seed=2)
+    assert other.digest != first.digest
+    assert not np.array_equal(other.latents, first.latents)
+
+
+def test_an_unfinished_cache_is_no_cache(tmp_path):
+    np.save(tmp_path / "latents.npy", np.zeros(3))
+    with pytest.raises(ConfigError, match="run 'data' first"):
+        open_cache(tmp_path)
+
+
+def test_core_pictures_use_the_core_sprites_unmirrored(sprites):
+    composer = DataSettings(variety="core").composer(sprites)
+    assert composer.members == sprites.core()
+    assert not composer.flips
+    assert DataSettings(variety="all").composer(sprites).flips
+
+
+def test_held_out_pictures_are_in_no_cache(sprites):
+    settings = DataSettings(variety="all", seed=3)
+    known = {settings.composer(sprites).compose(i).image.tobytes() for i in range(20)}
+    others = held_out(settings, sprites, 20, single=True)
+    assert not known & {composite.image.tobytes() for composite in others}
+    assert {len(composite.class_ids) for composite in others} == {1}

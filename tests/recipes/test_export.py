@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from ovamgen.errors import ConfigError, OvamgenError
+from recipes.mini.autoencoder import build_autoencoder
+from recipes.mini.card import write_card
+from recipes.mini.decoder import to_pictures
+from recipes.mini.export import MAX_FILE_BYTES, check_sizes, export_pipeline
+from recipes.mini.journal import append_row
+from recipes.mini.model import build_networks
+from tests.recipes.conftest import SMALL
+
+
+@pytest.fixture(scope="module")
+def folder(space, tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export") / "model"
+    networks = build_networks(SMALL, tokenizer, 0)
+    export_pipeline(folder, networks, build_autoencoder(space, 0), tokenizer, "# card\n")
+    return folder
+
+
+def test_anyone_can_load_and_run_it(folder):
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+    assert type(pipeline.scheduler).__name__ == "PNDMScheduler"
+    assert pipeline.scheduler.config.prediction_type == "v_prediction"
+    assert pipeline.vae_scale_factor == 8
+    generator = torch.Generator().manual_seed(0)
+    result = pipeline(
+        "a photograph of a cat", num_inference_steps=2, generator=generator, output_type="np"
+    )
+    assert result.images.shape == (1, 128, 128, 3)
+    assert np.isfinite(result.images).all()
+
+
+def test_weights_are_half_precision_and_the_encoder_still_exact(folder, images, space):
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        folder, safety_checker=None, dtype=torch.float32
+    )
+    with torch.no_grad():
+        latents = pipeline.vae.encode(to_pictures(images[:2])).latent_dist.mean.numpy()
+    assert np.abs(latents - space.encode(images[:2])).max() < 0.05
+    assert {path.suffix for path in folder.rglob("*model*") if path.is_file()} <= {
+        ".safetensors",
+        ".json",
+    }
+    unet = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    parameters = sum(p.numel() for p in pipeline.unet.parameters())
+    assert unet.stat().st_size == pytest.approx(2 * parameters, rel=0.05)
+
+
+def test_card_and_credits_are_beside_the_weights(folder):
+    assert (folder / "README.md").read_text() == "# card\n"
+    credits = (folder / "CREDITS.md").read_text()
+    for word in ("Google", "Microsoft", "Twitter", "CC BY 4.0", "Apache", "MIT"):
+        assert word in credits
+
+
+def test_a_folder_that_holds_something_is_refused(folder, space, tokenizer):
+    networks = build_networks(SMALL, tokenizer, 0)
+    with pytest.raises(ConfigError, match="must be new or empty"):
+        export_pipeline(folder, networks, build_autoencoder(space, 0), tokenizer, "")
+
+
+def test_files_that_the_package_cannot_carry_are_refused(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(bytes(MAX_FILE_BYTES - 1))
+    with pytest.raises(OvamgenError, match="may have 25000000 bytes"):
+        check_sizes(tmp_path)
+    (tmp_path / "b").unlink()
+    assert check_sizes(tmp_path) == MAX_FILE_BYTES - 1
+    (tmp_path / "a").write_bytes(bytes(MAX_FILE_BYTES + 1))
+    with pytest.raises(OvamgenError, match="a model file may have"):
+        check_sizes(tmp_path)
+
+
+def test_the_card_has_the_last_figures_of_the_logs(tmp_path):
+    for step, loss in ((50, 0.5), (100, 0.25)):
+        row = {"step": step, "samples": 32 * step, "loss": loss}
+        append_row(tmp_path / "run" / "train.csv", row)
+    append_row(tmp_path / "decoder" / "probes.csv", {"step": 700, "psnr_db": "27.125"})
+    card = write_card(tmp_path / "run", tmp_path / "decoder")
+    assert "| samples | 3200 |" in card
+    assert "| loss (v, all timesteps) | 0.25 |" in card
+    assert "| held-out PSNR of the decoder, dB | 27.125 |" in card
+    assert "not measured" in card
+    assert "Apache-2.0, CC-BY-4.0, MIT" in card

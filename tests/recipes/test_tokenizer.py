@@ -1,0 +1,65 @@
+import pytest
+from transformers import CLIPTokenizer
+
+from ovamgen.tokenizer import model_tokenizer
+from recipes.mini.backgrounds import WORDS
+from recipes.mini.captions import vocabulary, write_caption
+from recipes.mini.catalogue import CLASSES
+from recipes.mini.tokenizer import MAX_LENGTH, learn_merges, token_of, tokenize
+
+
+def test_every_word_of_the_captions_is_one_token(tokenizer):
+    ids = [token_of(tokenizer, word) for word in vocabulary()]
+    assert len(set(ids)) == len(ids)
+
+
+def test_class_and_background_words_are_in_the_vocabulary():
+    words = set(vocabulary())
+    for entry in CLASSES:
+        assert {*entry.voc.phrase.split(), entry.voc.name} <= words
+    assert set(WORDS) <= words
+
+
+def test_merges_by_hand():
+    # counts: (a, t</w>) 2, (b, at</w>) 1, (c, at</w>) 1, then none are left
+    assert learn_merges(("cat", "bat")) == [("a", "t</w>"), ("b", "at</w>"), ("c", "at</w>")]
+
+
+def test_merges_do_not_depend_on_the_order_of_words():
+    words = vocabulary()
+    assert learn_merges(words) == learn_merges(tuple(reversed(words)))
+
+
+def test_padded_and_cut(tokenizer):
+    short, long, empty = tokenize(tokenizer, ["a cat", "cat " * 30, ""])
+    start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    a, cat = token_of(tokenizer, "a"), token_of(tokenizer, "cat")
+    assert short.tolist() == [start, a, cat, end] + [end] * (MAX_LENGTH - 4)
+    assert long.tolist() == [start] + [cat] * (MAX_LENGTH - 2) + [end]
+    assert empty.tolist() == [start] + [end] * (MAX_LENGTH - 1)
+
+
+def test_upper_case_is_read_as_lower(tokenizer):
+    assert (
+        tokenizer("A Photograph OF a Cat").input_ids == tokenizer("a photograph of a cat").input_ids
+    )
+
+
+def test_no_caption_is_cut(tokenizer):
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    captions = [write_caption(rng, (11, 16), "plain") for _ in range(2000)]
+    longest = max(captions, key=lambda caption: len(caption.split()))
+    assert len(tokenizer(longest).input_ids) <= MAX_LENGTH
+
+
+@pytest.mark.parametrize(
+    "text", ["a photograph of a dining table on the sea", "Zebra, 2 people & café!", ""]
+)
+def test_a_saved_tokenizer_is_read_by_transformers_and_by_the_planner(tokenizer, tmp_path, text):
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    again = CLIPTokenizer.from_pretrained(tmp_path / "tokenizer")
+    ours, longest = model_tokenizer(str(tmp_path))
+    assert again(text).input_ids == tokenizer(text).input_ids == ours.encode(text).ids
+    assert again.model_max_length == longest == MAX_LENGTH

@@ -30,6 +30,7 @@ from ovamgen.shards.schema import (
     conform,
     provenance_fields,
     rounded,
+    spec_fields,
     to_json,
 )
 
@@ -113,21 +114,10 @@ def encode_sample(
     previews = _to_bytes8(heatmaps)
     metadata = conform(
         {
-            "schema_version": SCHEMA_VERSION,
-            "key": spec.key,
-            "caption": spec.caption,
-            "prompt": spec.prompt,
-            "caption_id": spec.caption_id,
-            "image_id": spec.image_id,
-            "seed": spec.seed,
-            "class_ids": [target.class_id for target in spec.targets],
-            "class_names": [target.class_name for target in spec.targets],
-            "phrases": [target.phrase for target in spec.targets],
+            **spec_fields(spec),
             "scores": rounded(scores),
             "areas": rounded(areas),
             "heatmap_max": rounded(heatmap_max[row] for row in rows),
-            "word_included": spec.word_included,
-            "word_included_published": spec.word_included_published,
             "height": height,
             "width": width,
             "unsafe": unsafe,

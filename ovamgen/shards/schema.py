@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from ovamgen.errors import SampleError
+from ovamgen.records import SampleSpec
 
 SCHEMA_VERSION = 1
 
@@ -117,6 +118,24 @@ METADATA_SCHEMA: pa.Schema = pa.schema(
 )
 """The metadata table: ``status`` is ``ok`` or ``failed``; stage and reason are "" for ``ok``; what
 a failed sample never came to have is null."""
+
+
+def spec_fields(spec: SampleSpec) -> dict[str, object]:
+    """What a sample was to be, as fields of its metadata; known of failed samples too."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "key": spec.key,
+        "caption": spec.caption,
+        "prompt": spec.prompt,
+        "caption_id": spec.caption_id,
+        "image_id": spec.image_id,
+        "seed": spec.seed,
+        "class_ids": [target.class_id for target in spec.targets],
+        "class_names": [target.class_name for target in spec.targets],
+        "phrases": [target.phrase for target in spec.targets],
+        "word_included": spec.word_included,
+        "word_included_published": spec.word_included_published,
+    }
 
 
 def provenance_fields(provenance: Provenance) -> dict[str, object]:

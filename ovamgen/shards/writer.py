@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from ovamgen.errors import ShardError
 from ovamgen.records import EncodedSample, SampleFailure, SampleSpec
-from ovamgen.shards.schema import METADATA_SCHEMA, SCHEMA_VERSION
+from ovamgen.shards.schema import METADATA_SCHEMA, SCHEMA_VERSION, spec_fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,22 +133,12 @@ def _made_row(sample: EncodedSample) -> dict[str, Any]:
 
 
 def _failed_row(spec: SampleSpec, failure: SampleFailure) -> dict[str, Any]:
-    return {
+    return spec_fields(spec) | {
         "status": "failed",
         "stage": failure.stage,
         "reason": _unicode(failure.reason),
-        "schema_version": SCHEMA_VERSION,
-        "key": spec.key,
         "caption": _unicode(spec.caption),
         "prompt": _unicode(spec.prompt),
-        "caption_id": spec.caption_id,
-        "image_id": spec.image_id,
-        "seed": spec.seed,
-        "class_ids": [target.class_id for target in spec.targets],
-        "class_names": [target.class_name for target in spec.targets],
-        "phrases": [target.phrase for target in spec.targets],
-        "word_included": spec.word_included,
-        "word_included_published": spec.word_included_published,
         "previews": [],
     }
 

@@ -6,7 +6,6 @@ so edges count. Pictures come from the composer, numbered without end: none is s
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -23,9 +22,10 @@ from recipes.mini.autoencoder import build_autoencoder, decoder_parameters
 from recipes.mini.averages import averaged, start_averages, update_averages
 from recipes.mini.checkpoints import has_checkpoint, read_checkpoint, write_checkpoint
 from recipes.mini.composites import Composer
-from recipes.mini.journal import PROBE_LOG, TRAIN_LOG, append_row, forget_after, progress_row
+from recipes.mini.journal import PROBE_LOG, append_row
 from recipes.mini.latents import LatentSpace, psnr
-from recipes.mini.loop import run, step_generator, stop_signals
+from recipes.mini.loop import step_generator
+from recipes.mini.probed import train
 from recipes.mini.probes import tile
 from recipes.mini.settings import DecoderSettings
 
@@ -182,12 +182,8 @@ def train_decoder_in(
 ) -> None:
     """Trains the decoder, writes its logs, and measures it now and then and at the end."""
     trainer = DecoderTrainer(state, composer, space, device, processes)
-    for log in (TRAIN_LOG, PROBE_LOG):
-        forget_after(folder / log, state.step)
-    deadline = None if minutes is None else time.monotonic() + 60 * minutes
-    probed = state.step
 
-    def measure() -> None:
+    def measure() -> str:
         with state.averaged() as autoencoder:
             decoded = decode(autoencoder, space.encode(held_out), device)
         quality = psnr(held_out, decoded)
@@ -196,21 +192,17 @@ def train_decoder_in(
         append_row(folder / PROBE_LOG, {**row, "psnr_db": f"{quality:.3f}"})
         rows = np.concatenate([held_out[:16], decoded[:16]])
         Image.fromarray(tile(rows, columns=16)).save(folder / "reconstructions.png")
-        show(f"held-out PSNR {quality:.2f} dB, linear decoder {linear:.2f} dB")
+        return f"held-out PSNR {quality:.2f} dB, linear decoder {linear:.2f} dB"
 
-    with stop_signals() as stopped:
-
-        def should_stop() -> bool:
-            return stopped() or (deadline is not None and time.monotonic() > deadline)
-
-        for progress in run(trainer, folder, until_step=until_step, should_stop=should_stop):
-            append_row(folder / TRAIN_LOG, progress_row(progress))
-            show(str(progress))
-            if progress.step // probe_every > probed // probe_every and not should_stop():
-                probed = progress.step
-                measure()
-        if probed != state.step and not stopped():
-            measure()
+    train(
+        trainer,
+        folder,
+        until_step=until_step,
+        probe_every=probe_every,
+        probe=measure,
+        minutes=minutes,
+        show=show,
+    )
 
 
 @torch.no_grad()

@@ -5,7 +5,6 @@ Everything needed to go on is in the folder and the data cache.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +17,10 @@ from ovamgen.errors import ConfigError
 from recipes.mini.checkpoints import has_checkpoint
 from recipes.mini.composites import Composite
 from recipes.mini.dataset import TrainingData
-from recipes.mini.journal import PROBE_LOG, TRAIN_LOG, append_row, forget_after, progress_row
+from recipes.mini.journal import PROBE_LOG, append_row
 from recipes.mini.latents import LatentSpace
-from recipes.mini.loop import run, stop_signals
 from recipes.mini.model import ModelShape
+from recipes.mini.probed import train
 from recipes.mini.probes import CaptionGap, caption_gap, sample_grid
 from recipes.mini.settings import TrainSettings
 from recipes.mini.state import TrainState, load_state, new_state
@@ -106,28 +105,17 @@ def train_in(
     compiled: bool = False,
     show: Callable[[str], None] = print,
 ) -> None:
-    """Trains the run, writes its logs, and probes it every so many steps and at the end.
-
-    SIGTERM, SIGINT and the end of ``minutes`` stop it in order, with a checkpoint.
-    """
+    """Trains the run, writes its logs, and probes it every so many steps and at the end."""
     trainer = Trainer(state, bench.data, bench.tokenizer, bench.device, compiled=compiled)
-    for log in (TRAIN_LOG, PROBE_LOG):
-        forget_after(folder / log, state.step)
-    deadline = None if minutes is None else time.monotonic() + 60 * minutes
-    probed = state.step
-    with stop_signals() as stopped:
-
-        def should_stop() -> bool:
-            return stopped() or (deadline is not None and time.monotonic() > deadline)
-
-        for progress in run(trainer, folder, until_step=until_step, should_stop=should_stop):
-            append_row(folder / TRAIN_LOG, progress_row(progress))
-            show(str(progress))
-            if progress.step // probe_every > probed // probe_every and not should_stop():
-                probed = progress.step
-                show(str(probe(folder, state, bench)))
-        if probed != state.step and not stopped():
-            show(str(probe(folder, state, bench)))
+    train(
+        trainer,
+        folder,
+        until_step=until_step,
+        probe_every=probe_every,
+        probe=lambda: str(probe(folder, state, bench)),
+        minutes=minutes,
+        show=show,
+    )
 
 
 def probe(folder: Path, state: TrainState, bench: Bench) -> CaptionGap:

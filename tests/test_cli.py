@@ -245,3 +245,23 @@ def test_ctrl_c_while_loading_ends_with_130(tmp_path, captions):
     _, text = process.communicate(timeout=60)
     assert process.returncode == 130, text
     assert "Traceback" not in text
+
+
+def test_attribute_takes_the_device_that_is_there(tmp_path, repository):
+    """The command that other implementations are compared by, on the golden pipeline."""
+    golden = repository / "tests/golden"
+    out = tmp_path / "maps.npz"
+    result = ovamgen(
+        *["attribute", "--model", golden / "tiny-sd", "--prompt", "a photograph of a cat"],
+        *["--latents", golden / "ovam_reference.npz", "--steps", 5, "--guidance", 7.5],
+        *["--height", 128, "--width", 128, "--branch", "conditional", "--text", "cat"],
+        *["--token-pairs", golden / "ovam_reference.npz", "--out", out],
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    with np.load(out) as made, np.load(golden / "ovam_reference.npz") as reference:
+        for ours, theirs in [("text_0", "text_word"), ("token_pairs", "token_pairs")]:
+            expected = reference[f"conditional/{theirs}"]
+            assert made[ours].dtype == np.float32
+            np.testing.assert_allclose(made[ours], expected, rtol=1e-4)
+        np.testing.assert_allclose(made["image"], reference["image"], atol=1e-4)

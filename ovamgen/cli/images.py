@@ -49,7 +49,7 @@ def attribute(
     Example: `ovamgen attribute --model mini --prompt "a cat" --text cat --out cat.npz`
     """
     flags = {
-        "model": {"id": model, "device": device},
+        "model": {"id": model, "device": device or (None if config else _device_here(model))},
         "synthesis": {"steps": steps, "guidance": guidance, "height": height, "width": width},
         "attribution": {"branch": branch},
     }
@@ -113,6 +113,7 @@ def bench_attention(
 
     Example: `ovamgen bench attention --rounds 15`
     """
+    device = device or _device_here(model)
     flags = {"model": {"id": model, "device": device}, "synthesis": {"steps": steps}}
     resolved = resolve(None, flags)
     from ovamgen.bench import bench_attention as run
@@ -124,3 +125,12 @@ def bench_attention(
     from rich.console import Console
 
     Console().print(measured.table())
+
+
+def _device_here(model: str | None) -> str | None:
+    """What this machine has: one image runs here, unlike a run, which may be for a cluster."""
+    if model == "mini":
+        return None
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

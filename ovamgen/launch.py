@@ -110,8 +110,8 @@ def summarise(plan: Plan, config: RunConfig) -> PlanSummary:
 def _announce(run: Run) -> None:
     model, plan = run.config.model, run.plan
     lines = [
-        f"{run.total_samples} samples in {len(plan.tasks)} shards, "
-        f"{len(plan.rejections)} captions left out; {len(run.records)} shards are there already"
+        f"plan: {run.total_samples} samples, {len(plan.tasks)} shards ({len(run.records)} there "
+        f"already), {len(plan.rejections)} captions left out"
     ]
     if model.id == "mini" or model.id.startswith("random:"):
         lines.append(

@@ -61,7 +61,9 @@ class Run:
         return sum(len(task.specs) for task in self.plan.tasks)
 
     def confirm_model(self, info: ModelInfo, tokens_digest: str) -> None:
-        """Writes ``run.yaml``, or compares a loaded pipeline with the one that began the run.
+        """Writes the plan and ``run.yaml``, or compares a pipeline with the one of the run so far.
+
+        Nothing is written before a pipeline is loaded: what fails until then leaves no trace.
 
         Raises:
             ConfigError: other weights or token rows than those of the shards that are there.
@@ -69,6 +71,8 @@ class Run:
         now = {"weights_sha256": info.digest, "tokens_sha256": tokens_digest}
         saved = read_run_file(self.store)
         if saved is None:
+            if not self.store.exists(PLAN_NAME):
+                self.store.put(PLAN_NAME, self.plan.to_parquet())
             self.store.put(RUN_NAME, self._run_file(info, now))
             return
         changed = _differences(saved["model"], now)
@@ -125,8 +129,7 @@ class Run:
 def open_run(config: RunConfig) -> Iterator[Run]:
     """The run of a configuration, with its output locked while the block lasts.
 
-    The plan is made if none is there. Nothing is written before everything that can be checked
-    without loading the model has been checked.
+    The plan is made if none is there; `Run.confirm_model` writes it.
 
     Raises:
         ConfigError: the output, the model, the tokens or a configuration that began the output
@@ -160,8 +163,6 @@ def open_run(config: RunConfig) -> Iterator[Run]:
         )
     with store.lock():
         store.sweep()
-        if saved_plan is None:
-            store.put(PLAN_NAME, plan.to_parquet())
         indices = [task.shard_index for task in plan.tasks]
         records = finished_shards(store, config.shards.split, indices, mark)
         try:

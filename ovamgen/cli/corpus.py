@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+import sys
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,6 +29,9 @@ from ovamgen.cli.options import (
     resolve,
 )
 from ovamgen.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ovamgen.plan.summary import PlanSummary
 
 
 def plan(
@@ -72,9 +76,7 @@ def plan(
     if as_json:
         print(json.dumps(summary.to_json(), indent=2))
     else:
-        from rich.console import Console
-
-        summary.render(Console())
+        _show(summary)
         print(f"plan           {resolved.out}/plan.parquet")
 
 
@@ -138,12 +140,10 @@ def generate(
     }
     resolved = resolve(config, flags, sets)
     if dry_run:
-        from rich.console import Console
-
         from ovamgen.launch import summarise
         from ovamgen.run import plan_for
 
-        summarise(plan_for(resolved), resolved).render(Console())
+        _show(summarise(plan_for(resolved), resolved))
         return
     from ovamgen.launch import generate as run
 
@@ -163,3 +163,10 @@ def status(
 
     found = run_status(out)
     print(json.dumps(found.to_json(), indent=2) if as_json else "\n".join(found.lines()))
+
+
+def _show(summary: PlanSummary) -> None:
+    from rich.console import Console
+
+    # a pipe has no width of its own: most tables fit into 100 columns
+    summary.render(Console(width=None if sys.stdout.isatty() else 100))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -150,6 +151,7 @@ class LocalStore(Store):
     def lock(self) -> Iterator[None]:
         """Holds ``.lock``; it vanishes with this process, however that ends."""
         path = self._root / _LOCK
+        is_new = not self._root.exists()
         with self._reasons("lock", _LOCK, ConfigError):
             self._make_folder(self._root)
             note = f"process {os.getpid()} on {socket.gethostname()}"
@@ -168,6 +170,10 @@ class LocalStore(Store):
             yield
         finally:
             lock.release()
+            if is_new:
+                # a run that failed before its first file leaves no empty folder behind
+                with contextlib.suppress(OSError):
+                    self._root.rmdir()
 
     def holder(self) -> str | None:
         """Who holds ``.lock``."""

@@ -63,8 +63,10 @@ def make(
 ) -> Run:
     """Runs the pending shards and writes the indexes, as a command does."""
     with open_run(config) as run:
-        total = run.total_samples
-        with RunProgress(total_samples=total, done_samples=0, total_shards=3) as progress:
+        progress = RunProgress(
+            total_samples=run.total_samples, done_samples=0, total_shards=len(run.pending)
+        )
+        with progress:
             runner(run, progress, factory)
         run.write_indexes()
     return run

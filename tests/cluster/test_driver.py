@@ -7,8 +7,10 @@ import time
 from functools import partial
 
 import pytest
+from ray.exceptions import ObjectLostError
 
 from ovamgen.cluster.driver import generate_on_ray
+from ovamgen.cluster.finishing import Finishing
 from ovamgen.config import build_config
 from ovamgen.errors import ClusterError, ConfigError, OvamgenError
 from ovamgen.local import generate_local
@@ -121,6 +123,34 @@ class _SlowDiscs(DiscEngine):
     def __init__(self, config, *, pids):
         super().__init__(config, batch_seconds=0.3)
         (pids / str(os.getpid())).touch()
+
+
+@pytest.mark.parametrize("step", ["_refined", "_written"])
+def test_lost_images_are_made_again(tmp_path, reference, monkeypatch, capfd, step):
+    """The answer that Ray gives when a node has left with an object: the shard starts again.
+
+    A node that really leaves: test_lost_node.py.
+    """
+    config = run_config(tmp_path, runtime={"workers": 2})
+    original, lost = getattr(Finishing, step), []
+
+    def lose_once(self, *arguments):
+        if lost:
+            original(self, *arguments)
+            return
+        first = arguments[0]
+        lost.append(first)
+        shard = first if step == "_written" else first.batch.shard
+        if step == "_refined":
+            self.payload_bytes -= first.nbytes
+        self._on_lost(shard, ObjectLostError("00" * 28, None, ""))
+
+    monkeypatch.setattr(Finishing, step, lose_once)
+    run = make(config, generate_on_ray, DiscEngine)
+    assert lost
+    assert "lost its images (ObjectLostError): again" in capfd.readouterr().err
+    assert run.summary().samples == 22
+    assert digests(config.out) == reference
 
 
 def test_the_same_command_goes_on_where_it_stopped_and_then_does_nothing(tmp_path, reference):

@@ -6,34 +6,36 @@ written; which process then makes the shards is not known here.
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import metadata, resources
+from importlib import resources
 from typing import Any
 
-import fsspec
 import yaml
 
 from ovamgen import __version__
-from ovamgen.config import RunConfig, SynthesisConfig, canonical_json, fingerprint, identity
+from ovamgen.config import RunConfig, SynthesisConfig, fingerprint, identity
 from ovamgen.errors import ConfigError
 from ovamgen.plan.tasks import Plan, make_plan
 from ovamgen.records import ModelInfo, RunSummary, ShardRecord, ShardTask
+from ovamgen.run_files import (
+    PLAN_NAME,
+    RUN_NAME,
+    differences,
+    digest_of,
+    library_versions,
+    read_plan,
+    read_run_file,
+)
 from ovamgen.shards.manifest import finished_shards, write_indexes
 from ovamgen.shards.store import Store, open_store
 
 log = logging.getLogger(__name__)
 
-PLAN_NAME = "plan.parquet"
-RUN_NAME = "run.yaml"
 DEMO_CAPTIONS = "demo"
 """The name of the captions that ship with the package."""
-
-_PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow", "pyarrow", "pydensecrf2")
 
 
 @dataclass(kw_only=True)
@@ -75,7 +77,7 @@ class Run:
                 self.store.put(PLAN_NAME, self.plan.to_parquet())
             self.store.put(RUN_NAME, self._run_file(info, now))
             return
-        changed = _differences(saved["model"], now)
+        changed = differences(saved["model"], now)
         if changed:
             raise ConfigError(
                 f"{self.store.url} was begun with another model: {'; '.join(changed)}; "
@@ -153,7 +155,7 @@ def open_run(config: RunConfig) -> Iterator[Run]:
     mark = fingerprint(config, inputs)
     saved = read_run_file(store)
     if saved is not None and saved["fingerprint"] != mark:
-        changed = _differences(saved["identity"], identity(config, inputs))
+        changed = differences(saved["identity"], identity(config, inputs))
         raise ConfigError(_another_configuration(store, changed))
     if saved is not None:
         _warn_of_other_versions(saved)
@@ -196,56 +198,6 @@ def captions_path(name: str) -> str:
     return str(resources.files("ovamgen") / "data" / "demo_captions.json")
 
 
-def read_plan(store: Store) -> Plan | None:
-    """The plan in the store, or None where there is none."""
-    return Plan.from_parquet(store.read(PLAN_NAME)) if store.exists(PLAN_NAME) else None
-
-
-def read_run_file(store: Store) -> dict[str, Any] | None:
-    """``run.yaml`` of the store, or None where no shard was ever begun.
-
-    Raises:
-        ConfigError: the file is damaged.
-    """
-    if not store.exists(RUN_NAME):
-        return None
-    expected = {"fingerprint": str, "identity": dict, "model": dict, "config": dict}
-    try:
-        data = yaml.safe_load(store.read(RUN_NAME))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
-        data = None
-    if not isinstance(data, dict) or any(
-        not isinstance(data.get(name), kind) for name, kind in expected.items()
-    ):
-        raise ConfigError(
-            f"{store.url}/{RUN_NAME} is damaged: expected {', '.join(expected)}; restore it, or "
-            "give another --out"
-        )
-    return data
-
-
-def digest_of(url: str) -> str:
-    """sha256 (hex) of a file's bytes, local or remote.
-
-    Raises:
-        ConfigError: the file cannot be read.
-    """
-    digest = hashlib.sha256()
-    try:
-        with fsspec.open(url, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except (OSError, ValueError, ImportError) as error:
-        raise ConfigError(f"{url} cannot be read: {' '.join(str(error).split())}") from None
-    return digest.hexdigest()
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of everything whose arithmetic or encoders reach a sample's bytes."""
-    versions = {name: metadata.version(name) for name in _PACKAGES}
-    return versions | {"python": platform.python_version(), "machine": platform.machine()}
-
-
 def _check_model_and_tokens(config: RunConfig) -> None:
     # torch is imported by the token bank: only here, so that planning stays quick
     from ovamgen.attribution.method import check_method
@@ -276,17 +228,6 @@ def _input_digests(config: RunConfig) -> dict[str, str]:
     }
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    names = sorted(name for name in new | old if old.get(name) != new.get(name))
-    shown = [name for name in names if name in new]
-    return [f"{name}: {_short(old.get(name))} -> {_short(new.get(name))}" for name in shown]
-
-
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else canonical_json(value)
-    return text[:12] + "…" if len(text) == 64 else text
-
-
 def _another_configuration(store: Store, changed: list[str]) -> str:
     return (
         f"{store.url} belongs to another configuration ({'; '.join(changed)}): "
@@ -295,7 +236,7 @@ def _another_configuration(store: Store, changed: list[str]) -> str:
 
 
 def _warn_of_other_versions(saved: dict[str, Any]) -> None:
-    changed = _differences(saved.get("versions", {}), library_versions())
+    changed = differences(saved.get("versions", {}), library_versions())
     if changed:
         log.warning(
             "the shards that are there were made with other versions (%s): new shards may differ "

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import ShardRecord
-from ovamgen.run import PLAN_NAME, read_plan, read_run_file
+from ovamgen.run_files import PLAN_NAME, read_plan, read_run_file
 from ovamgen.shards.manifest import RECORDS, metadata_name, record_from_json
 from ovamgen.shards.store import Store, open_store
 

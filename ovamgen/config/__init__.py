@@ -1,0 +1,61 @@
+"""The configuration of a run: models, presets, YAML and ``a.b=c`` overrides, fingerprint.
+
+It says what may be asked and what is asked; whether files, models and devices exist is found out
+by the parts that use them.
+"""
+
+from ovamgen.config.fingerprint import (
+    SAMPLES_VERSION,
+    canonical_json,
+    fingerprint,
+    flatten,
+    identity,
+)
+from ovamgen.config.loading import (
+    build_config,
+    load_preset,
+    merge,
+    parse_overrides,
+    preset_names,
+    read_config_file,
+)
+from ovamgen.config.models import (
+    DEFAULT_MODEL,
+    DEFAULT_REVISION,
+    AttributionConfig,
+    CrfConfig,
+    MaskConfig,
+    ModelConfig,
+    PlanConfig,
+    RunConfig,
+    RuntimeConfig,
+    Section,
+    ShardConfig,
+    SynthesisConfig,
+)
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "DEFAULT_REVISION",
+    "SAMPLES_VERSION",
+    "AttributionConfig",
+    "CrfConfig",
+    "MaskConfig",
+    "ModelConfig",
+    "PlanConfig",
+    "RunConfig",
+    "RuntimeConfig",
+    "Section",
+    "ShardConfig",
+    "SynthesisConfig",
+    "build_config",
+    "canonical_json",
+    "fingerprint",
+    "flatten",
+    "identity",
+    "load_preset",
+    "merge",
+    "parse_overrides",
+    "preset_names",
+    "read_config_file",
+]

@@ -1,0 +1,48 @@
+"""What of a configuration determines the samples, and its digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from ovamgen.config.models import RunConfig
+
+SAMPLES_VERSION = 1
+"""Raised when the same configuration begins to give other samples; part of every fingerprint."""
+
+
+def fingerprint(config: RunConfig, inputs: dict[str, str]) -> str:
+    """sha256 (hex) of what determines the samples.
+
+    Args:
+        config: the resolved configuration; paths of inputs do not count, their digests do.
+        inputs: digest of every file that was read: ``captions``, ``instances``, ``tokens``.
+    """
+    return hashlib.sha256(canonical_json(identity(config, inputs)).encode()).hexdigest()
+
+
+def identity(config: RunConfig, inputs: dict[str, str]) -> dict[str, Any]:
+    """The flat ``section.field`` values that a fingerprint is made of, to compare two runs by."""
+    flat = {"samples_version": SAMPLES_VERSION, **flatten(config.semantic())}
+    for path_field in ("plan.captions", "plan.instances"):
+        flat.pop(path_field, None)
+    if "tokens" in inputs:
+        flat.pop("attribution.tokens")
+    return flat | {f"inputs.{name}": digest for name, digest in sorted(inputs.items())}
+
+
+def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, keys joined by dots."""
+    flat: dict[str, Any] = {}
+    for name, value in data.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def canonical_json(data: Any) -> str:
+    """JSON with sorted keys and no spaces: equal data, equal text."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

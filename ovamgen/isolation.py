@@ -19,6 +19,10 @@ SAMPLE_ERRORS = (SampleError, RuntimeError, ValueError, TypeError, ArithmeticErr
 neighbours go on. Errors of the configuration or the store are about the run and pass through."""
 
 
+EARLY_STOP_SAMPLES = 16
+"""Failures in a row, from the beginning, that are the run's fault and not the samples'."""
+
+
 @runtime_checkable
 class SampleEngine(Protocol):
     """What a run needs of a loaded pipeline; `ovamgen.engine.Engine` is the real one."""
@@ -126,12 +130,18 @@ def _find_culprits(
 
 
 class EarlyStop:
-    """Ends a run whose samples all fail, before it has written a corpus of failures."""
+    """Ends a run whose samples all fail, before it has written a shard of nothing but failures."""
 
-    def __init__(self, limit: int = 16) -> None:
-        """The run stops when ``limit`` samples have failed and none has been made."""
-        self._limit = limit
-        self._made = 0
+    def __init__(self, *, made_before: int = 0, largest_shard: int = EARLY_STOP_SAMPLES) -> None:
+        """The run stops when so many samples have failed and none has been made.
+
+        Args:
+            made_before: samples of the run's finished shards: the run is known to work.
+            largest_shard: samples in the largest shard that is still to be made. Where it is small
+                the run stops after that many failures: a finished shard would not be made again.
+        """
+        self._limit = min(EARLY_STOP_SAMPLES, largest_shard)
+        self._made = made_before
         self._failed = 0
 
     def count(self, made: int, failures: Sequence[SampleFailure]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ovamgen.drain import drain_on_signals
 from ovamgen.generate import load_engine_factory, make_shard, sample_context
-from ovamgen.isolation import EarlyStop, EngineFactory
+from ovamgen.isolation import EngineFactory
 from ovamgen.progress import RunProgress
 from ovamgen.records import SampleFailure
 from ovamgen.run import Run
@@ -23,7 +23,7 @@ def generate_local(run: Run, progress: RunProgress, factory: EngineFactory | Non
     engine = (factory or load_engine_factory())(run.config)
     run.confirm_model(engine.info, engine.tokens_digest)
     context = sample_context(run.config, run.fingerprint, engine)
-    early_stop = EarlyStop()
+    early_stop = run.early_stop()
     with drain_on_signals(run.config.runtime.drain_seconds, progress.say) as drain:
 
         def after_batch(made: int, failures: Sequence[SampleFailure]) -> None:

@@ -18,6 +18,7 @@ import yaml
 from ovamgen import __version__
 from ovamgen.config import RunConfig, SynthesisConfig, fingerprint, identity
 from ovamgen.errors import ConfigError
+from ovamgen.isolation import EarlyStop
 from ovamgen.plan.tasks import Plan, make_plan
 from ovamgen.records import ModelInfo, RunSummary, ShardRecord, ShardTask
 from ovamgen.run_files import (
@@ -61,6 +62,13 @@ class Run:
     def total_samples(self) -> int:
         """Samples of the whole plan."""
         return sum(len(task.specs) for task in self.plan.tasks)
+
+    def early_stop(self) -> EarlyStop:
+        """The watch over the samples that this process is about to have made."""
+        return EarlyStop(
+            made_before=self.summary().samples,
+            largest_shard=max((len(task.specs) for task in self.pending), default=1),
+        )
 
     def confirm_model(self, info: ModelInfo, tokens_digest: str) -> None:
         """Writes the plan and ``run.yaml``, or compares a pipeline with the one of the run so far.

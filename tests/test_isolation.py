@@ -87,14 +87,22 @@ def failures(count, stage="synthesis"):
 
 
 def test_a_run_stops_only_when_nothing_at_all_was_made():
-    stop = EarlyStop(limit=4)
-    stop.count(0, failures(3))
-    with pytest.raises(OvamgenError, match=r"first 4 samples all failed.*no luck"):
+    stop = EarlyStop()
+    stop.count(0, failures(15))
+    with pytest.raises(OvamgenError, match=r"first 16 samples all failed.*no luck"):
         stop.count(0, failures(1))
-    stop = EarlyStop(limit=4)
-    stop.count(1, failures(3))
+    stop = EarlyStop()
+    stop.count(1, failures(15))
     stop.count(0, failures(50))
-    EarlyStop(limit=4).count(0, failures(50, "safety"))
+    EarlyStop(made_before=1).count(0, failures(50))
+    EarlyStop().count(0, failures(50, "safety"))
+
+
+def test_a_small_shard_of_failures_alone_is_not_waited_for():
+    stop = EarlyStop(largest_shard=4)
+    stop.count(0, failures(3))
+    with pytest.raises(OvamgenError, match=r"first 4 samples all failed"):
+        stop.count(0, failures(1))
 
 
 def test_reasons_fit_on_one_line():

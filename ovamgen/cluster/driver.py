@@ -22,7 +22,7 @@ from ovamgen.cluster.workers import BatchStatus, WorkerReady
 from ovamgen.drain import Drain, drain_on_signals
 from ovamgen.errors import ClusterError
 from ovamgen.generate import context_of
-from ovamgen.isolation import EarlyStop, EngineFactory, one_line
+from ovamgen.isolation import EngineFactory, one_line
 from ovamgen.progress import RunProgress
 from ovamgen.records import ShardRecord
 from ovamgen.run import Run
@@ -73,7 +73,7 @@ class Driver:
         self._drain = drain
         self._runtime = run.config.runtime
         self._metrics = RunMetrics()
-        self._early_stop = EarlyStop()
+        self._early_stop = run.early_stop()
         self._tasks = deque(run.pending)
         self._batches: deque[OpenBatch] = deque()
         self._open: dict[int, OpenShard] = {}

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import ShardRecord
 from ovamgen.run_files import PLAN_NAME, read_plan, read_run_file
-from ovamgen.shards.manifest import RECORDS, metadata_name, record_from_json
+from ovamgen.shards.manifest import metadata_name, read_records
 from ovamgen.shards.store import Store, open_store
 
 
@@ -90,16 +90,6 @@ def run_status(url: str) -> RunStatus:
         model=saved["model"].get("id", "") if saved else "",
         fingerprint=saved["fingerprint"] if saved else "",
     )
-
-
-def read_records(store: Store) -> dict[int, ShardRecord]:
-    """The shard records that are in the store, by index.
-
-    Raises:
-        ShardError: a record is damaged; the next run makes its shard again.
-    """
-    found = [record_from_json(store.read(name)) for name in store.list(RECORDS)]
-    return {record.shard_index: record for record in found}
 
 
 def failures_by_reason(store: Store, records: dict[int, ShardRecord]) -> dict[str, int]:

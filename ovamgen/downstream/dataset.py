@@ -20,7 +20,7 @@ from webdataset.utils import pytorch_worker_info
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.shards.arrays import decode_jpeg, decode_png
 from ovamgen.shards.codec import IMAGE, MASK, DecodedSample, decode_sample
-from ovamgen.shards.manifest import RECORDS, record_from_json
+from ovamgen.shards.manifest import read_records
 from ovamgen.shards.reader import read_tar
 from ovamgen.shards.store import Store, open_store
 
@@ -105,8 +105,8 @@ def _tar_urls(urls: str | Sequence[str]) -> list[str]:
 
 
 def _finished_tars(store: Store) -> list[str]:
-    records = [record_from_json(store.read(name)) for name in store.list(RECORDS)]
-    tars = [record.name for record in records if record.samples]
+    records = read_records(store)
+    tars = [record.name for record in records.values() if record.samples]
     if not tars:
         raise ConfigError(
             f"expected the folder of a run with at least one finished shard, got {store.url} with "

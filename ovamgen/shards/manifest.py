@@ -25,6 +25,7 @@ __all__ = [
     "metadata_name",
     "publish_shard",
     "read_record",
+    "read_records",
     "record_from_json",
     "record_name",
     "record_to_json",
@@ -100,6 +101,16 @@ def read_record(store: Store, index: int) -> ShardRecord | None:
     """
     name = record_name(index)
     return record_from_json(store.read(name)) if store.exists(name) else None
+
+
+def read_records(store: Store) -> dict[int, ShardRecord]:
+    """The shard records that are in the store, by index.
+
+    Raises:
+        ShardError: a record is damaged; the next run makes its shard again.
+    """
+    found = [record_from_json(store.read(name)) for name in store.list(RECORDS)]
+    return {record.shard_index: record for record in found}
 
 
 def publish_shard(

@@ -61,8 +61,9 @@ def model_tokenizer(model_id: str) -> tuple[Tokenizer, int]:
 
     Args:
         model_id: a local folder in diffusers format is read (``tokenizer/tokenizer.json``, or
-            ``vocab.json`` with ``merges.txt``, and ``tokenizer_config.json``); anything else has
-            CLIP's tokenizer and length, as all of Stable Diffusion 1.x has.
+            ``vocab.json`` with ``merges.txt``, and ``tokenizer_config.json``), as is that of the
+            embedded ``mini``; anything else has CLIP's tokenizer and length, as all of Stable
+            Diffusion 1.x has.
 
     Raises:
         ConfigError: the folder's tokenizer is incomplete, damaged or no byte-pair encoding.
@@ -73,6 +74,8 @@ def model_tokenizer(model_id: str) -> tuple[Tokenizer, int]:
         return clip_tokenizer(), CLIP_MAX_LENGTH
     settings_file = folder / "tokenizer_config.json"
     settings = _read_json(settings_file) if settings_file.exists() else {}
+    if tokenizer_kind(folder) == "WordLevel":
+        return _read_words(folder / "tokenizer.json"), _max_length(settings, settings_file)
     vocabulary, merges, added = _read_model(folder)
     names = {
         name: _content(settings.get(f"{name}_token"), default, settings_file)
@@ -157,6 +160,29 @@ def _byte_symbols() -> list[str]:
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = len(set(range(256)) - set(printable))
     return [chr(code) for code in printable] + [chr(256 + n) for n in range(others)]
+
+
+def tokenizer_kind(folder: Path) -> str:
+    """The kind of model in a folder's ``tokenizer.json``: ``BPE``, also where there is no such file,
+    or ``WordLevel``.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    whole = folder / "tokenizer.json"
+    model = _read_json(whole).get("model") if whole.exists() else None
+    return str(model.get("type", "BPE")) if isinstance(model, Mapping) else "BPE"
+
+
+def _read_words(file: Path) -> Tokenizer:
+    """A tokenizer of whole words, as the embedded model has; the file says all of it."""
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # tokenizers raises nothing more special
+        raise ConfigError(f"{file} cannot be read as a tokenizer: {error}") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def _read_model(

@@ -8,9 +8,15 @@ from typing import Any
 import diffusers
 import torch
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
-from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer
+from transformers import (
+    CLIPImageProcessor,
+    CLIPTextModel,
+    CLIPTokenizer,
+    PreTrainedTokenizerFast,
+)
 
 from ovamgen.errors import ConfigError
+from ovamgen.tokenizer import tokenizer_kind
 
 
 def load_folder(folder: Path, *, variant: str | None, dtype: torch.dtype, safety: bool) -> Any:
@@ -70,7 +76,10 @@ def _load_part(kind: Any, folder: Path, name: str, variant: str | None, dtype: t
 
 
 def _load_tokenizer(folder: Path, text_encoder: Any) -> Any:
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    place = folder / "tokenizer"
+    # CLIPTokenizer would read the file of another kind as a BPE without merges
+    kind = CLIPTokenizer if tokenizer_kind(place) == "BPE" else PreTrainedTokenizerFast
+    tokenizer = kind.from_pretrained(place)
     # where none is stated, transformers takes texts to be endless; the table of positions is not
     tokenizer.model_max_length = min(
         tokenizer.model_max_length, text_encoder.config.max_position_embeddings

@@ -28,7 +28,7 @@ and test ovamgen's whole chain on a laptop, offline; it draws nothing else and i
 
 Prompts: `a photograph of a CLASS`, optionally with a second class (`and`, `next to`, `with`) and a
 place (on the grass, in the sky, in the snow, on the street, at night, in the desert, on the sea, on
-a plain background). Classes: {names}. At most 20 tokens.
+a plain background). Classes: {names}. Any other word is read as an unknown one. At most 30 words.
 
 ```python
 from diffusers import StableDiffusionPipeline

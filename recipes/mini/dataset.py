@@ -22,7 +22,12 @@ from ovamgen.errors import ConfigError
 from recipes.mini.composites import Composer, Composite
 from recipes.mini.latents import CELLS, CHANNELS, LatentSpace, fit_latent_space
 from recipes.mini.sprites import Sprites, load_sprites
-from recipes.mini.tokenizer import MAX_LENGTH, build_tokenizer, tokenize
+from recipes.mini.tokenizer import (
+    MAX_LENGTH,
+    build_tokenizer,
+    scatter_unknown_words,
+    tokenize,
+)
 
 Variety = Literal["core", "all"]
 _CHUNK = 500
@@ -100,7 +105,8 @@ def build_cache(
             latents[start : start + len(chunk)] = chunk
             captions += sentences
     latents.flush()
-    tokens = tokenize(build_tokenizer(), captions)
+    tokenizer = build_tokenizer()
+    tokens = scatter_unknown_words(tokenizer, tokenize(tokenizer, captions), settings.seed)
     np.save(folder / "tokens.npy", tokens.astype(np.int16))
     record.write_text(json.dumps({"digest": digest, **asdict(settings)}, indent=2) + "\n")
     return open_cache(folder)

@@ -140,7 +140,7 @@ def _initialise_embeddings(text_encoder: Any, tokenizer: Any) -> None:
     for name, parameter in text_encoder.named_parameters():
         if name.endswith("position_embedding.weight"):
             parameter.normal_(0, 0.15)
-    fillers = [token_of(tokenizer, word) for word in FILLERS]
+    fillers = [token_of(tokenizer, word) for word in FILLERS] + [tokenizer.unk_token_id]
     weight[fillers] *= _FILLER_SHARE
     width = weight.shape[1]
     axes = torch.linalg.qr(torch.randn(width, width))[0] * width**0.5

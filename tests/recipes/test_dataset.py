@@ -14,7 +14,10 @@ def test_a_cache_holds_what_the_composer_makes(cache, sprites, space, tokenizer)
         composite = composer.compose(index)
         latents = space.encode(composite.image[None])[0]
         assert np.array_equal(cache.latents[index], latents.astype(np.float16))
-        assert np.array_equal(cache.tokens[index], tokenize(tokenizer, [composite.caption])[0])
+        (words,) = tokenize(tokenizer, [composite.caption])
+        known = cache.tokens[index][cache.tokens[index] != tokenizer.unk_token_id]
+        assert np.array_equal(known, words[: len(known)])
+        assert set(words[len(known) :]) <= {tokenizer.eos_token_id}
 
 
 def test_a_cache_is_made_once_and_again_for_other_settings(sprites, space, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, get_args
@@ -59,6 +60,9 @@ def train(
     learning_rate: Annotated[float | None, typer.Option()] = None,
     ema_decay: Annotated[float | None, typer.Option(min=0, max=1)] = None,
     branch_from: Annotated[str | None, typer.Option(help="Run to leave at its checkpoint.")] = None,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Exported model whose weights a new run begins with.")
+    ] = None,
     decay_steps: Annotated[int, typer.Option(min=1, help="Of a branch.")] = 4000,
     probe_every: Annotated[int, typer.Option(min=1, help="Steps.")] = 1500,
     device: Device = "cpu",
@@ -76,6 +80,7 @@ def train(
         DataSettings(variety=_variety(variety)),
         overrides={name: value for name, value in given.items() if value is not None},
         branch_from=branch_from,
+        start_from_model=start_from,
         decay_steps=decay_steps,
         until_step=until_step,
         probe_every=probe_every,
@@ -161,6 +166,27 @@ def voc(
 
     sprites = load_sprites(Workspace(work).sprites)
     write_voc(out, sprites, {"train": train, "val": val, "test": test})
+
+
+@app.command()
+def quality(
+    samples: Annotated[Path, typer.Option(help="Folder that 'ovamgen samples' drew.")],
+    annotator: Annotated[Path, typer.Option(help="Folder that 'ovamgen train' wrote to.")],
+    annotations: Annotated[
+        Path | None, typer.Option(help="Folder for the masks of pictures named right.")
+    ] = None,
+    grid: Annotated[Path | None, typer.Option(help="PNG of four samples a class.")] = None,
+) -> None:
+    """Show generated pictures to a network trained on real composites; print what it names."""
+    from ovamgen.downstream.segmentor import load_segmentor
+    from ovamgen.samples import SampleFolder
+    from recipes.mini.quality import draw_grid, judge
+
+    folder = SampleFolder.open(samples)
+    found = judge(folder, load_segmentor(annotator), annotations)
+    if grid is not None:
+        draw_grid(folder, grid)
+    print(json.dumps(found.to_json(), indent=2))
 
 
 @app.command("all")

@@ -55,6 +55,10 @@ def export_pipeline(
     for part in (pipeline.vae, pipeline.unet, pipeline.text_encoder):
         part.to(device=torch.device("cpu"), memory_format=torch.contiguous_format)
     pipeline.save_pretrained(folder, safe_serialization=True)
+    for name in ("model_index.json", "tokenizer/tokenizer_config.json"):
+        # transformers 5 writes the name of a class that version 4 lacks; it reads this one too
+        path = folder / name
+        path.write_text(path.read_text().replace("TokenizersBackend", "PreTrainedTokenizerFast"))
     (folder / "README.md").write_text(card)
     shutil.copyfile(_CREDITS, folder / "CREDITS.md")
     check_sizes(folder)

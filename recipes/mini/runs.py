@@ -12,8 +12,11 @@ from typing import Any
 
 import torch
 from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from ovamgen.errors import ConfigError
+from recipes.mini.averages import start_averages
 from recipes.mini.checkpoints import has_checkpoint
 from recipes.mini.composites import Composite
 from recipes.mini.dataset import TrainingData
@@ -91,6 +94,42 @@ def branch_off(trunk: Path, folder: Path, decay_steps: int, tokenizer: Any) -> N
         )
     state = load_state(trunk, tokenizer, torch.device("cpu"))
     state.settings = replace(state.settings, decay_from=state.step, decay_steps=decay_steps)
+    state.save(folder)
+
+
+def start_from(
+    model: Path,
+    folder: Path,
+    data: TrainingData,
+    tokenizer: Any,
+    shape: ModelShape | None = None,
+) -> None:
+    """Starts a run in ``folder`` with the weights of an exported model, all else as new.
+
+    For going on where no checkpoint is left: half precision is what was exported, and the
+    optimizer begins anew, so the rate warms up again.
+
+    Raises:
+        ConfigError: the folder already has a checkpoint, or the model is of another shape.
+    """
+    if has_checkpoint(folder):
+        raise ConfigError(
+            f"{folder} must be a new folder to start in, it has a checkpoint: resume it without "
+            "--start-from, or name another run"
+        )
+    state = new_state(
+        TrainSettings(), shape or ModelShape(), tokenizer, data.digest, torch.device("cpu")
+    )
+    parts = {"unet": state.networks.unet, "text_encoder": state.networks.text_encoder}
+    names = {"unet": "diffusion_pytorch_model", "text_encoder": "model"}
+    for part, network in parts.items():
+        path = model / part / f"{names[part]}.safetensors"
+        try:
+            network.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+        except (OSError, SafetensorError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ConfigError(f"{path} must hold this recipe's {part}: {reason}") from None
+    state.ema = start_averages(state.networks.parameters())
     state.save(folder)
 
 

@@ -21,7 +21,7 @@ from recipes.mini.dataset import (
 from recipes.mini.decoder import open_decoder, train_decoder_in
 from recipes.mini.latents import LatentSpace
 from recipes.mini.loop import only_one
-from recipes.mini.runs import Bench, branch_off, open_run, probe, train_in
+from recipes.mini.runs import Bench, branch_off, open_run, probe, start_from, train_in
 from recipes.mini.settings import TrainSettings
 from recipes.mini.sprites import load_sprites, save_sprites, sprite_sheet
 from recipes.mini.state import load_state
@@ -58,6 +58,7 @@ def train_networks_in(
     until_step: int,
     probe_every: int,
     branch_from: str | None = None,
+    start_from_model: Path | None = None,
     decay_steps: int = 0,
     minutes: float | None = None,
     device: str = "cpu",
@@ -72,6 +73,8 @@ def train_networks_in(
     if branch_from is not None:
         branch_off(work.run(branch_from), folder, decay_steps, tokenizer)
     bench = _bench(work, pictures, target)
+    if start_from_model is not None:
+        start_from(start_from_model, folder, bench.data, tokenizer)
     with only_one(folder):
         settings = None
         if overrides:

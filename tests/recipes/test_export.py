@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file
 
 from ovamgen.errors import ConfigError, OvamgenError
 from recipes.mini.autoencoder import build_autoencoder
@@ -10,6 +11,8 @@ from recipes.mini.decoder import to_pictures
 from recipes.mini.export import MAX_FILE_BYTES, check_sizes, export_pipeline
 from recipes.mini.journal import append_row
 from recipes.mini.model import build_networks
+from recipes.mini.runs import start_from
+from recipes.mini.state import load_state
 from tests.recipes.conftest import SMALL
 
 
@@ -87,3 +90,17 @@ def test_the_card_has_the_last_figures_of_the_logs(tmp_path):
     assert "| held-out PSNR of the decoder, dB | 27.125 |" in card
     assert "not measured" in card
     assert "Apache-2.0, CC-BY-4.0, MIT" in card
+
+
+def test_a_run_can_start_from_an_exported_model(folder, cache, tokenizer, tmp_path):
+    start_from(folder, tmp_path / "run", cache, tokenizer, SMALL)
+    state = load_state(tmp_path / "run", tokenizer, torch.device("cpu"))
+    weights = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
+    assert torch.equal(state.networks.unet.conv_in.weight, weights["conv_in.weight"].float())
+    assert (state.step, state.samples) == (0, 0)
+    for average, parameter in zip(state.ema, state.networks.parameters(), strict=True):
+        assert torch.equal(average, parameter)
+    with pytest.raises(ConfigError, match="without --start-from"):
+        start_from(folder, tmp_path / "run", cache, tokenizer, SMALL)
+    with pytest.raises(ConfigError, match="must hold this recipe's unet"):
+        start_from(tmp_path, tmp_path / "other", cache, tokenizer)

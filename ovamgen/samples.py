@@ -171,8 +171,9 @@ def read_mask(path: str | Path) -> Bool[np.ndarray, "H W"]:
             values = np.asarray(picture.convert("L") if picture.mode == "1" else picture)
             values = values.astype(np.int64)
         else:
-            # methods 7.1: the sum of the channels; transparency is no foreground
-            values = np.asarray(picture.convert("RGB")).astype(np.int64).sum(axis=2)
+            # methods 7.1: the sum of the channels; what is fully transparent is no foreground
+            colours = np.asarray(picture.convert("RGBA")).astype(np.int64)
+            values = colours[..., :3].sum(axis=2) * (colours[..., 3] > 0)
     found = np.unique(values)
     if len(found) > 2 or (len(found) == 2 and found[0] != 0):
         raise ConfigError(

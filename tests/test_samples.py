@@ -67,6 +67,13 @@ def test_any_picture_of_two_values_is_a_mask(tmp_path, mode):
     assert np.array_equal(read_mask(tmp_path / "mask.png"), disc())
 
 
+def test_what_is_transparent_is_background(tmp_path):
+    white = Image.new("RGBA", (10, 6), (255, 255, 255, 0))
+    white.putalpha(Image.fromarray(np.where(disc(), 255, 0).astype(np.uint8)))
+    white.save(tmp_path / "mask.png")
+    assert np.array_equal(read_mask(tmp_path / "mask.png"), disc())
+
+
 def test_unusable_annotations_are_named(folder, tmp_path):
     path = folder.annotation_path(CAT)
     with pytest.raises(ConfigError, match=r"cat-0\.png does not exist"):

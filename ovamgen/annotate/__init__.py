@@ -1,0 +1,1 @@
+"""People paint the masks that tokens are learnt from and methods are scored on."""

@@ -1,0 +1,128 @@
+"""Masks out of labelme's JSON files: polygons, rectangles and circles, drawn as labelme draws them.
+
+The format is that of https://github.com/wkentaro/labelme (5.x): ``imageHeight``, ``imageWidth`` and
+``shapes`` with ``label``, ``shape_type`` and ``points`` in (x, y) pixels.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+from PIL import Image, ImageDraw
+
+from ovamgen.errors import ConfigError
+from ovamgen.plan.vocabulary import class_by_name
+
+Point = tuple[float, float]
+_LARGEST_COORDINATE_PX = 1e6
+_SHAPES = {"polygon": "3 or more", "rectangle": "2", "circle": "2"}
+
+
+def labelme_mask(
+    data: bytes, size: tuple[int, int], name: str, *, class_name: str, label: str | None = None
+) -> Bool[np.ndarray, "H W"]:
+    """The union of a file's shapes.
+
+    Args:
+        data: The file's bytes.
+        size: Height and width of the picture, in pixels.
+        name: What to call the file in errors.
+        class_name: The sample's class; chooses where a file has shapes of several labels.
+        label: Takes the shapes of this label only.
+
+    Raises:
+        ConfigError: not labelme's format, another size, no shape of the label, a kind of shape
+            that is no area.
+    """
+    content = _content(data, name)
+    came = content.get("imageHeight"), content.get("imageWidth")
+    if came != size:
+        raise ConfigError(
+            f"{name} must be about {size[0]}x{size[1]} pixels (height x width) as its image is, "
+            f"its imageHeight and imageWidth say {came[0]}x{came[1]}"
+        )
+    canvas = Image.new("1", (size[1], size[0]))
+    draw = ImageDraw.Draw(canvas)
+    for shape in _chosen(content["shapes"], name, class_name, label):
+        _draw(draw, shape, name)
+    return np.asarray(canvas)
+
+
+def _content(data: bytes, name: str) -> dict[str, Any]:
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{name} must be labelme's JSON, it cannot be read: {error}") from None
+    shapes = content.get("shapes") if isinstance(content, dict) else None
+    if not isinstance(shapes, list) or not all(isinstance(shape, dict) for shape in shapes):
+        raise ConfigError(f"{name} must be labelme's JSON, it has no list 'shapes'")
+    return content
+
+
+def _chosen(
+    shapes: list[dict[str, Any]], name: str, class_name: str, label: str | None
+) -> list[dict[str, Any]]:
+    labels = sorted({str(shape.get("label")) for shape in shapes})
+    if not labels:
+        raise ConfigError(f"{name} must have a shape, it has none: outline the {class_name}")
+    if label is not None:
+        wanted = [text for text in labels if text == label]
+    elif len(labels) == 1:
+        wanted = labels
+    else:
+        wanted = [text for text in labels if _means(text, class_name)]
+    if not wanted:
+        raise ConfigError(
+            f"{name} must have shapes of the label '{label or class_name}', it has "
+            f"{', '.join(labels[:5])}: say which are meant with --label"
+        )
+    return [shape for shape in shapes if str(shape.get("label")) in wanted]
+
+
+def _means(text: str, class_name: str) -> bool:
+    try:
+        return class_by_name(text) == class_by_name(class_name)
+    except ConfigError:
+        return False
+
+
+def _draw(draw: ImageDraw.ImageDraw, shape: dict[str, Any], name: str) -> None:
+    kind = str(shape.get("shape_type") or "polygon")
+    if kind not in _SHAPES:
+        raise ConfigError(
+            f"{name} has a {kind!r:.40}, which is no area here: use {', '.join(_SHAPES)}, or "
+            "export the mask as a PNG"
+        )
+    points = _points(shape.get("points"), name, kind)
+    if kind == "polygon":
+        draw.polygon(points, fill=1, outline=1)
+    elif kind == "rectangle":
+        draw.rectangle(_box(points), fill=1, outline=1)
+    else:
+        (x, y), edge = points
+        radius = math.dist((x, y), edge)
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=1, outline=1)
+
+
+def _points(value: object, name: str, kind: str) -> list[Point]:
+    points = [
+        (float(point[0]), float(point[1]))
+        for point in (value if isinstance(value, list) else ())
+        if isinstance(point, list)
+        and len(point) == 2
+        and all(isinstance(number, int | float) for number in point)
+        and all(abs(number) <= _LARGEST_COORDINATE_PX for number in point)
+    ]
+    whole = isinstance(value, list) and len(points) == len(value)
+    if not whole or (len(points) < 3 if kind == "polygon" else len(points) != 2):
+        raise ConfigError(f"{name}: a {kind} must have {_SHAPES[kind]} points (x, y) in pixels")
+    return points
+
+
+def _box(points: list[Point]) -> tuple[float, float, float, float]:
+    (x0, y0), (x1, y1) = points
+    return min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)

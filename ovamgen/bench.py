@@ -197,7 +197,7 @@ class _Drawing:
         prompts = [_PROMPT] * self.batch_size
         sink = self.method.open(prompts) if recorded else None
         self.synthesiser.draw(
-            prompts, range(self.batch_size), sink=sink, branch=self.config.attribution.branch
+            prompts, range(self.batch_size), sink=sink, branch=self.config.attribution.half
         )
         if sink is not None:
             sink.class_maps().cpu()

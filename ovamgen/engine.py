@@ -10,16 +10,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float16, Float32
+from jaxtyping import Float32
 from torch import Tensor
 
-from ovamgen.attribution.interface import ClassTarget, HeatmapMethod
+from ovamgen.attribution.interface import ClassTarget, HeatmapMethod, HeatmapSink
 from ovamgen.attribution.method import build_method, check_method
 from ovamgen.attribution.targets import pair_targets, phrase_targets, untrained_bank
 from ovamgen.attribution.token_bank import TokenBank
-from ovamgen.config import RunConfig
+from ovamgen.config import MaskConfig, Normalisation, RunConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline, check_model, load_pipeline
-from ovamgen.diffusion.recorder import Branch, CrossAttentionLayer, cross_attention_layers
+from ovamgen.diffusion.recorder import (
+    Branch,
+    CrossAttentionLayer,
+    cross_attention_layers,
+    self_attention_layers,
+)
 from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.diffusion.text import TextRows, encode_text
 from ovamgen.errors import ConfigError
@@ -42,13 +47,21 @@ class PipelineAttention:
         """
         return cross_attention_layers(self.loaded.pipe.unet)
 
-    def encode(self, text: str, *, padded: bool = False) -> TextRows:
+    def check_self_attention(self) -> None:
+        """Nothing, where the self-attention beside those layers can be recorded.
+
+        Raises:
+            MethodError: it cannot; the block is named.
+        """
+        self_attention_layers(self.loaded.pipe.unet)
+
+    def encode(self, text: str, *, padded: bool = False, cut: bool = False) -> TextRows:
         """A text by the pipeline's own encoder (methods 2.3).
 
         Raises:
-            MethodError: the text is too long.
+            MethodError: the text is too long and may not be cut.
         """
-        return encode_text(self.loaded.pipe, text, padded=padded)
+        return encode_text(self.loaded.pipe, text, padded=padded, cut=cut)
 
 
 class Engine:
@@ -58,6 +71,7 @@ class Engine:
         synthesiser: draws.
         method: makes heatmaps of what is drawn.
         branch: the half of the guided batch that the method sees.
+        masks: how its maps are normalised.
         info: what was loaded.
         tokens_digest: digest of the token bank, "" where none was read.
         drop_unsafe: samples that the safety checker flags are failures.
@@ -69,6 +83,7 @@ class Engine:
         synthesiser: Synthesiser,
         method: HeatmapMethod,
         branch: Branch,
+        masks: MaskConfig,
         info: ModelInfo,
         tokens_digest: str,
         drop_unsafe: bool,
@@ -80,6 +95,7 @@ class Engine:
         self._synthesiser = synthesiser
         self._method = method
         self._branch = branch
+        self._masks = masks
         self._drop_unsafe = drop_unsafe
 
     @classmethod
@@ -104,12 +120,16 @@ class Engine:
         loaded = load_pipeline(config.model, safety=config.synthesis.safety != "off")
         attention = PipelineAttention(loaded)
         method = build_method(
-            config.attribution.method, attention, class_targets(tokens, bank, attention)
+            config.attribution.method,
+            attention,
+            class_targets(tokens, bank, attention),
+            config.masks,
         )
         return cls(
             synthesiser=Synthesiser(loaded, config.synthesis),
             method=method,
-            branch=config.attribution.branch,
+            branch=config.attribution.half,
+            masks=config.masks,
             info=loaded.info,
             tokens_digest=bank.sha256 if bank else "",
             drop_unsafe=config.synthesis.safety == "drop",
@@ -132,7 +152,8 @@ class Engine:
                 sink=sink,
                 branch=self._branch,
             )
-            heatmaps, fractions = normalise(sink.class_maps(), sink.maximum)
+            maps, fractions_drawn = _class_heatmaps(sink, self._masks)
+            heatmaps, fractions = maps.half().cpu().numpy(), fractions_drawn.cpu().numpy()
         except torch.OutOfMemoryError:
             # smaller batches would give other last bits: that is for the plan to decide
             raise ConfigError(
@@ -144,6 +165,7 @@ class Engine:
         kept: list[int] = []
         for index, spec in enumerate(specs):
             failure = self._failure(drawn.errors[index], drawn.unsafe[index], fractions[index])
+            failure = failure or self._unattributed(sink, index, spec)
             if failure is None:
                 kept.append(index)
             else:
@@ -167,6 +189,15 @@ class Engine:
             return "synthesis", "finite heatmaps expected, got NaN or infinite ones: another seed"
         if unsafe and self._drop_unsafe:
             return "safety", "the safety checker flagged the image"
+        return None
+
+    def _unattributed(
+        self, sink: HeatmapSink, index: int, spec: SampleSpec
+    ) -> tuple[Stage, str] | None:
+        for target in spec.targets:
+            problem = sink.problem(index, self.class_ids.index(target.class_id))
+            if problem is not None:
+                return "masks", problem
         return None
 
 
@@ -204,24 +235,59 @@ def class_targets(
     if bank is None:
         bank = untrained_bank(names, phrases, attention.encode, text_encoder=info.model)
     bank.check_width(info.context_width, info.model)
-    return pair_targets(bank, names)
+    return pair_targets(bank, names, phrases)
+
+
+def class_heatmaps(
+    sink: HeatmapSink, masks: MaskConfig
+) -> tuple[Float32[np.ndarray, "B K h w"], Float32[np.ndarray, "B K"]]:
+    """What a sink recorded as normalised maps, as masks are made of them, and their maxima.
+
+    Args:
+        sink: after the drawing.
+        masks: its ``normalisation``, and what the received self-attention is scaled to.
+
+    Returns:
+        Maps in [0, 1] and maxima as fractions, as `normalise` gives them, the maps multiplied by
+        the sink's factor where it has one (methods 2.6, in the order of 7.4).
+
+    Raises:
+        MethodError: nothing was recorded.
+    """
+    maps, fractions = _class_heatmaps(sink, masks)
+    return maps.cpu().numpy(), fractions.cpu().numpy()
+
+
+def _class_heatmaps(
+    sink: HeatmapSink, masks: MaskConfig
+) -> tuple[Float32[Tensor, "B K h w"], Float32[Tensor, "B K"]]:
+    maps, fractions = normalise(sink.class_maps(), sink.maximum, how=masks.normalisation)
+    factor = sink.factor()
+    if factor is not None:
+        low = 1.0 if masks.self_attention_low is None else masks.self_attention_low
+        maps = maps * (low + (1 - low) * factor[:, None])
+    return maps, fractions
 
 
 def normalise(
-    maps: Float32[Tensor, "B K h w"], maximum: float
-) -> tuple[Float16[np.ndarray, "B K h w"], Float32[np.ndarray, "B K"]]:
+    maps: Float32[Tensor, "B K h w"], maximum: float, *, how: Normalisation = "max"
+) -> tuple[Float32[Tensor, "B K h w"], Float32[Tensor, "B K"]]:
     """Each map divided by its own maximum (methods 2.6), and those maxima as fractions.
 
     Args:
         maps: raw sums over calls, heads and layers.
         maximum: the largest value that a map could have.
+        how: ``min-max`` spreads each map's own range over [0, 1] instead (methods 4).
 
     Returns:
-        Maps in [0, 1], all zero where a map is zero or not finite, and the maxima divided by
-        `maximum`, in [0, 1], NaN or infinite where the map is.
+        Maps in [0, 1], all zero where a map is zero, not finite, or for ``min-max`` constant; and
+        the maxima divided by `maximum`, in [0, 1], NaN or infinite where the map is.
     """
     peaks = maps.amax((2, 3), keepdim=True)
-    usable = torch.isfinite(peaks) & (peaks > 0)
-    scaled = torch.where(usable, maps / torch.where(usable, peaks, 1.0), 0.0)
-    fractions = peaks[:, :, 0, 0] / maximum
-    return scaled.half().cpu().numpy(), fractions.float().cpu().numpy()
+    spans = peaks
+    if how == "min-max":
+        lowest = maps.amin((2, 3), keepdim=True)
+        maps, spans = maps - lowest, peaks - lowest
+    usable = torch.isfinite(spans) & (spans > 0)
+    scaled = torch.where(usable, maps / torch.where(usable, spans, 1.0), 0.0)
+    return scaled, (peaks[:, :, 0, 0] / maximum).float()

@@ -7,17 +7,18 @@ from ovamgen.attribute import attribute
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.config import build_config
 from ovamgen.errors import ConfigError, MethodError
-from tests.golden.reference import OVAM_FILE, TINY_SD, reference
+from tests.golden.reference import DAAM_FILE, OVAM_FILE, TINY_SD, reference
 
 PROMPT = "a photograph of a cat"
 
 
-def config(branch="unconditional", **synthesis):
+def config(branch="auto", method="ovam", masks=None, **synthesis):
     return build_config(
         {
             "model": {"id": str(TINY_SD), "device": "cpu"},
             "synthesis": {"steps": 1, "height": 64, "width": 128} | synthesis,
-            "attribution": {"branch": branch},
+            "attribution": {"branch": branch, "method": method},
+            "masks": masks or {},
             "runtime": {"cpu_threads": 1},
         }
     )
@@ -110,6 +111,91 @@ def test_equal_calls_write_equal_bytes_and_the_seed_counts(tmp_path):
     assert contents[0] == contents[1] != contents[2]
 
 
+def test_daam_is_the_published_heat_map(tmp_path):
+    """The published library's global heat map from its own latents."""
+    golden = reference(DAAM_FILE)
+    done = attribute(
+        config(method="daam", steps=4, height=None, width=None),
+        prompt=PROMPT,
+        out=tmp_path / "maps.npz",
+        latents=DAAM_FILE,
+        texts=[PROMPT],
+    )
+    arrays = read(tmp_path / "maps.npz")
+    assert arrays["text_0"].shape == (7, 64, 64)
+    assert arrays["text_0"].dtype == np.float32
+    np.testing.assert_allclose(
+        arrays["text_0"], golden["heat_maps"], rtol=0, atol=1e-4 * golden["heat_maps"].max()
+    )
+    assert done.maximum == 5
+    assert "sums over 5 UNet calls, means over heads and layers" in done.lines()[0]
+
+
+def test_daam_takes_the_prompt_and_the_classes_that_it_names(tmp_path):
+    settings, out = config(method="daam"), tmp_path / "maps.npz"
+    bank().save(tmp_path / "bank.safetensors")
+    given = {"prompt": "a cat", "out": out, "tokens": tmp_path / "bank.safetensors"}
+    attribute(settings, **given, texts=["A cat"], overlay=tmp_path / "maps.png")
+    arrays = read(out)
+    assert arrays["text_0"].shape == (4, 8, 16)
+    assert arrays["bank"].shape == (1, 1, 8, 16)
+    assert arrays["bank_classes"].tolist() == ["cat"]
+    assert (arrays["bank"][0, 0] != arrays["text_0"][2]).any()
+    # pairs that only lie beside the latents are left alone
+    sized = config(method="daam", height=None, width=None)
+    attribute(sized, prompt="a cat", out=out, latents=OVAM_FILE)
+    assert sorted(read(out)) == ["image", "text_0"]
+    out.unlink()
+    for options, reason in [
+        ({"texts": ["cat"]}, "--text must be the prompt itself"),
+        ({"token_pairs": OVAM_FILE}, "give a bank"),
+        ({"prompt": "a horse"}, "'cat or dog' is not in the prompt 'a horse'"),
+    ]:
+        with pytest.raises(MethodError, match=reason):
+            attribute(settings, **given | options)
+    assert not out.exists()
+
+
+def test_other_methods(tmp_path):
+    arrays = {}
+    for method in ("ovam", "daam-ovam", "attn2mask"):
+        done = attribute(
+            config(method=method, steps=2),
+            prompt="a cat",
+            out=tmp_path / "maps.npz",
+            texts=["cat"],
+            token_pairs=OVAM_FILE,
+        )
+        arrays[method] = read(tmp_path / "maps.npz")
+    for name, array in arrays["ovam"].items():
+        np.testing.assert_array_equal(array, arrays["daam-ovam"][name])
+        assert array.shape == arrays["attn2mask"][name].shape
+    assert done.maximum == 4 * 15
+    assert "UNet call 0 (timestep 501) alone" in done.lines()[0]
+    np.testing.assert_allclose(arrays["attn2mask"]["text_0"].sum(0), 60, rtol=1e-5)
+    np.testing.assert_allclose(arrays["attn2mask"]["token_pairs"].sum(1), 60, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["constant", "received", "affinity"])
+def test_self_attention(tmp_path, kind):
+    out, made = tmp_path / "maps.npz", []
+    for masks in ({}, {"self_attention": kind, "self_attention_low": 0.5}):
+        done = attribute(config(masks=masks), prompt="a cat", out=out)
+        made.append((done, read(out)))
+    plain, refined = made
+    assert (plain[1]["image"] == refined[1]["image"]).all()
+    same = (plain[1]["text_0"] == refined[1]["text_0"]).all()
+    assert same == (kind != "affinity")
+    np.testing.assert_allclose(refined[1]["text_0"].sum(0), refined[0].maximum, rtol=1e-5)
+    if kind == "affinity":
+        assert "self_attention" not in refined[1]
+    else:
+        factor = refined[1]["self_attention"]
+        assert factor.shape == (8, 16)
+        expected = (0.5, 1.0) if kind == "received" else (0.5, 0.5)
+        assert (factor.min(), factor.max()) == pytest.approx(expected)
+
+
 def npz(tmp_path, **arrays):
     np.savez(tmp_path / "given.npz", **arrays)
     return tmp_path / "given.npz"
@@ -161,6 +247,8 @@ def test_what_else_is_wrong(tmp_path):
         attribute(config(), prompt="a cat", out=out, tokens=tmp_path / "bank.safetensors")
     with pytest.raises(MethodError, match="75 tokens"):
         attribute(config(), prompt="a cat", out=out, texts=["a " * 80])
+    with pytest.raises(MethodError, match="'attn2msk': did you mean 'attn2mask'"):
+        attribute(config(method="attn2msk"), prompt="a cat", out=out)
     with pytest.raises(ConfigError, match="seed must be in"):
         attribute(config(), prompt="a cat", out=out, seed=-1)
     with pytest.raises(ConfigError, match=r"missing/maps.npz cannot be written"):

@@ -1,13 +1,16 @@
 """The configuration: layers, presets, suggestions, and what reaches the fingerprint."""
 
 import contextlib
+from importlib import resources
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ovamgen.config import (
     DEFAULT_REVISION,
+    NEEDS,
     RunConfig,
     build_config,
     fingerprint,
@@ -41,10 +44,80 @@ def test_words_take_the_threshold_for_words():
 
 
 def test_every_preset_builds_and_names_its_source():
-    assert preset_names() == ["ovam-cvpr24", "paper"]
+    assert preset_names() == [
+        "attn2mask-notebook-coco-cap",
+        "attn2mask-notebook-voc-sim",
+        "attn2mask-supplementary",
+        "daam",
+        "daam-ovam",
+        "ovam-coco-cap",
+        "ovam-cvpr24",
+        "ovam-voc-sim",
+        "paper",
+    ]
     for name in preset_names():
-        assert build_config(MINI, {"masks": {"preset": name}}).masks.preset == name
+        config = build_config(MINI, {"masks": {"preset": name}})
+        assert config.masks.preset == name
+        assert RunConfig.model_validate(config.model_dump(mode="json")) == config
         assert "source" not in load_preset(name)
+        text = (resources.files("ovamgen") / "presets" / f"{name}.yaml").read_text("utf-8")
+        assert "methods" in yaml.safe_load(text)["source"] or name == "paper"
+
+
+@pytest.mark.parametrize(
+    ("preset", "word", "token", "crf"),
+    [
+        ("daam-ovam", 0.4, 0.8, False),
+        ("ovam-voc-sim", 0.4, 0.75, True),
+        ("ovam-coco-cap", 0.5, 0.8, True),
+        ("attn2mask-notebook-voc-sim", 0.4, 0.6, False),
+        ("attn2mask-notebook-coco-cap", 0.4, 0.6, True),
+        ("attn2mask-supplementary", 0.5, 0.8, True),
+    ],
+)
+def test_presets_are_the_rows_of_methods_7_5(preset, word, token, crf):
+    for tokens, tau in (("words", word), ("untrained", token)):
+        layer = {"masks": {"preset": preset}, "attribution": {"tokens": tokens}}
+        config = build_config(MINI, layer)
+        assert config.masks.tau == pytest.approx(tau)
+        assert config.masks.crf.enabled == crf
+        assert preset.startswith(config.attribution.method)
+        attn2mask = config.attribution.method == "attn2mask"
+        assert config.synthesis.steps == (100 if attn2mask else 30)
+        assert (config.masks.normalisation == "min-max") == attn2mask
+
+
+def test_what_is_given_wins_over_the_other_sections_of_a_preset():
+    layer = {
+        "masks": {"preset": "attn2mask-supplementary"},
+        "synthesis": {"steps": 7},
+        "attribution": {"method": "ovam"},
+    }
+    config = build_config(MINI, layer)
+    assert (config.synthesis.steps, config.attribution.method) == (7, "ovam")
+
+
+def test_a_threshold_that_is_given_takes_the_place_of_a_presets_beta():
+    masks = build_config(MINI, {"masks": {"preset": "attn2mask-supplementary", "tau": 0.3}}).masks
+    assert (masks.tau, masks.beta) == (0.3, None)
+
+
+def test_every_method_has_its_half():
+    halves = {
+        method: build_config(MINI, {"attribution": {"method": method}}).attribution
+        for method in NEEDS
+    }
+    assert {method: a.branch for method, a in halves.items()} == {
+        "attn2mask": "unconditional",
+        "daam": "conditional",
+        "daam-ovam": "unconditional",
+        "ovam": "unconditional",
+    }
+    assert all(a.half == a.branch for a in halves.values())
+    other = {"attribution": {"method": "daam", "branch": "unconditional"}}
+    assert build_config(MINI, other).attribution.half == "unconditional"
+    without = {"attribution": {"method": "daam"}, "synthesis": {"guidance": 1.0}}
+    assert build_config(MINI, without).attribution.branch == "conditional"
 
 
 def test_the_default_model_is_pinned_and_on_the_gpu_in_half_precision():
@@ -69,6 +142,15 @@ def test_a_hub_id_may_carry_its_revision():
         ({"plan": {"seed": "x"}}, "plan.seed: "),
         ({"masks": {"ignore_low": 0.5}}, "ignore_low and ignore_high go together"),
         ({"masks": {"ignore_low": 0.5, "ignore_high": 0.4}}, "ignore_low must be below"),
+        ({"masks": {"tau": 0.4, "beta": 0.0}}, "masks.beta 0.0 means masks.tau 0.5, got 0.4"),
+        ({"masks": {"word_beta": 0.1}}, "token_beta and word_beta go together"),
+        ({"masks": {"beta": 0.1, "normalised_at": "image"}}, "beta needs masks.normalised_at map"),
+        (
+            {"masks": {"preset": "ovam-voc-sim", "self_attention": "received"}},
+            "received needs masks.normalised_at map",
+        ),
+        ({"masks": {"self_attention": "reveived"}}, "masks.self_attention: "),
+        ({"masks": {"preset": "ovam-voc-sin"}}, "did you mean 'ovam-voc-sim'?"),
         ({"synthesis": {"guidance": 1.0}}, "branch unconditional needs synthesis.guidance above 1"),
         ({"model": {"id": "a/b@c", "revision": "d"}}, "give one"),
         ({"plan": 3}, "plan: "),

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -191,6 +193,39 @@ def test_a_broken_sample_does_not_take_its_neighbours_along(monkeypatch, engine)
     assert nothing.heatmaps.shape == (0, 20, 8, 16)
 
 
+def test_daam_fails_the_samples_whose_prompt_lacks_the_word():
+    """A word absent from the prompt is an error that says so; its neighbours are made."""
+    daam = Engine.load(config(attribution={"method": "daam", "tokens": "words"}))
+    (absent,) = specs(2, prompt="a photograph of a dog")
+    batch = daam.synthesise([*specs(1), replace(absent, key="9" * 11)])
+    assert [spec.seed for spec in batch.specs] == [1]
+    (failure,) = batch.failures
+    assert (failure.key, failure.stage) == ("9" * 11, "masks")
+    assert "'cat' is not in the prompt 'a photograph of a dog'" in failure.reason
+    assert batch.heatmaps[0].any((1, 2)).tolist() == [i == 7 for i in range(20)]
+    assert 0 < batch.heatmap_max[0][7] < 1
+
+
+def test_the_received_factor_is_on_normalised_maps(engine):
+    masks = {"self_attention": "received", "self_attention_low": 0.5}
+    factored = Engine.load(config(masks=masks)).synthesise(specs(4))
+    plain = engine.synthesise(specs(4))
+    assert (factored.images == plain.images).all()
+    assert factored.heatmap_max == plain.heatmap_max
+    ratio = factored.heatmaps[0].astype(float) / plain.heatmaps[0]
+    # one factor for all classes, from 0.5 to 1
+    assert ratio.std(0).max() < 2e-3
+    np.testing.assert_allclose([ratio.mean(0).min(), ratio.mean(0).max()], [0.5, 1], atol=2e-3)
+
+
+@pytest.mark.parametrize("method", ["daam-ovam", "attn2mask"])
+def test_other_methods_draw_the_same_images(engine, method):
+    batch = Engine.load(config(attribution={"method": method})).synthesise(specs(4))
+    plain = engine.synthesise(specs(4))
+    assert (batch.images == plain.images).all()
+    assert (batch.heatmaps == plain.heatmaps).all() == (method == "daam-ovam")
+
+
 @pytest.mark.parametrize(("policy", "made"), [("flag", 2), ("drop", 0), ("off", 2)])
 def test_the_safety_policy(monkeypatch, policy, made):
     guarded = Engine.load(config(synthesis={"safety": policy}))
@@ -217,7 +252,14 @@ def test_normalise_by_hand():
     assert heatmaps[0, :2].tolist() == [[[0.25, 1.0]], [[0.0, 0.0]]]
     assert not heatmaps[0, 2].any()
     assert fractions[0, :2].tolist() == [0.5, 0.0]
-    assert np.isnan(fractions[0, 2])
+    assert fractions[0, 2].isnan()
+
+
+def test_min_max_by_hand():
+    maps = torch.tensor([[[[1.0, 3.0, 2.0]], [[5.0, 5.0, 5.0]], [[2.0, torch.inf, 1.0]]]])
+    heatmaps, fractions = normalise(maps, 10.0, how="min-max")
+    assert heatmaps[0].tolist() == [[[0.0, 1.0, 0.5]], [[0.0] * 3], [[0.0] * 3]]
+    torch.testing.assert_close(fractions[0, :2], torch.tensor([0.3, 0.5]))
 
 
 @pytest.mark.slow

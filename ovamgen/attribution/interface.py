@@ -1,7 +1,8 @@
 """What a heatmap method is given and what it must give: the seam between drawing and attribution.
 
-Everything here is structural: a pipeline's layers and encoder fit without knowing this module.
-Dimension letters: `ovamgen.attribution.maps`.
+Everything here is structural: a pipeline's layers and encoder fit without knowing this module, and
+a recorder hands a sink what the sink has methods for. Dimension letters:
+`ovamgen.attribution.maps`.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ class EncodedText(Protocol):
     def rows(self) -> Float32[Tensor, "L ctx"]:
         """The encoder's output."""
 
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """The sub-token of each row."""
+
     def last_subtoken(self) -> int:
         """Row of the last sub-token before `<EoT>`."""
 
@@ -50,8 +55,21 @@ class AttributedModel(Protocol):
     def layers(self) -> Sequence[AttentionLayer]:
         """The cross-attention layers, in the order in which a sink numbers them."""
 
-    def encode(self, text: str, *, padded: bool = False) -> EncodedText:
-        """A text by the model's own encoder, with padding rows where asked for."""
+    def check_self_attention(self) -> None:
+        """Nothing, where the self-attention beside those layers can be recorded.
+
+        Raises:
+            MethodError: it cannot.
+        """
+
+    def encode(self, text: str, *, padded: bool = False, cut: bool = False) -> EncodedText:
+        """A text by the model's own encoder.
+
+        Args:
+            text: any text.
+            padded: with padding rows up to the encoder's length.
+            cut: leave off what exceeds that length, as drawing does, rather than refuse it.
+        """
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -63,11 +81,22 @@ class ClassTarget:
     """An optimised pair [background, class], or an encoded phrase."""
     channel: int
     """1 for a pair, the last sub-token for a phrase."""
+    phrase: str = ""
+    """The words that a method looks for where it needs the class to be named in the prompt."""
+
+    @property
+    def is_pair(self) -> bool:
+        """The rows are [background, class]; an encoded phrase has three rows or more."""
+        return len(self.rows) == 2 and self.channel == 1
 
 
 @runtime_checkable
 class HeatmapSink(Protocol):
-    """Takes the queries of one batch while it is drawn, and has its class maps afterwards."""
+    """Takes the queries of one batch while it is drawn, and has its class maps afterwards.
+
+    A recorder also calls ``begin_call(timestep)`` before each UNet call and ``update_self(layer,
+    queries, keys, size, scale)`` for each self-attention layer, where a sink has those methods.
+    """
 
     @property
     def maximum(self) -> float:
@@ -82,6 +111,12 @@ class HeatmapSink(Protocol):
 
     def class_maps(self) -> Float32[Tensor, "B K h w"]:
         """Raw maps of all targets, at the resolution of the largest layer."""
+
+    def problem(self, image: int, target: int) -> str | None:
+        """Why there is no map of a target in an image, all zero in `class_maps`; or None."""
+
+    def factor(self) -> Float32[Tensor, "B h w"] | None:
+        """What normalised maps are multiplied by, in [0, 1], of the maps' size; or None."""
 
 
 @runtime_checkable

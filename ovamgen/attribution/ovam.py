@@ -49,6 +49,10 @@ class PairMaps:
         scores = _scores(queries, self._keys[layer])
         self.sums.add(_sum_heads(scores.sigmoid_(), queries), size, queries.shape[1])
 
+    def clear(self) -> None:
+        """Forgets what was added."""
+        self.sums = MapSums()
+
     def result(self) -> Float32[Tensor, "B K h w"]:
         """Raw class maps: sums over calls, heads and layers, in [0, sums.maximum].
 
@@ -103,6 +107,10 @@ class TextMaps:
             start += length * count
         self.sums.add(_sum_heads(scores, queries), size, queries.shape[1])
 
+    def clear(self) -> None:
+        """Forgets what was added."""
+        self.sums = MapSums()
+
     def result(self) -> list[Float32[Tensor, "B _ h w"]]:
         """Raw maps of each text, (B, L_i, h, w): sums over calls, heads and layers.
 
@@ -141,9 +149,9 @@ class Ovam:
     def open(self, prompts: Sequence[str]) -> OvamSink:
         """A sink for one batch; what the prompts say does not matter to OVAM."""
         rows = [target.rows for target in self._targets]
-        channels = tuple(target.channel for target in self._targets)
-        if all(len(pair) == 2 for pair in rows) and set(channels) == {1}:
+        if all(target.is_pair for target in self._targets):
             return OvamSink(PairMaps(self._layers, torch.stack(rows)))
+        channels = tuple(target.channel for target in self._targets)
         return OvamSink(TextMaps(self._layers, rows), channels)
 
 
@@ -151,22 +159,22 @@ class OvamSink:
     """Class maps of one batch, from pairs or from one channel of each text."""
 
     def __init__(self, maps: PairMaps | TextMaps, channels: tuple[int, ...] = ()) -> None:
-        self._maps = maps
+        self.maps = maps
         self._channels = channels
 
     @property
     def maximum(self) -> float:
         """Calls · heads, summed over the layers."""
-        return float(self._maps.sums.maximum)
+        return float(self.maps.sums.maximum)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the running sums; the number of calls does not change them."""
-        return self._maps.sums.nbytes
+        return self.maps.sums.nbytes
 
     def update(self, layer: int, queries: Float[Tensor, "B N P D"], size: tuple[int, int]) -> None:
         """Adds one layer's maps of one UNet call."""
-        self._maps.update(layer, queries, size)
+        self.maps.update(layer, queries, size)
 
     def class_maps(self) -> Float32[Tensor, "B K h w"]:
         """Raw maps of all targets.
@@ -174,10 +182,16 @@ class OvamSink:
         Raises:
             MethodError: nothing was recorded.
         """
-        if isinstance(self._maps, PairMaps):
-            return self._maps.result()
-        chosen = zip(self._maps.result(), self._channels, strict=True)
+        if isinstance(self.maps, PairMaps):
+            return self.maps.result()
+        chosen = zip(self.maps.result(), self._channels, strict=True)
         return torch.stack([maps[:, channel] for maps, channel in chosen], dim=1)
+
+    def problem(self, image: int, target: int) -> None:
+        """None: every class has a map, whatever the prompt says."""
+
+    def factor(self) -> None:
+        """None: self-attention is not looked at."""
 
 
 def _scores(

@@ -9,18 +9,26 @@ import torch
 
 from ovamgen.attribution.interface import ClassTarget, EncodedText
 from ovamgen.attribution.token_bank import TokenBank
+from ovamgen.errors import MethodError
 
 
-def pair_targets(bank: TokenBank, names: Sequence[str]) -> tuple[ClassTarget, ...]:
+def pair_targets(
+    bank: TokenBank, names: Sequence[str], phrases: Sequence[str] | None = None
+) -> tuple[ClassTarget, ...]:
     """The bank's pairs of these classes, on the CPU; the class row is channel 1 (methods 2.4).
+
+    Args:
+        bank: of one text encoder.
+        names: the classes.
+        phrases: the words that name each of them in a prompt; their names where not given.
 
     Raises:
         ConfigError: the bank lacks one of them.
     """
     pairs = torch.from_numpy(bank.select(names))
     return tuple(
-        ClassTarget(name=name, rows=pair, channel=1)
-        for name, pair in zip(names, pairs, strict=True)
+        ClassTarget(name=name, rows=pair, channel=1, phrase=phrase)
+        for name, pair, phrase in zip(names, pairs, phrases or names, strict=True)
     )
 
 
@@ -39,9 +47,54 @@ def phrase_targets(
     """
     texts = [encode(phrase) for phrase in phrases]
     return tuple(
-        ClassTarget(name=name, rows=text.rows, channel=text.last_subtoken())
-        for name, text in zip(names, texts, strict=True)
+        ClassTarget(name=name, rows=text.rows, channel=text.last_subtoken(), phrase=phrase)
+        for name, text, phrase in zip(names, texts, phrases, strict=True)
     )
+
+
+def prompt_target(
+    name: str, phrase: str, prompt: str, encode: Callable[[str], EncodedText]
+) -> ClassTarget:
+    """A class as its words in a prompt: all rows of the prompt compete (methods 2.4, VOC-sim).
+
+    The map is that of the last sub-token of the phrase's first occurrence.
+
+    Args:
+        name: the class.
+        phrase: the words that name it: ``dining table``.
+        prompt: the text that names it.
+        encode: the model's text encoder, without padding.
+
+    Raises:
+        MethodError: the phrase has no words, or the prompt does not name it.
+    """
+    text = encode(prompt)
+    wanted = phrase_ids(encode(phrase))
+    starts = occurrences(text.token_ids, wanted)
+    if not starts:
+        raise MethodError(
+            f"the phrase {phrase!r} is not in the prompt {prompt!r}: name it there, or attribute "
+            "the phrase alone"
+        )
+    return ClassTarget(
+        name=name, rows=text.rows, channel=starts[0] + len(wanted) - 1, phrase=phrase
+    )
+
+
+def phrase_ids(text: EncodedText) -> tuple[int, ...]:
+    """The sub-tokens of a phrase that was encoded alone, without `<SoT>` and `<EoT>`.
+
+    Raises:
+        MethodError: it has no words.
+    """
+    return tuple(text.token_ids[1 : text.last_subtoken() + 1])
+
+
+def occurrences(token_ids: Sequence[int], wanted: Sequence[int]) -> tuple[int, ...]:
+    """Every row at which these sub-tokens begin, in order."""
+    length, wanted = len(wanted), tuple(wanted)
+    starts = range(len(token_ids) - length + 1)
+    return tuple(row for row in starts if tuple(token_ids[row : row + length]) == wanted)
 
 
 def untrained_bank(

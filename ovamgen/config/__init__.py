@@ -19,29 +19,33 @@ from ovamgen.config.loading import (
     preset_names,
     read_config_file,
 )
+from ovamgen.config.masks import CrfConfig, MaskConfig, Normalisation
+from ovamgen.config.methods import NEEDS, Branch, MethodNeeds, default_branch
 from ovamgen.config.models import (
     DEFAULT_MODEL,
     DEFAULT_REVISION,
     AttributionConfig,
-    CrfConfig,
-    MaskConfig,
     ModelConfig,
     PlanConfig,
     RunConfig,
     RuntimeConfig,
-    Section,
     ShardConfig,
     SynthesisConfig,
 )
+from ovamgen.config.section import Section
 
 __all__ = [
     "DEFAULT_MODEL",
     "DEFAULT_REVISION",
+    "NEEDS",
     "SAMPLES_VERSION",
     "AttributionConfig",
+    "Branch",
     "CrfConfig",
     "MaskConfig",
+    "MethodNeeds",
     "ModelConfig",
+    "Normalisation",
     "PlanConfig",
     "RunConfig",
     "RuntimeConfig",
@@ -50,6 +54,7 @@ __all__ = [
     "SynthesisConfig",
     "build_config",
     "canonical_json",
+    "default_branch",
     "fingerprint",
     "flatten",
     "identity",

@@ -5,17 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from ovamgen.config.masks import MaskConfig
+from ovamgen.config.methods import Branch, default_branch
+from ovamgen.config.section import Section
 
 DEFAULT_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 DEFAULT_REVISION = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
 """The commit of the default model; the repository of the original publisher is gone."""
-
-
-class Section(BaseModel):
-    """A part of the configuration: unknown keys are refused, values do not change once set."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class PlanConfig(Section):
@@ -87,56 +85,18 @@ class AttributionConfig(Section):
     """Where heatmaps come from."""
 
     method: str = "ovam"
+    """``ovam``, ``daam``, ``daam-ovam`` or ``attn2mask``."""
     tokens: str = "auto"
     """A token bank (.safetensors), ``words`` (class phrases as natural text), ``untrained`` (pairs
     of the text encoder's own rows), or ``auto``: the model's own bank where it has one."""
-    branch: Literal["unconditional", "conditional"] = "unconditional"
-    """Half of the guided batch that queries are read from (methods 0.1)."""
+    branch: Literal["auto", "unconditional", "conditional"] = "auto"
+    """Half of the guided batch that queries are read from (methods 0.1); ``auto``: the method's
+    own, conditional for ``daam`` and unconditional for all others."""
 
-
-class CrfConfig(Section):
-    """Dense CRF; the numbers are SimpleCRF's (methods 3)."""
-
-    enabled: bool = True
-    unary: Literal["hard", "soft"] = "hard"
-    """Unaries from the binary mask, or from the normalised heatmap as a probability."""
-    iterations: int = Field(default=5, ge=1, le=100)
-    clip: float = Field(default=0.01, gt=0, lt=0.5)
-    """Probabilities are clipped to [clip, 1 - clip]; 1e-5 instead of 0.01 changes a tenth of the
-    pixels."""
-    bilateral_weight: float = Field(default=10.0, ge=0)
-    bilateral_sxy_px: float = Field(default=80.0, gt=0)
-    bilateral_srgb: float = Field(default=13.0, gt=0)
-    gaussian_weight: float = Field(default=3.0, ge=0)
-    gaussian_sxy_px: float = Field(default=3.0, gt=0)
-
-
-class MaskConfig(Section):
-    """How heatmaps become a label map."""
-
-    preset: str = "paper"
-    tau: float | None = Field(default=None, gt=0, lt=1)
-    """Threshold on the normalised map; by default ``token_tau`` or ``word_tau``."""
-    token_tau: float = Field(default=0.8, gt=0, lt=1)
-    word_tau: float = Field(default=0.4, gt=0, lt=1)
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    self_attention: Literal["none", "constant"] = "none"
-    """``constant``: the published factor as it is in exact arithmetic (methods 2.6)."""
-    self_attention_low: float = Field(default=1.0, gt=0, le=1)
-    """The constant that the map is multiplied by."""
-    ignore_low: float | None = Field(default=None, gt=0, lt=1)
-    """Pixels whose largest target score is in [ignore_low, ignore_high) become 255."""
-    ignore_high: float | None = Field(default=None, gt=0, lt=1)
-    crf: CrfConfig = CrfConfig()
-
-    @model_validator(mode="after")
-    def _band(self) -> MaskConfig:
-        low, high = self.ignore_low, self.ignore_high
-        if (low is None) != (high is None):
-            raise ValueError("ignore_low and ignore_high go together: give both or neither")
-        if low is not None and high is not None and low >= high:
-            raise ValueError(f"ignore_low must be below ignore_high, got {low} and {high}")
-        return self
+    @property
+    def half(self) -> Branch:
+        """``branch`` with the method's own in place of ``auto``."""
+        return default_branch(self.method) if self.branch == "auto" else self.branch
 
 
 class ShardConfig(Section):
@@ -213,15 +173,13 @@ class RunConfig(Section):
             own = model.id == "mini" or model.id.startswith("random:")
             tokens = "untrained" if own else "words"
             attribution = attribution.model_copy(update={"tokens": tokens})
+        attribution = attribution.model_copy(update={"branch": attribution.half})
         if self.synthesis.guidance <= 1 and attribution.branch == "unconditional":
             raise ValueError(
                 "attribution.branch unconditional needs synthesis.guidance above 1, got "
                 f"{self.synthesis.guidance}: without guidance there is only the conditional half"
             )
-        masks = self.masks
-        if masks.tau is None:
-            tau = masks.word_tau if attribution.tokens == "words" else masks.token_tau
-            masks = masks.model_copy(update={"tau": tau})
+        masks = self.masks.resolved(words=attribution.tokens == "words")
         runtime = self.runtime
         if runtime.cpu_threads is None:
             threads = 1 if model.id == "mini" else 4

@@ -1,7 +1,9 @@
-"""Cross-attention queries of a UNet while it draws, handed to a sink one layer at a time.
+"""Attention of a UNet while it draws, handed to sinks one layer at a time.
 
-Generation is only watched: hooks read what passes, no attention processor is replaced, and a
-recorded image is bit-equal to an unrecorded one. This module does not know what sinks compute.
+A sink gets the queries of cross-attention, and what else it has methods for: the beginning of each
+UNet call, queries and keys of self-attention. Generation is only watched: hooks read what passes,
+no attention processor is replaced, and a recorded image is bit-equal to an unrecorded one. This
+module does not know what sinks compute.
 """
 
 from __future__ import annotations
@@ -37,6 +39,37 @@ class AttentionSink(Protocol):
         """
 
 
+@runtime_checkable
+class CallSink(Protocol):
+    """A sink that is told when a UNet call begins, before its layers come."""
+
+    def begin_call(self, timestep: float) -> None:
+        """Takes the call's timestep, as the scheduler counts them: 999 is noise, 0 the image."""
+
+
+@runtime_checkable
+class SelfAttentionSink(Protocol):
+    """A sink that takes the self-attention beside each cross-attention layer as well."""
+
+    def update_self(
+        self,
+        layer: int,
+        queries: Float[Tensor, "B N P D"],
+        keys: Float[Tensor, "B N P D"],
+        size: tuple[int, int],
+        scale: float,
+    ) -> None:
+        """Takes one layer's queries and keys; the scores are scale · Q Kᵀ.
+
+        Args:
+            layer: index into `cross_attention_layers(unet)`, whose block it is in.
+            queries: as for cross-attention.
+            keys: of the same shape.
+            size: (h, w), the layer's height and width in cells.
+            scale: head_dim ** -0.5.
+        """
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class CrossAttentionLayer:
     """One cross-attention layer of a UNet, as attribution needs it."""
@@ -51,6 +84,8 @@ class CrossAttentionLayer:
     to_k: torch.nn.Linear
     transformer: torch.nn.Module
     """The enclosing Transformer2DModel, whose input still has height and width."""
+    self_attention: Any
+    """The diffusers Attention of the same block that attends to the image itself."""
 
     def project_keys(self, rows: Float[Tensor, "L ctx"]) -> Float32[Tensor, "N L D"]:
         """The layer's keys of attribution rows, whatever prompt the image is drawn from.
@@ -86,7 +121,30 @@ def cross_attention_layers(unet: Any) -> list[CrossAttentionLayer]:
     return layers
 
 
-def _walk(unet: Any) -> Iterator[tuple[str, Any, torch.nn.Module]]:
+def self_attention_layers(unet: Any) -> list[Any]:
+    """The diffusers Attention beside each of `cross_attention_layers(unet)`, in their order.
+
+    Raises:
+        MethodError: the UNet has no cross-attention, or one of its blocks has no self-attention
+            with plain queries and keys.
+    """
+    layers = cross_attention_layers(unet)
+    for layer in layers:
+        attention = layer.self_attention
+        if attention is None or attention.is_cross_attention:
+            fault = "attends to the text twice"
+        elif attention.norm_q is not None or attention.norm_k is not None:
+            fault = "normalises its queries and keys"
+        else:
+            continue
+        raise MethodError(
+            f"self-attention is wanted, but the block of {layer.name} {fault}: use "
+            "masks.self_attention none, or a UNet of the Stable Diffusion 1 or 2 family"
+        )
+    return [layer.self_attention for layer in layers]
+
+
+def _walk(unet: Any) -> Iterator[tuple[str, Any, Any, torch.nn.Module]]:
     for side in ("up_blocks", "down_blocks"):
         for number, block in enumerate(getattr(unet, side, ())):
             for name, module in block.named_modules():
@@ -97,10 +155,12 @@ def _walk(unet: Any) -> Iterator[tuple[str, Any, torch.nn.Module]]:
                     if attention is None or not attention.is_cross_attention:
                         continue
                     path = f"{side}.{number}.{name}.transformer_blocks.{index}.attn2"
-                    yield path, attention, module
+                    yield path, attention, inner.attn1, module
 
 
-def _describe(name: str, attention: Any, transformer: torch.nn.Module) -> CrossAttentionLayer:
+def _describe(
+    name: str, attention: Any, self_attention: Any, transformer: torch.nn.Module
+) -> CrossAttentionLayer:
     if attention.norm_q is not None or attention.norm_k is not None:
         raise MethodError(
             f"heatmaps need plain queries and keys, but {name} normalises them: "
@@ -114,12 +174,16 @@ def _describe(name: str, attention: Any, transformer: torch.nn.Module) -> CrossA
         to_q=attention.to_q,
         to_k=attention.to_k,
         transformer=transformer,
+        self_attention=self_attention,
     )
 
 
 @dataclass(eq=False)
 class CrossAttentionRecorder:
     """A context in which every UNet call feeds the sink; leaving it removes all hooks.
+
+    Recorders do not disturb each other: several, each with its own sink and half, may watch one
+    drawing.
 
     Queries come from one half of the guided batch (methods 0.1): diffusers puts the unconditional
     rows first. Height and width are read from the enclosing transformer's input, since a sequence
@@ -149,13 +213,22 @@ class CrossAttentionRecorder:
             )
 
     def __enter__(self) -> CrossAttentionRecorder:
-        for index, layer in enumerate(cross_attention_layers(self.unet)):
+        layers = cross_attention_layers(self.unet)
+        beside: list[Any] = []
+        if isinstance(self.sink, SelfAttentionSink):
+            beside = self_attention_layers(self.unet)
+        if isinstance(self.sink, CallSink):
+            begin = self._begin_call(self.sink)
+            self._handles.append(self.unet.register_forward_pre_hook(begin, with_kwargs=True))
+        for index, layer in enumerate(layers):
             self._handles += [
                 layer.transformer.register_forward_pre_hook(
                     self._remember_size(index), with_kwargs=True
                 ),
                 layer.to_q.register_forward_hook(self._pass_on(index, layer)),
             ]
+        for index, attention in enumerate(beside):
+            self._handles += self._watch_self(index, attention)
         return self
 
     def __exit__(
@@ -176,13 +249,40 @@ class CrossAttentionRecorder:
 
         return hook
 
+    def _begin_call(self, sink: CallSink) -> Any:
+        def hook(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            sink.begin_call(float(args[1] if len(args) > 1 else kwargs["timestep"]))
+
+        return hook
+
     def _pass_on(self, index: int, layer: CrossAttentionLayer) -> Any:
         def hook(module: torch.nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-            rows = output.detach()
-            if self.guided:
-                half = rows.shape[0] // 2
-                rows = rows[:half] if self.branch == "unconditional" else rows[half:]
-            queries = rows.reshape(*rows.shape[:2], layer.heads, layer.head_dim).transpose(1, 2)
+            queries = self._half(output, layer.heads)
             self.sink.update(index, queries, self._sizes[index])
 
         return hook
+
+    def _watch_self(self, index: int, attention: Any) -> list[RemovableHandle]:
+        """Hooks on one self-attention layer: its keys are projected after its queries."""
+        waiting: list[Tensor] = []
+        sink = self.sink
+        assert isinstance(sink, SelfAttentionSink)
+
+        def keep(module: torch.nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+            waiting[:] = [self._half(output, attention.heads)]
+
+        def hand_over(module: torch.nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+            keys = self._half(output, attention.heads)
+            sink.update_self(index, waiting.pop(), keys, self._sizes[index], float(attention.scale))
+
+        return [
+            attention.to_q.register_forward_hook(keep),
+            attention.to_k.register_forward_hook(hand_over),
+        ]
+
+    def _half(self, output: Tensor, heads: int) -> Float[Tensor, "B N P D"]:
+        rows = output.detach()
+        if self.guided:
+            half = rows.shape[0] // 2
+            rows = rows[:half] if self.branch == "unconditional" else rows[half:]
+        return rows.reshape(*rows.shape[:2], heads, -1).transpose(1, 2)

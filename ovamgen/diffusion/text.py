@@ -57,19 +57,20 @@ class TextRows:
         )
 
 
-def encode_text(pipe: Any, text: str, *, padded: bool = False) -> TextRows:
+def encode_text(pipe: Any, text: str, *, padded: bool = False, cut: bool = False) -> TextRows:
     """The rows of a text by the pipeline's own tokenizer and text encoder (methods 2.3).
 
     Args:
         pipe: a StableDiffusionPipeline.
         text: any text that fits the encoder; upper and lower case are one to CLIP.
         padded: fill up to the tokenizer's length with padding rows, as DAAM needs it (1.1).
+        cut: leave off what exceeds that length, as drawing does, rather than refuse it.
 
     Raises:
-        MethodError: the text is longer than the text encoder can read.
+        MethodError: the text is longer than the text encoder can read, and may not be cut.
     """
     tokenizer = pipe.tokenizer
-    ids = list(tokenizer(text, verbose=False).input_ids)
+    ids = list(tokenizer(text, verbose=False, truncation=cut).input_ids)
     longest = tokenizer.model_max_length
     if len(ids) > longest:
         raise MethodError(

@@ -40,15 +40,15 @@ def make_label_map(
 ) -> LabelMap:
     """The label map that the targets' heatmaps make on their image.
 
-    In this order (DESIGN 5; methods 2.6, 3 and 7.4): each map by its own maximum, times the
-    constant that stands for the published self-attention factor, to the image's size, ``> tau``,
-    competition (a pixel claimed by several classes goes to the largest score, on equal scores to
-    the lowest class id), dense CRF with K + 1 labels, 255 where the largest score lies in the
-    ignore band. A *score* is a map's value after the first three steps.
+    Scores as `class_scores` gives them, then in this order (DESIGN 5; methods 2.6, 3, 4 and 7.4):
+    ``> tau`` and competition (a pixel claimed by several classes goes to the largest score, on
+    equal scores to the lowest class id), or with ``beta`` the largest of the scores and of a
+    background channel ``1 - largest map - beta``, which wins ties; dense CRF with K + 1 labels; 255
+    where the largest score lies in the ignore band.
 
     Args:
         heatmaps: one map a target, finite and not negative; an all-zero map gives an empty mask, a
-            constant one claims every pixel.
+            constant one claims every pixel, or with min-max normalisation none.
         class_ids: the targets' ids, 1..254, each once, in the order of the maps.
         image: RGB, of the size that the label map will have.
         settings: ``tau`` resolved, as `RunConfig` does.
@@ -62,14 +62,19 @@ def make_label_map(
         raise ConfigError("masks.tau has no value: build the configuration with build_config")
     _check(heatmaps, class_ids)
     height, width = image.shape[:2]
-    scores = _scores(heatmaps, height, width, settings)
 
     # Label k + 1 is the class with the k-th lowest id, so that argmax settles ties as promised.
     ascending = np.argsort(np.asarray(class_ids))
+    scores = class_scores(heatmaps, height, width, settings)
     ordered = scores[ascending]
     values = np.array([BACKGROUND, *np.asarray(class_ids)[ascending]], dtype=np.uint8)
 
-    indices = _compete(ordered, ordered > settings.tau)
+    if settings.beta is None:
+        indices = _compete(ordered, ordered > settings.tau)
+    else:
+        background = 1 - _at_map(heatmaps, settings).max(axis=0, keepdims=True) - settings.beta
+        channel = resize(background.astype(np.float32), height, width, settings.interpolation)
+        indices = np.concatenate([channel, ordered]).argmax(axis=0).astype(np.uint8)
     if settings.crf.enabled:
         soft = settings.crf.unary == "soft"
         probabilities = _soft(ordered) if soft else _hard(indices, len(values))
@@ -87,6 +92,58 @@ def make_label_map(
     )
 
 
+def class_scores(
+    heatmaps: Float[np.ndarray, "K h w"], height: int, width: int, settings: MaskConfig
+) -> Float32[np.ndarray, "K {height} {width}"]:
+    """What is compared with ``tau``: maps normalised, times the factor, at the image's size.
+
+    Each map is divided by its own maximum or has its range spread over [0, 1], before or after it
+    is resized as ``normalised_at`` says, and multiplied by the constant that stands for the
+    published self-attention factor (methods 2.6). Maps that carry the received self-attention were
+    normalised before they were multiplied, and stay as they are.
+
+    Args:
+        heatmaps: as for `make_label_map`.
+        height: of the result, pixels.
+        width: of the result, pixels.
+        settings: ``self_attention_low`` resolved, as `RunConfig` does.
+
+    Returns:
+        Scores in [0, 1].
+    """
+    maps = heatmaps.astype(np.float32) if _late(settings) else _at_map(heatmaps, settings)
+    maps = resize(maps, height, width, settings.interpolation)
+    if _late(settings):
+        maps = _normalise(maps, settings)
+    # Bicubic overshoots; bilinear leaves [0, 1] by rounding at most.
+    return maps.clip(0.0, 1.0)
+
+
+def _late(settings: MaskConfig) -> bool:
+    return settings.normalised_at == "image"
+
+
+def _at_map(
+    heatmaps: Float[np.ndarray, "K h w"], settings: MaskConfig
+) -> Float32[np.ndarray, "K h w"]:
+    """Normalised maps, times the constant factor, at their own resolution."""
+    maps = heatmaps.astype(np.float32)
+    return maps if settings.self_attention == "received" else _normalise(maps, settings)
+
+
+def _normalise(
+    maps: Float32[np.ndarray, "K a b"], settings: MaskConfig
+) -> Float32[np.ndarray, "K a b"]:
+    spans = maps.max(axis=(1, 2), keepdims=True)
+    if settings.normalisation == "min-max":
+        lowest = maps.min(axis=(1, 2), keepdims=True)
+        maps, spans = maps - lowest, spans - lowest
+    maps = np.divide(maps, spans, out=np.zeros_like(maps), where=spans > 0)
+    if settings.self_attention == "constant" and settings.self_attention_low is not None:
+        maps *= np.float32(settings.self_attention_low)
+    return maps
+
+
 def _check(heatmaps: np.ndarray, class_ids: Sequence[int]) -> None:
     if len(class_ids) != len(heatmaps) or not len(class_ids):
         raise SampleError(
@@ -102,18 +159,6 @@ def _check(heatmaps: np.ndarray, class_ids: Sequence[int]) -> None:
             f"heatmaps must be finite and not negative, got values from {heatmaps.min()} to "
             f"{heatmaps.max()}: half precision may have overflowed, try model.dtype=float32"
         )
-
-
-def _scores(
-    heatmaps: Float[np.ndarray, "K h w"], height: int, width: int, settings: MaskConfig
-) -> Float32[np.ndarray, "K {height} {width}"]:
-    maps = heatmaps.astype(np.float32)
-    peaks = maps.max(axis=(1, 2), keepdims=True)
-    maps = np.divide(maps, peaks, out=np.zeros_like(maps), where=peaks > 0)
-    if settings.self_attention == "constant":
-        maps *= np.float32(settings.self_attention_low)
-    # Bicubic overshoots; bilinear leaves [0, 1] by rounding at most.
-    return resize(maps, height, width, settings.interpolation).clip(0.0, 1.0)
 
 
 def _compete(

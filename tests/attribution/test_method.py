@@ -5,8 +5,15 @@ import torch
 from ovamgen.attribution.interface import ClassTarget, HeatmapMethod, HeatmapSink
 from ovamgen.attribution.method import METHODS, build_method, check_method
 from ovamgen.attribution.ovam import PairMaps
-from ovamgen.attribution.targets import pair_targets, phrase_targets, untrained_bank
+from ovamgen.attribution.targets import (
+    pair_targets,
+    phrase_targets,
+    prompt_target,
+    untrained_bank,
+)
 from ovamgen.attribution.token_bank import TokenBank
+from ovamgen.config import NEEDS, MaskConfig
+from ovamgen.diffusion.recorder import SelfAttentionSink
 from ovamgen.diffusion.text import encode_text
 from ovamgen.engine import PipelineAttention
 from ovamgen.errors import MethodError
@@ -31,16 +38,28 @@ def model():
 def test_unknown_methods_name_the_nearest():
     with pytest.raises(MethodError, match="unknown attribution method 'ovan': did you mean 'ovam'"):
         check_method("ovan")
-    with pytest.raises(MethodError, match="known: ovam"):
+    with pytest.raises(MethodError, match="'dam': did you mean 'daam'"):
+        check_method("dam")
+    with pytest.raises(MethodError, match="known: attn2mask, daam, daam-ovam, ovam"):
         check_method("x")
+
+
+def test_every_method_declares_what_it_needs():
+    assert METHODS.keys() == NEEDS.keys()
+    assert {name for name in NEEDS if NEEDS[name].branch == "conditional"} == {"daam"}
+    assert NEEDS["attn2mask"].steps == 100
 
 
 def test_every_method_fits_the_interface(model):
     targets = phrase_targets(["cat"], ["cat"], encode)
     for name in METHODS:
-        method = build_method(name, model, targets)
-        assert isinstance(method, HeatmapMethod)
-        assert isinstance(method.open(["a cat"]), HeatmapSink)
+        for kind in ("none", "constant", "received", "affinity"):
+            method = build_method(name, model, targets, MaskConfig(self_attention=kind))
+            assert isinstance(method, HeatmapMethod)
+            sink = method.open(["a cat"])
+            assert isinstance(sink, HeatmapSink)
+            assert isinstance(sink, SelfAttentionSink) == (kind in ("received", "affinity"))
+            assert sink.problem(0, 0) is None
 
 
 def test_pairs_are_summed_as_pairs(model):
@@ -63,6 +82,17 @@ def test_words_are_the_last_subtoken_of_the_phrase_alone(model):
     torch.testing.assert_close(sink.class_maps(), expected, rtol=1e-4, atol=1e-3)
 
 
+def test_a_class_as_its_words_in_a_prompt():
+    """Methods 2.4, VOC-sim: the whole prompt competes, the last sub-token is the class's."""
+    prompt = "a dining table and a dining table"
+    target = prompt_target("diningtable", "dining table", prompt, encode)
+    text = encode(prompt)
+    assert torch.equal(target.rows, text.rows)
+    assert target.channel == 3 == text.phrase_row(encode("dining table"))
+    with pytest.raises(MethodError, match="'cat' is not in the prompt 'a dog'"):
+        prompt_target("cat", "cat", "a dog", encode)
+
+
 def test_two_rows_with_the_first_as_channel_are_no_pair(model):
     rows = recorded("unconditional").pairs[0]
     target = ClassTarget(name="background", rows=rows, channel=0)
@@ -79,7 +109,8 @@ def test_no_targets_are_refused(model):
 def test_untrained_pairs_are_the_encoders_own_rows():
     bank = untrained_bank(["cat", "table"], ["cat", "dining table"], encode, text_encoder="tiny")
     table = encode("dining table")
-    np.testing.assert_array_equal(bank.pairs[0, 0], bank.pairs[1, 0])
+    # one row of the encoder; kernels chosen by the text's length differ in the last bits
+    np.testing.assert_allclose(bank.pairs[0, 0], bank.pairs[1, 0], atol=2e-6)
     np.testing.assert_array_equal(bank.pairs[1, 0], table.rows[0])
     np.testing.assert_array_equal(bank.pairs[1, 1], table.rows[-2])
     assert bank.provenance == {"kind": "untrained", "text_encoder": "tiny"}

@@ -5,15 +5,10 @@ import torch
 from ovamgen.attribution.maps import resize
 from ovamgen.attribution.ovam import PairMaps, TextMaps
 from ovamgen.attribution.stored import StoredQueries, evaluate
-from ovamgen.config import SynthesisConfig
-from ovamgen.diffusion.recorder import cross_attention_layers
-from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.diffusion.text import encode_text
 from ovamgen.errors import MethodError
 from tests.golden.reference import (
-    DAAM_FILE,
     OVAM_FILE,
-    Several,
     recorded,
     reference,
     tiny_sd,
@@ -141,63 +136,6 @@ def test_texts_of_any_lengths_come_back_in_their_order():
     for rows, found in zip(texts, maps.result(), strict=True):
         expected = evaluate(few, run.layers, rows)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
-
-
-class _OneHead:
-    """One head of a layer, as a layer of its own."""
-
-    def __init__(self, layer, head):
-        self.heads, self.scale = 1, layer.scale
-        self._layer, self._head = layer, head
-
-    def project_keys(self, rows):
-        return self._layer.project_keys(rows)[self._head : self._head + 1]
-
-
-class _ByHead:
-    """A sink with separate OVAM text maps for every head of every layer, DAAM's keys."""
-
-    def __init__(self, layers, rows):
-        self.maps = [
-            [TextMaps([_OneHead(layer, head)], [rows]) for head in range(layer.heads)]
-            for layer in layers
-        ]
-
-    def update(self, layer, queries, size):
-        for head, maps in enumerate(self.maps[layer]):
-            maps.update(0, queries[:, head : head + 1], size)
-
-
-def test_daam_is_ovam_of_the_padded_prompt_on_the_conditional_half():
-    """Methods 1.2: sum over calls; bicubic to 64x64 and a clamp for each head of each layer; mean
-    over those keys; the prompt's own tokens are kept."""
-    golden = reference(DAAM_FILE)
-    loaded = tiny_sd()
-    layers = cross_attention_layers(loaded.pipe.unet)
-    text = encode_text(loaded.pipe, str(golden["prompt"]), padded=True)
-    assert len(text.rows) == 77
-    heads, together = _ByHead(layers, text.rows), TextMaps(layers, [text.rows])
-    latents = torch.from_numpy(golden["latents"])
-    settings = SynthesisConfig(
-        steps=int(golden["steps"]),
-        guidance=float(golden["guidance_scale"]),
-        height=latents.shape[2] * 8,
-        width=latents.shape[3] * 8,
-    )
-    Synthesiser(loaded, settings).draw(
-        [text.text], [0], sink=Several(heads, together), branch="conditional", latents=latents
-    )
-    resized, by_size = [], {}
-    for maps in (maps for layer in heads.maps for maps in layer):
-        ((size, sums),) = maps.sums.by_size.items()
-        by_size[size] = by_size.get(size, 0) + sums
-        square = sums[0].T.reshape(77, 1, *size)
-        bicubic = torch.nn.functional.interpolate(square, (64, 64), mode="bicubic")
-        resized.append(bicubic[:, 0].clamp(min=0))
-    assert len(resized) == sum(layer.heads for layer in layers) == 60
-    assert_close(torch.stack(resized).mean(0)[:7], golden["heat_maps"])
-    for size, sums in together.sums.by_size.items():
-        torch.testing.assert_close(sums, by_size[size], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("texts", [[], [torch.zeros(0, 24)]])

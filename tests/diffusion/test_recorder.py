@@ -2,10 +2,19 @@ import diffusers
 import pytest
 import torch
 
+from ovamgen.attribution.interface import ClassTarget
+from ovamgen.attribution.method import build_method
 from ovamgen.attribution.ovam import PairMaps, TextMaps
-from ovamgen.config import SynthesisConfig
-from ovamgen.diffusion.recorder import CrossAttentionRecorder, cross_attention_layers
+from ovamgen.attribution.targets import phrase_targets
+from ovamgen.config import MaskConfig, SynthesisConfig
+from ovamgen.diffusion.recorder import (
+    CrossAttentionRecorder,
+    cross_attention_layers,
+    self_attention_layers,
+)
 from ovamgen.diffusion.synthesis import Synthesiser
+from ovamgen.diffusion.text import encode_text
+from ovamgen.engine import PipelineAttention
 from ovamgen.errors import MethodError
 from tests.golden.reference import tiny_sd
 
@@ -24,6 +33,22 @@ class Notes:
 
 def hooks(module):
     return sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in module.modules())
+
+
+class Everything(Notes):
+    """A sink that also writes down calls and self-attention."""
+
+    def __init__(self):
+        super().__init__()
+        self.timesteps = []
+        self.beside = []
+
+    def begin_call(self, timestep):
+        assert len(self.calls) == len(self.beside) == 15 * len(self.timesteps)
+        self.timesteps.append(timestep)
+
+    def update_self(self, layer, queries, keys, size, scale):
+        self.beside.append((layer, queries.clone(), keys.clone(), size, scale))
 
 
 def settings(**changes):
@@ -63,6 +88,96 @@ def test_generation_is_bit_equal_with_recording(branch):
     recorded = synthesiser.draw(["a cat", "a dog"], [1, 2], sink=sink, branch=branch)
     assert sink.sums.maximum == 3 * 4 * 15
     assert (plain.pixels == recorded.pixels).all()
+
+
+def test_generation_is_bit_equal_with_everything_recorded():
+    """Methods 1.7 check 4, and self-attention: generation keeps its own attention (SDPA)."""
+    loaded = tiny_sd()
+    synthesiser = Synthesiser(loaded, settings(height=128, width=64))
+    plain = synthesiser.draw(["a cat", "a dog"], [1, 2])
+    words = phrase_targets(["cat"], ["cat"], lambda text: encode_text(loaded.pipe, text))
+    for kind in ("received", "affinity"):
+        masks = MaskConfig(self_attention=kind)
+        method = build_method("daam", PipelineAttention(loaded), words, masks)
+        sink = method.open(["a cat", "a dog"])
+        recorded = synthesiser.draw(["a cat", "a dog"], [1, 2], sink=sink, branch="conditional")
+        assert sink.maximum == 3
+        assert (plain.pixels == recorded.pixels).all()
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_calls_and_self_attention_reach_sinks_that_ask_for_them(branch):
+    unet = tiny_sd().pipe.unet
+    generator = torch.Generator().manual_seed(2)
+    latents = torch.randn(4, 4, 8, 16, generator=generator)
+    context = torch.randn(4, 7, 24, generator=generator)
+    paths = [layer.name.replace("attn2", "attn1") for layer in cross_attention_layers(unet)]
+    inputs = {}
+    handles = [
+        unet.get_submodule(path).register_forward_pre_hook(
+            lambda module, args, path=path: inputs.__setitem__(path, args[0])
+        )
+        for path in paths
+    ]
+    notes = Everything()
+    with torch.no_grad(), CrossAttentionRecorder(unet, branch, True, notes):
+        unet(latents, torch.tensor(981), encoder_hidden_states=context)
+        unet(latents, timestep=1, encoder_hidden_states=context)
+    for handle in handles:
+        handle.remove()
+    assert notes.timesteps == [981.0, 1.0]
+    assert sorted(layer for layer, *_ in notes.beside) == sorted([*range(15)] * 2)
+    half = slice(2) if branch == "unconditional" else slice(2, 4)
+    for layer, queries, keys, (height, width), scale in notes.beside[15:]:
+        attention = unet.get_submodule(paths[layer])
+        assert width == 2 * height
+        assert scale == pytest.approx(queries.shape[3] ** -0.5)
+        for given, project in ((queries, attention.to_q), (keys, attention.to_k)):
+            with torch.no_grad():
+                expected = project(inputs[paths[layer]][half])
+            expected = expected.unflatten(-1, (attention.heads, -1)).transpose(1, 2)
+            assert given.shape[2] == height * width
+            torch.testing.assert_close(given, expected)
+
+
+def test_recorders_stack_on_one_drawing():
+    synthesiser = Synthesiser(tiny_sd(), settings())
+    unet = tiny_sd().pipe.unet
+    each = [Notes(), Notes()]
+    with (
+        CrossAttentionRecorder(unet, "unconditional", True, each[0]),
+        CrossAttentionRecorder(unet, "conditional", True, each[1]),
+    ):
+        synthesiser.draw(["a cat"], [0])
+    for branch, notes in zip(BRANCHES, each, strict=True):
+        alone = Notes()
+        synthesiser.draw(["a cat"], [0], sink=alone, branch=branch)
+        assert all(
+            one[0] == other[0] and torch.equal(one[1], other[1])
+            for one, other in zip(notes.calls, alone.calls, strict=True)
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"is_cross_attention": True}, "attends to the text twice"),
+        ({"norm_q": torch.nn.Identity()}, "normalises its queries and keys"),
+    ],
+)
+def test_self_attention_that_cannot_be_recorded_is_refused(monkeypatch, change, reason):
+    unet = tiny_sd().pipe.unet
+    first = self_attention_layers(unet)[3]
+    before = hooks(unet)
+    for name, value in change.items():
+        monkeypatch.setattr(first, name, value)
+    with pytest.raises(MethodError, match=rf"attn2 {reason}: use masks.self_attention none"):
+        CrossAttentionRecorder(unet, "conditional", True, Everything()).__enter__()
+    assert hooks(unet) == before
+    masks = MaskConfig(self_attention="received")
+    target = ClassTarget(name="cat", rows=torch.zeros(2, 24), channel=1)
+    with pytest.raises(MethodError, match=reason):
+        build_method("ovam", PipelineAttention(tiny_sd()), [target], masks)
 
 
 @pytest.mark.parametrize("branch", BRANCHES)
@@ -147,6 +262,9 @@ def test_hooks_are_gone_afterwards():
     notes = Notes()
     with CrossAttentionRecorder(loaded.pipe.unet, "conditional", True, notes):
         assert hooks(loaded.pipe.unet) == before + 30
+    assert hooks(loaded.pipe.unet) == before
+    with CrossAttentionRecorder(loaded.pipe.unet, "conditional", True, Everything()):
+        assert hooks(loaded.pipe.unet) == before + 30 + 1 + 30
     assert hooks(loaded.pipe.unet) == before
 
 

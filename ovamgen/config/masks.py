@@ -1,0 +1,108 @@
+"""How heatmaps become label maps: the section ``masks`` of a configuration."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from ovamgen.config.section import Section
+
+Normalisation = Literal["max", "min-max"]
+
+
+class CrfConfig(Section):
+    """Dense CRF; the numbers are SimpleCRF's (methods 3)."""
+
+    enabled: bool = True
+    unary: Literal["hard", "soft"] = "hard"
+    """Unaries from the binary mask, or from the normalised heatmap as a probability."""
+    iterations: int = Field(default=5, ge=1, le=100)
+    clip: float = Field(default=0.01, gt=0, lt=0.5)
+    """Probabilities are clipped to [clip, 1 - clip]; 1e-5 instead of 0.01 changes a tenth of the
+    pixels."""
+    bilateral_weight: float = Field(default=10.0, ge=0)
+    bilateral_sxy_px: float = Field(default=80.0, gt=0)
+    bilateral_srgb: float = Field(default=13.0, gt=0)
+    gaussian_weight: float = Field(default=3.0, ge=0)
+    gaussian_sxy_px: float = Field(default=3.0, gt=0)
+
+
+class MaskConfig(Section):
+    """How heatmaps become a label map."""
+
+    preset: str = "paper"
+    tau: float | None = Field(default=None, gt=0, lt=1)
+    """Threshold on the normalised map; by default ``token_tau`` or ``word_tau``."""
+    token_tau: float = Field(default=0.8, gt=0, lt=1)
+    word_tau: float = Field(default=0.4, gt=0, lt=1)
+    beta: float | None = Field(default=None, gt=-1, lt=1)
+    """Instead of a threshold: a background channel ``1 - map - beta`` that the classes compete with
+    (methods 4), for one class ``tau = (1 - beta) / 2``; by default ``token_beta`` or ``word_beta``
+    where the preset has them and no ``tau`` is given."""
+    token_beta: float | None = Field(default=None, gt=-1, lt=1)
+    word_beta: float | None = Field(default=None, gt=-1, lt=1)
+    normalisation: Normalisation = "max"
+    """A map is divided by its maximum, or its range is spread over [0, 1]."""
+    normalised_at: Literal["map", "image"] = "map"
+    """Before the map is resized to the image, or afterwards."""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    self_attention: Literal["none", "constant", "received", "affinity"] = "none"
+    """``constant``: the published factor as it is in exact arithmetic (methods 2.6); ``received``:
+    the attention that each position receives, in [low, 1]; ``affinity``: maps are multiplied by a
+    power of the self-attention matrix (Dataset Diffusion, NeurIPS 2023)."""
+    self_attention_low: float | None = Field(default=None, gt=0, le=1)
+    """The constant, or the lower end of the received factor's range; by default
+    ``token_self_attention_low`` or ``word_self_attention_low``."""
+    token_self_attention_low: float = Field(default=1.0, gt=0, le=1)
+    word_self_attention_low: float = Field(default=1.0, gt=0, le=1)
+    self_attention_power: int = Field(default=4, ge=1, le=64)
+    """Exponent of the affinity matrix."""
+    self_attention_positions: int = Field(default=1024, ge=1, le=16384)
+    """The affinity matrix is that of the largest layers of at most so many positions (h·w): 32x32
+    for Stable Diffusion 1.5 at 512x512."""
+    ignore_low: float | None = Field(default=None, gt=0, lt=1)
+    """Pixels whose largest target score is in [ignore_low, ignore_high) become 255."""
+    ignore_high: float | None = Field(default=None, gt=0, lt=1)
+    crf: CrfConfig = CrfConfig()
+
+    @model_validator(mode="after")
+    def _agree(self) -> MaskConfig:
+        low, high = self.ignore_low, self.ignore_high
+        if (low is None) != (high is None):
+            raise ValueError("ignore_low and ignore_high go together: give both or neither")
+        if low is not None and high is not None and low >= high:
+            raise ValueError(f"ignore_low must be below ignore_high, got {low} and {high}")
+        if (self.token_beta is None) != (self.word_beta is None):
+            raise ValueError("token_beta and word_beta go together: give both or neither")
+        if self.normalised_at == "image":
+            # both are made of normalised maps before anything is resized (methods 4 and 7.4)
+            if self.self_attention == "received":
+                raise ValueError(
+                    "masks.self_attention received needs masks.normalised_at map, got image"
+                )
+            if self.beta is not None or (self.tau is None and self.word_beta is not None):
+                raise ValueError("masks.beta needs masks.normalised_at map, got image")
+        return self
+
+    def resolved(self, *, words: bool) -> MaskConfig:
+        """The same with ``tau``, ``beta`` and ``self_attention_low`` for words or for tokens.
+
+        Raises:
+            ValueError: ``tau`` and ``beta`` are both given and do not say the same.
+        """
+        tau, beta, low = self.tau, self.beta, self.self_attention_low
+        if beta is None and tau is None:
+            beta = self.word_beta if words else self.token_beta
+        if beta is not None:
+            meant = (1 - beta) / 2
+            if tau is not None and abs(tau - meant) > 1e-9:
+                raise ValueError(
+                    f"masks.beta {beta} means masks.tau {meant:g}, got {tau}: give one of them"
+                )
+            tau = meant
+        elif tau is None:
+            tau = self.word_tau if words else self.token_tau
+        if low is None:
+            low = self.word_self_attention_low if words else self.token_self_attention_low
+        return self.model_copy(update={"tau": tau, "beta": beta, "self_attention_low": low})

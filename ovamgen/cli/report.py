@@ -1,0 +1,53 @@
+"""``report``: a page about a corpus."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from typing import Annotated
+
+import typer
+
+from ovamgen.cli.counting import Counting
+from ovamgen.cli.options import AsJson
+
+
+def report(
+    url: Annotated[str, typer.Argument(metavar="DIR_OR_URL", help="What generate wrote.")],
+    out: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.html", help="By default report.html in the corpus."),
+    ] = None,
+    max_samples: Annotated[
+        int, typer.Option(min=0, help="Samples shown with pictures, at most.")
+    ] = 240,
+    as_json: AsJson = False,
+) -> None:
+    """Write one self-contained HTML page about a corpus: counts, samples, failures, settings.
+
+    The page is about what is there, so an unfinished run has one too. It stays below 15 MB.
+
+    Example: `ovamgen report corpus --out report.html`
+    """
+    from ovamgen.report.write import write_report
+
+    with _Parts() as parts:
+        made = write_report(url, out, max_samples=max_samples, steps=parts)
+    if as_json:
+        print(json.dumps(made.to_json(), indent=2))
+        return
+    print(f"report         {made.out} ({made.size_bytes / 1e6:.1f} MB)")
+    print(f"run            {made.state}; {made.samples} samples made, {made.failed} failed")
+    print(f"shown          {made.samples_shown} samples")
+
+
+class _Parts(ExitStack):
+    """How far it is, one bar after the other."""
+
+    def begin(self, what: str, total: int) -> None:
+        self.close()
+        self._counting = self.enter_context(Counting(what))
+        self._counting.start(total)
+
+    def advance(self) -> None:
+        self._counting.add()

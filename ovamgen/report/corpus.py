@@ -1,0 +1,114 @@
+"""What a corpus is before any sample is read: its plan, its run file, its finished shards.
+
+Nothing is locked and nothing is changed: a corpus that is still being made can be looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from ovamgen.errors import ConfigError, PlanError, ShardError
+from ovamgen.plan.tasks import Plan
+from ovamgen.records import ShardRecord
+from ovamgen.run_files import PLAN_NAME, read_plan, read_run_file
+from ovamgen.shards.interface import Store
+from ovamgen.shards.manifest import RECORDS, metadata_name, record_from_json, record_name
+
+_VIEW_MARK = "selection.json"
+"""What `ovamgen select` writes; its readers are in a package that this one does not import."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    """An output folder as it is now."""
+
+    store: Store
+    plan: Plan | None
+    """None for shards without their plan, such as a copy of the tars and metadata alone."""
+    run: dict[str, Any]
+    """What ``run.yaml`` holds; empty where no shard was ever begun."""
+    records: tuple[ShardRecord, ...]
+    """Of the finished shards, by ascending index."""
+
+    @property
+    def name(self) -> str:
+        """The last part of where it is: a page about it says no more of the machine."""
+        return PurePosixPath(self.store.url).name or "corpus"
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """Indices of planned shards that are not finished."""
+        done = {record.shard_index for record in self.records}
+        tasks = self.plan.tasks if self.plan else ()
+        return tuple(task.shard_index for task in tasks if task.shard_index not in done)
+
+    @property
+    def state(self) -> str:
+        """``planned``, ``partial`` or ``complete``; ``shards only`` where there is no plan."""
+        if self.plan is None:
+            return "shards only"
+        if not self.records:
+            return "planned"
+        return "partial" if self.missing else "complete"
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all finished tars."""
+        return sum(record.size_bytes for record in self.records)
+
+
+def read_corpus(store: Store) -> Corpus:
+    """The corpus in a store.
+
+    Raises:
+        ConfigError: there is neither a plan nor a finished shard, or ``run.yaml`` is damaged.
+        PlanError: the plan is damaged.
+        ShardError: a shard's record is damaged, or its files are not of the recorded sizes.
+    """
+    try:
+        plan = read_plan(store)
+    except PlanError as error:
+        raise PlanError(f"{store.url}/{PLAN_NAME}: {error}") from None
+    records = tuple(_records(store))
+    if plan is None and not records:
+        expected = "the --out of 'ovamgen plan' or 'ovamgen generate'"
+        if store.exists(_VIEW_MARK):
+            expected = "a corpus, got a view of one: name its source, or make shards of it with "
+            expected += "'ovamgen select --copy'"
+        raise ConfigError(
+            f"{store.url} holds no {PLAN_NAME} and no finished shard: expected {expected}"
+        )
+    _check_sizes(store, records)
+    return Corpus(store=store, plan=plan, run=read_run_file(store) or {}, records=records)
+
+
+def _records(store: Store) -> list[ShardRecord]:
+    found = []
+    for name in store.list(RECORDS):
+        try:
+            found.append(record_from_json(store.read(name)))
+        except ShardError as error:
+            raise ShardError(
+                f"{store.url}/{name}: {error}; 'ovamgen generate' makes the shard again"
+            ) from None
+    return sorted(found, key=lambda record: record.shard_index)
+
+
+def _check_sizes(store: Store, records: Iterable[ShardRecord]) -> None:
+    sizes = store.sizes()
+    for record in records:
+        expected = {
+            record.name: record.size_bytes,
+            metadata_name(record.shard_index): record.metadata_size_bytes,
+        }
+        for name, size in expected.items():
+            if sizes.get(name) != size:
+                found = f"has {sizes[name]:,}" if name in sizes else "is not there"
+                raise ShardError(
+                    f"{store.url}/{name} must have {size:,} bytes by "
+                    f"{record_name(record.shard_index)}, and {found}: 'ovamgen generate' with the "
+                    "run's configuration makes the shard again"
+                )

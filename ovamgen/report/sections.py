@@ -1,0 +1,262 @@
+"""The tables of a page, as plain rows that its template only has to write down.
+
+What the texts say is decided here; how they look is not known.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import yaml
+from markupsafe import Markup
+
+from ovamgen.plan.prompts import Reason
+from ovamgen.plan.vocabulary import VOC_CLASSES, voc_palette
+from ovamgen.report.charts import bar, quartile_bar, swatch
+from ovamgen.report.corpus import Corpus
+from ovamgen.report.statistics import ClassTally, Distribution, Statistics
+
+_REASONS = {
+    Reason.EMPTY: "no text",
+    Reason.DUPLICATE_ID: "its id occurred before",
+    Reason.DUPLICATE: "the same prompt occurred before",
+    Reason.NO_TARGET: "names none of the 20 classes",
+    Reason.NOT_ASKED: "names classes that were not asked for",
+    Reason.TOO_MANY_TARGETS: "more classes than plan.max_targets",
+    Reason.BEYOND_TOKENS: "the text encoder would cut the class word off",
+    Reason.QUOTA_FULL: "enough samples of its classes (plan.per_class)",
+    Reason.LIMIT_REACHED: "enough samples altogether (plan.limit)",
+    Reason.NO_INSTANCE: "its image shows none of the classes",
+    Reason.TOO_SMALL: "the objects in its image are too small",
+    Reason.TOO_MANY_INSTANCES: "too many objects in its image",
+    Reason.NOT_DRAWN: "another caption was drawn in its place",
+}
+
+_STAGES = {
+    "synthesis": "the image could not be drawn",
+    "safety": "the safety checker took it out",
+    "masks": "no mask could be made",
+    "encoding": "it could not be written as a sample",
+}
+
+_PATHS = ("captions", "instances", "tokens", "id")
+"""Configuration keys that may hold a path of the machine that made the corpus."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunnelRow:
+    """A step from captions to samples."""
+
+    label: str
+    note: str
+    count: int
+    depth: int
+    """0 for what goes on, 1 for what is lost there."""
+    bar: Markup
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassRow:
+    """A class with what was asked and what came; numbers are text already."""
+
+    id: int
+    name: str
+    phrase: str
+    swatch: Markup
+    planned: str
+    images: str
+    images_bar: Markup
+    pixels: str
+    pixels_share: str
+    pixels_bar: Markup
+    empty: str
+    score: str
+    score_bar: Markup
+    area: str
+    area_bar: Markup
+    present: bool
+
+
+def funnel(corpus: Corpus, statistics: Statistics) -> list[FunnelRow]:
+    """From captions to samples, with what was left out on the way and why."""
+    plan = corpus.plan
+    made, failed = statistics.samples, statistics.failed
+    planned = sum(len(task.specs) for task in plan.tasks) if plan else made + failed
+    rejected = Counter(rejection.reason for rejection in plan.rejections) if plan else Counter()
+    captions = planned + rejected.total()
+
+    def row(label: str, count: int, depth: int, kind: str, note: str = "") -> FunnelRow:
+        return FunnelRow(
+            label=label, note=note, count=count, depth=depth, bar=bar(count, captions, kind)
+        )
+
+    rows = []
+    if plan:
+        rows.append(row("captions read", captions, 0, "rest"))
+        ordered = sorted(rejected.items(), key=lambda item: (-item[1], item[0].value))
+        rows += [row(reason.value, n, 1, "lost", _REASONS[reason]) for reason, n in ordered]
+    rows.append(row("samples planned", planned, 0, "rest"))
+    waiting = planned - made - failed
+    if waiting:
+        note = f"in {len(corpus.missing):,} of {len(plan.tasks) if plan else 0:,} shards"
+        rows.append(row("not made yet", waiting, 1, "wait", note))
+    for stage, count in statistics.failed_by_stage.items():
+        rows.append(row(f"failed: {stage}", count, 1, "two", _STAGES.get(stage, "")))
+    if statistics.other_failures:
+        rows.append(row("failed: other messages", statistics.other_failures, 1, "two"))
+    rows.append(row("samples made", made, 0, "one"))
+    if statistics.unsafe:
+        note = "by the safety checker; part of the corpus, not shown on this page"
+        rows.append(row("flagged", statistics.unsafe, 1, "two", note))
+    return rows
+
+
+def class_rows(corpus: Corpus, statistics: Statistics) -> list[ClassRow]:
+    """All 20 classes in the order of their ids."""
+    planned: Counter[int] = Counter()
+    if corpus.plan:
+        for spec in corpus.plan.specs:
+            planned.update(target.class_id for target in spec.targets)
+    tallies = statistics.classes
+    most_images = max(tally.images for tally in tallies.values())
+    most_pixels = max(tally.pixels for tally in tallies.values())
+    palette = voc_palette()
+    rows = []
+    for voc_class in VOC_CLASSES:
+        tally = tallies[voc_class.id]
+        share = tally.pixels / statistics.pixels if statistics.pixels else 0.0
+        rows.append(
+            ClassRow(
+                id=voc_class.id,
+                name=voc_class.name,
+                phrase=voc_class.phrase,
+                swatch=swatch(palette[voc_class.id].tolist()),
+                planned=_count(planned[voc_class.id]) if corpus.plan else "–",
+                images=_count(tally.images),
+                images_bar=bar(tally.images, most_images),
+                pixels=_count(tally.pixels),
+                pixels_share=percent(share) if tally.pixels else "",
+                pixels_bar=bar(tally.pixels, most_pixels, "two"),
+                empty=_count(tally.empty),
+                score=_spread(tally.scores),
+                score_bar=quartile_bar(quartiles(tally.scores)),
+                area=_spread(tally.areas, share=True),
+                area_bar=quartile_bar(quartiles(tally.areas)),
+                present=tally.images > 0,
+            )
+        )
+    return rows
+
+
+def together(tallies: Mapping[int, ClassTally]) -> ClassTally:
+    """All classes as one."""
+    total = ClassTally()
+    for tally in tallies.values():
+        total.images += tally.images
+        total.pixels += tally.pixels
+        total.empty += tally.empty
+        total.scores.counts += tally.scores.counts
+        total.areas.counts += tally.areas.counts
+    return total
+
+
+def quartiles(values: Distribution) -> tuple[float, float, float] | None:
+    """First quartile, median and third quartile; None of no values."""
+    found = [values.quantile(fraction) for fraction in (0.25, 0.5, 0.75)]
+    low, median, high = found
+    if low is None or median is None or high is None:
+        return None
+    return low, median, high
+
+
+def made_with(corpus: Corpus) -> list[tuple[str, str]]:
+    """What decides how samples look, as (label, value); what is not known is left out."""
+    run = corpus.run
+    model, revision = _at(run, "model", "id"), _at(run, "model", "revision")
+    height, width = (_at(run, "config", "synthesis", side) for side in ("height", "width"))
+    rows = [
+        ("diffusion model", without_folder(str(model)) if model else None),
+        ("its revision", revision),
+        ("captions", without_folder(str(_at(run, "config", "plan", "captions") or ""))),
+        ("image size", f"{width} × {height} pixels" if height and width else None),
+        ("scheduler", _at(run, "config", "synthesis", "scheduler")),
+        ("steps", _at(run, "config", "synthesis", "steps")),
+        ("guidance scale", _at(run, "config", "synthesis", "guidance")),
+        ("attribution method", _at(run, "config", "attribution", "method")),
+        ("class tokens", without_folder(str(_at(run, "config", "attribution", "tokens") or ""))),
+        ("mask preset", _at(run, "config", "masks", "preset")),
+        ("threshold tau", _at(run, "config", "masks", "tau")),
+        ("seed of the run", _at(run, "config", "plan", "seed")),
+        ("fingerprint", run.get("fingerprint")),
+        ("ovamgen", run.get("ovamgen_version")),
+    ]
+    return [(label, str(value)) for label, value in rows if value not in (None, "")]
+
+
+def configuration(corpus: Corpus) -> str:
+    """The resolved configuration with model, inputs and versions, as YAML without folders."""
+    names = ("config", "inputs", "model", "versions")
+    parts = {name: _without_folders(corpus.run[name]) for name in names if name in corpus.run}
+    return yaml.safe_dump(parts, sort_keys=True, allow_unicode=True, width=100) if parts else ""
+
+
+def percent(share: float) -> str:
+    """A share as a percentage of two digits or one decimal."""
+    value = 100 * share
+    if 0 < value < 0.1:
+        return "< 0.1 %"
+    return f"{value:.1f} %" if value < 9.95 else f"{value:.0f} %"
+
+
+def readable_bytes(size: int) -> str:
+    """As GB, MB or kB."""
+    for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} bytes"
+
+
+def plain(text: object) -> str:
+    """Untrusted text in one line, without characters that control a screen."""
+    line = " ".join(str(text).split())
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in line)
+
+
+def without_folder(text: str) -> str:
+    """A hub id or URL as it is; of a path on some machine only the last part."""
+    return PurePosixPath(text).name if text.startswith(("/", "~", ".")) else text
+
+
+def _without_folders(node: Any) -> Any:
+    if not isinstance(node, Mapping):
+        return node
+    return {
+        name: without_folder(value)
+        if name in _PATHS and isinstance(value, str)
+        else _without_folders(value)
+        for name, value in node.items()
+    }
+
+
+def _spread(values: Distribution, *, share: bool = False) -> str:
+    """``0.84 (0.79–0.91)``: the median with the quartiles around it."""
+    found = quartiles(values)
+    if found is None:
+        return ""
+    low, median, high = (f"{100 * v:.0f}" if share else f"{v:.2f}" for v in found)
+    return f"{median} % ({low}–{high})" if share else f"{median} ({low}–{high})"
+
+
+def _count(value: int) -> str:
+    return f"{value:,}" if value else "–"
+
+
+def _at(data: Mapping[str, Any], *path: str) -> Any:
+    node: Any = data
+    for name in path:
+        node = node.get(name) if isinstance(node, Mapping) else None
+    return node

@@ -1,0 +1,214 @@
+"""Counts over all rows of a corpus's metadata, one shard in memory at a time.
+
+Pixels come from the recorded areas: no tar is opened here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Int64
+
+from ovamgen.errors import ShardError
+from ovamgen.plan.vocabulary import VOC_CLASSES
+from ovamgen.records import ShardRecord, Stage
+from ovamgen.shards.interface import Store
+from ovamgen.shards.manifest import metadata_name
+
+MAX_FAILURE_KINDS = 200
+"""Further messages are counted together, so that a million different ones stay in memory."""
+
+_EXAMPLES = 3
+_FINE_BINS = 10_000
+
+COLUMNS = (
+    "key",
+    "status",
+    "stage",
+    "reason",
+    "class_ids",
+    "scores",
+    "areas",
+    "height",
+    "width",
+    "unsafe",
+)
+
+
+def _no_counts() -> Int64[np.ndarray, " bins"]:
+    return np.zeros(_FINE_BINS, np.int64)
+
+
+@dataclass(slots=True, eq=False)
+class Distribution:
+    """How values in [0, 1] are spread, to 1/10,000, whatever their number."""
+
+    counts: Int64[np.ndarray, " bins"] = field(default_factory=_no_counts)
+
+    def add(self, value: float) -> None:
+        """Count a value; 1 belongs to the last bin."""
+        self.counts[min(int(value * _FINE_BINS), _FINE_BINS - 1)] += 1
+
+    @property
+    def total(self) -> int:
+        """How many values there were."""
+        return int(self.counts.sum())
+
+    def quantile(self, fraction: float) -> float | None:
+        """The middle of the bin that holds the value below which the fraction lies, if any."""
+        if not self.total:
+            return None
+        rank = min(int(fraction * self.total), self.total - 1)
+        return (int(np.searchsorted(np.cumsum(self.counts), rank, side="right")) + 0.5) / _FINE_BINS
+
+    def bars(self, count: int) -> list[int]:
+        """The counts in so many equal parts of [0, 1]; ``count`` must divide 10,000."""
+        return [int(part.sum()) for part in np.split(self.counts, count)]
+
+
+@dataclass(slots=True, eq=False)
+class ClassTally:
+    """What came of one class; counts are of targets, that is of one class in one image."""
+
+    images: int = 0
+    pixels: int = 0
+    empty: int = 0
+    """Targets whose mask has no pixel; they are in neither distribution."""
+    scores: Distribution = field(default_factory=Distribution)
+    areas: Distribution = field(default_factory=Distribution)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class FailureKind:
+    """Failed samples of one stage whose messages differ at most in the sample's key."""
+
+    stage: str
+    message: str
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+    """Keys, the lowest ones."""
+
+
+@dataclass(slots=True, eq=False)
+class Statistics:
+    """The numbers of a page."""
+
+    classes: dict[int, ClassTally] = field(
+        default_factory=lambda: {voc_class.id: ClassTally() for voc_class in VOC_CLASSES}
+    )
+    """By VOC id, all 20."""
+    samples: int = 0
+    unsafe: int = 0
+    failed: int = 0
+    pixels: int = 0
+    """Of all images, whatever they show."""
+    failures: dict[tuple[str, str], FailureKind] = field(default_factory=dict)
+    """By stage and message."""
+    other_failures: int = 0
+    """Of kinds beyond `MAX_FAILURE_KINDS`."""
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Count one row of the metadata."""
+        if row["status"] != "ok":
+            self._add_failure(row["key"], row["stage"], row["reason"])
+            return
+        self.samples += 1
+        self.unsafe += row["unsafe"]
+        size = row["height"] * row["width"]
+        self.pixels += size
+        for class_id, score, area in zip(
+            row["class_ids"], row["scores"], row["areas"], strict=True
+        ):
+            tally = self.classes[class_id]
+            tally.images += 1
+            # areas are written with 6 decimals: exact up to a million pixels
+            tally.pixels += round(area * size)
+            if area:
+                tally.scores.add(score)
+                tally.areas.add(area)
+            else:
+                tally.empty += 1
+
+    def _add_failure(self, key: str, stage: str, reason: str) -> None:
+        self.failed += 1
+        message = " ".join(reason.split()).replace(key, "KEY")
+        kind = self.failures.get((stage, message))
+        if kind is None:
+            if len(self.failures) >= MAX_FAILURE_KINDS:
+                self.other_failures += 1
+                return
+            kind = self.failures[stage, message] = FailureKind(stage=stage, message=message)
+        kind.count += 1
+        if len(kind.examples) < _EXAMPLES:
+            kind.examples.append(key)
+
+    @property
+    def failed_by_stage(self) -> dict[str, int]:
+        """Failed samples by stage, in the order of the work; kinds beyond the limit left out."""
+        stages = dict.fromkeys(get_args(Stage), 0)
+        for kind in self.failures.values():
+            stages[kind.stage] = stages.get(kind.stage, 0) + kind.count
+        return {stage: count for stage, count in stages.items() if count}
+
+
+def read_rows(store: Store, record: ShardRecord, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Columns of a shard's metadata, one dictionary a row, in order of the file.
+
+    Raises:
+        ShardError: the file is not the recorded one, or no table of samples.
+    """
+    name = metadata_name(record.shard_index)
+    data = store.read(name)
+    if hashlib.sha256(data).hexdigest() != record.metadata_sha256:
+        raise ShardError(
+            f"{store.url}/{name} is damaged: its bytes are not those recorded; 'ovamgen generate' "
+            "with the run's configuration makes the shard again once it is removed"
+        )
+    try:
+        return pq.read_table(io.BytesIO(data), columns=list(columns)).to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ShardError(f"{store.url}/{name} cannot be read as Parquet: {error}") from None
+
+
+def gather(
+    store: Store,
+    records: Iterable[ShardRecord],
+    *,
+    each_row: Callable[[ShardRecord, dict[str, Any]], None] = lambda record, row: None,
+    after_shard: Callable[[], None] = lambda: None,
+) -> Statistics:
+    """The statistics of the shards.
+
+    Args:
+        store: of the run.
+        records: in the order in which they are to be read.
+        each_row: is handed every row as well, so that a second pass is spared.
+        after_shard: is called after each, for a progress bar.
+
+    Raises:
+        ShardError: a shard's metadata is damaged.
+    """
+    statistics = Statistics()
+    for record in records:
+        for row in _valid(store, record):
+            statistics.add(row)
+            each_row(record, row)
+        after_shard()
+    return statistics
+
+
+def _valid(store: Store, record: ShardRecord) -> Iterator[dict[str, Any]]:
+    for row in read_rows(store, record, COLUMNS):
+        if not set(row["class_ids"] or ()) <= {voc_class.id for voc_class in VOC_CLASSES}:
+            raise ShardError(
+                f"{store.url}/{metadata_name(record.shard_index)}: class ids must be 1..20, got "
+                f"{row['class_ids']} in sample {row['key']}"
+            )
+        yield row

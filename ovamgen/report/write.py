@@ -1,0 +1,122 @@
+"""A corpus read, counted and sampled, and its page written: beside the shards or to a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from ovamgen.errors import ConfigError
+from ovamgen.report.corpus import read_corpus
+from ovamgen.report.page import render_page
+from ovamgen.report.sampling import Sampler
+from ovamgen.report.statistics import gather
+from ovamgen.report.thumbnails import make_thumbnails, shards_of
+from ovamgen.shards.store import open_store
+
+REPORT_NAME = "report.html"
+
+MAX_SAMPLES = 240
+"""Shown by default: at most 12 of each class."""
+
+MAX_CARD_BYTES = 14_000_000
+"""Of all samples with their pictures, of the 15 MB that a page may have."""
+
+
+@runtime_checkable
+class Steps(Protocol):
+    """What is told how far a report is."""
+
+    def begin(self, what: str, total: int) -> None:
+        """A part of the work with so many steps begins."""
+
+    def advance(self) -> None:
+        """A step is done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A page that was written."""
+
+    out: str
+    """Path or URL."""
+    size_bytes: int
+    state: str
+    """``planned``, ``partial``, ``complete`` or ``shards only``."""
+    samples: int
+    failed: int
+    samples_shown: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+
+def write_report(
+    url: str, out: str | None = None, *, max_samples: int = MAX_SAMPLES, steps: Steps | None = None
+) -> Report:
+    """The page about a corpus, written; equal corpora of one name give equal bytes.
+
+    Args:
+        url: folder or URL of the corpus.
+        out: a file; by default ``report.html`` in the corpus.
+        max_samples: shown with pictures, at most; fewer where the page would be too large.
+        steps: is told how far it is.
+
+    Raises:
+        ConfigError: no corpus is there, or the file cannot be written.
+        PlanError: the plan is damaged.
+        ShardError: a shard is damaged.
+    """
+    if out is not None:
+        _check_writable(Path(out))
+    begin = steps.begin if steps else lambda what, total: None
+    advance: Callable[[], None] = steps.advance if steps else lambda: None
+    store = open_store(url)
+    corpus = read_corpus(store)
+    sampler = Sampler(max_samples)
+    begin("shards of metadata", len(corpus.records))
+    statistics = gather(store, corpus.records, each_row=sampler.add, after_shard=advance)
+    choices = sampler.choose()
+    begin("shards of pictures", shards_of(choices))
+    thumbnails = make_thumbnails(
+        store, corpus.records, choices, max_bytes=MAX_CARD_BYTES, after_shard=advance
+    )
+    data = render_page(corpus, statistics, thumbnails).encode()
+    if out is None:
+        store.put(REPORT_NAME, data)
+    else:
+        _replace(Path(out), data)
+    return Report(
+        out=out if out is not None else f"{store.url}/{REPORT_NAME}",
+        size_bytes=len(data),
+        state=corpus.state,
+        samples=statistics.samples,
+        failed=statistics.failed,
+        samples_shown=len(thumbnails),
+    )
+
+
+def _check_writable(path: Path) -> None:
+    """Before the work, not after it."""
+    if path.is_dir():
+        raise ConfigError(f"expected a file such as {path / REPORT_NAME} for --out, got a folder")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise ConfigError(
+            f"{path} cannot be written: there is no folder {folder}; make it, or give another --out"
+        )
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """The file with new content: readers see all of it or what was there before."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)

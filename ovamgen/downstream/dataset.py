@@ -17,12 +17,13 @@ from jaxtyping import Float32, Int64
 from webdataset.shardlists import expand_urls
 from webdataset.utils import pytorch_worker_info
 
+from ovamgen.downstream.corpus import open_corpus
+from ovamgen.downstream.view import Keys
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.shards.arrays import decode_jpeg, decode_png
 from ovamgen.shards.codec import IMAGE, MASK, DecodedSample, decode_sample
-from ovamgen.shards.manifest import read_records
 from ovamgen.shards.reader import read_tar
-from ovamgen.shards.store import Store, open_store
+from ovamgen.shards.store import Store
 
 Augment = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 """(image, mask) to (image, mask); both of the same height and width, the mask still of ids."""
@@ -44,8 +45,8 @@ def segmentation_dataset(
     many; where they must, use ``resampled`` with ``.with_epoch(n)``.
 
     Args:
-        urls: the folder of a run (its finished shards), or tars: a list, or one string with braces
-            such as ``train-{000000..000009}.tar``.
+        urls: the folder of a run (its finished shards) or of a view of one (`ovamgen select`), or
+            tars: a list, or one string with braces such as ``train-{000000..000009}.tar``.
         shuffle: samples in the shuffle buffer; shards are shuffled too. 0 keeps the order.
         seed: of both shuffles. Workers that are started anew each epoch begin with the same order:
             use ``persistent_workers=True`` or another seed for each epoch.
@@ -55,7 +56,7 @@ def segmentation_dataset(
     Raises:
         ConfigError: there is no shard.
     """
-    tars = _tar_urls(urls)
+    tars, keys = _tar_urls(urls)
     if resampled:
         source: list[Any] = [wds.ResampledShards(tars, seed=seed, deterministic=True)]
     else:
@@ -68,51 +69,52 @@ def segmentation_dataset(
         ]
     return wds.DataPipeline(
         *source,
-        wds.tarfile_to_samples(),
+        wds.tarfile_to_samples(select_files=None if keys is None else partial(_is_kept, keys)),
         wds.detshuffle(bufsize=shuffle, initial=shuffle, seed=seed) if shuffle else None,
         wds.map(partial(_pair, augment=augment)),
     )
 
 
 def read_samples(root: str) -> Iterator[DecodedSample]:
-    """Every sample of the finished shards in a folder, in order, checked.
+    """Every sample of the finished shards in a run's folder, or of a view, in order, checked.
 
     Raises:
         ConfigError: there is no finished shard.
         ShardError: a tar or a sample is damaged.
     """
-    store = open_store(root)
-    for name in _finished_tars(store):
+    store, names, keys = _finished_tars(root)
+    for name in names:
         with store.open(name) as file:
-            for key, members in read_tar(file, name):
+            for key, members in read_tar(file, name, keys):
                 sample = decode_sample(members)
                 if sample.key != key:
                     raise ShardError(f"{name}: sample {key} says that its key is {sample.key}")
                 yield sample
 
 
-def _tar_urls(urls: str | Sequence[str]) -> list[str]:
+def _tar_urls(urls: str | Sequence[str]) -> tuple[list[str], Keys | None]:
+    """The tars, and which keys of them count where not all do."""
+    keys = None
     if not isinstance(urls, str):
         tars = list(urls)
     elif urls.endswith((".tar", ".tar.gz", ".tgz")):
         tars = expand_urls(urls)
     else:
-        store = open_store(urls)
-        tars = [f"{store.url}/{name}" for name in _finished_tars(store)]
+        store, names, keys = _finished_tars(urls)
+        tars = [f"{store.url}/{name}" for name in names]
     if not tars:
         raise ConfigError("expected at least one shard, got an empty list of urls")
-    return tars
+    return tars, keys
 
 
-def _finished_tars(store: Store) -> list[str]:
-    records = read_records(store)
-    tars = [record.name for record in records.values() if record.samples]
-    if not tars:
-        raise ConfigError(
-            f"expected the folder of a run with at least one finished shard, got {store.url} with "
-            f"{len(records)} shard records: give the folder that 'ovamgen generate' wrote to"
-        )
-    return tars
+def _finished_tars(root: str) -> tuple[Store, list[str], Keys | None]:
+    corpus = open_corpus(root, partial=True)
+    names = [record.name for record in corpus.records]
+    return corpus.store, names, corpus.view.keys if corpus.view else None
+
+
+def _is_kept(keys: Keys, name: str) -> bool:
+    return name.partition(".")[0] in keys
 
 
 def _warn_of_idle_workers(shards: int, source: Iterable[Any]) -> Iterator[Any]:

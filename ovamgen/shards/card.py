@@ -28,7 +28,11 @@ class ClassCount:
 
 
 def render_card(
-    records: Sequence[ShardRecord], classes: Sequence[ClassCount], run_info: Mapping[str, Any]
+    records: Sequence[ShardRecord],
+    classes: Sequence[ClassCount],
+    run_info: Mapping[str, Any],
+    *,
+    dataset_info: str = "",
 ) -> str:
     """The card as Markdown with the Hub's YAML header (conventions 3.6).
 
@@ -36,6 +40,7 @@ def render_card(
         records: of all shards, by ascending index.
         classes: the classes that occur.
         run_info: as for `ovamgen.shards.index.write_indexes`.
+        dataset_info: lines for the end of the YAML header: features and counts.
     """
     samples = sum(record.samples for record in records)
     full = [record.name for record in records if record.samples]
@@ -53,6 +58,7 @@ def render_card(
     text = (resources.files("ovamgen") / "data" / _TEMPLATE).read_text("utf-8")
     return environment.from_string(text).render(
         paths=paths,
+        dataset_info=dataset_info,
         split=splits[0],
         samples=samples,
         failed=sum(record.failed for record in records),
@@ -83,6 +89,8 @@ def _made(run_info: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("threshold tau", _at(run_info, "config", "masks", "tau")),
         ("run's seed", _at(run_info, "config", "plan", "seed")),
         ("fingerprint", run_info.get("fingerprint")),
+        ("derived by", _at(run_info, "derived", "command")),
+        ("derived from fingerprint", _at(run_info, "derived", "from_fingerprint")),
         ("ovamgen", run_info.get("ovamgen_version")),
     ]
     known = [(label, str(value)) for label, value in rows if value not in (None, "")]

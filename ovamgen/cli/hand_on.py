@@ -1,0 +1,258 @@
+"""``select``, ``reannotate`` and ``export``: finished shards, handed on."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ovamgen.cli.options import AsJson, Sets
+from ovamgen.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ovamgen.downstream.select import Selection
+
+Source = Annotated[
+    str, typer.Argument(metavar="DIR_OR_URL", help="Folder of a run, or of a view of one.")
+]
+NewOut = Annotated[str, typer.Option(help="An empty folder; never the one that is read.")]
+Partial = Annotated[
+    bool, typer.Option("--partial", help="Take the finished shards of a run that goes on.")
+]
+
+
+def select(
+    source: Source,
+    out: NewOut,
+    area_quantiles: Annotated[
+        str, typer.Option(help="LOW,HIGH: mask areas kept, by class, strictly between; or none.")
+    ] = "0.05,0.95",
+    keep_uniform: Annotated[
+        bool, typer.Option("--keep-uniform", help="Keep images of one colour.")
+    ] = False,
+    read_pictures: Annotated[
+        bool,
+        typer.Option(
+            "--read-pictures",
+            help="Look for images of one colour in the pictures; without it black, white and "
+            "greys are found in the metadata.",
+        ),
+    ] = False,
+    clip: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="CLIP model to score images with.")
+    ] = None,
+    clip_quantile: Annotated[
+        float, typer.Option(help="CLIP scores kept, by class, are strictly above this quantile.")
+    ] = 0.25,
+    device: Annotated[str, typer.Option(help="Of the CLIP model: cpu or cuda.")] = "cpu",
+    drop_unsafe: Annotated[
+        bool, typer.Option("--drop-unsafe", help="Leave out what the safety checker flagged.")
+    ] = False,
+    classes: Annotated[
+        str | None, typer.Option(help="a,b: samples that show no other class than these.")
+    ] = None,
+    min_score: Annotated[float | None, typer.Option(help="Least score of every target.")] = None,
+    min_area: Annotated[
+        float | None, typer.Option(help="Least fraction of the image of every target.")
+    ] = None,
+    max_area: Annotated[
+        float | None, typer.Option(help="Largest fraction of the image of every target.")
+    ] = None,
+    max_per_class: Annotated[
+        int | None, typer.Option(help="At most so many samples of a class.")
+    ] = None,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Write new shards; without it a view: keys and reasons.")
+    ] = False,
+    partial: Partial = False,
+    as_json: AsJson = False,
+) -> None:
+    """Keep the good samples of a corpus: a view of it or new shards, and why the others are out.
+
+    Quantiles are taken by class over all samples, as the OVAM authors did for their 20K set; a
+    sample with several classes must pass for each. A view's folder is read like a run's.
+
+    Example: `ovamgen select corpus --min-score 0.85 --out selected`
+    """
+    from ovamgen.downstream.select import select as run
+    from ovamgen.downstream.select_filters import SelectionSettings
+
+    settings = SelectionSettings(
+        drop_uniform=not keep_uniform,
+        read_pictures=read_pictures,
+        drop_unsafe=drop_unsafe,
+        area_quantiles=_quantiles(area_quantiles),
+        clip_quantile=clip_quantile,
+        classes=tuple(name for name in (classes or "").split(",") if name.strip()),
+        min_score=min_score,
+        min_area=min_area,
+        max_area=max_area,
+        max_per_class=max_per_class,
+    )
+    chosen = run(
+        source,
+        out,
+        settings,
+        clip=clip,
+        device=device,
+        copy=copy,
+        partial=partial,
+        say=lambda text: print(text, file=sys.stderr, flush=True),
+    )
+    if as_json:
+        print(json.dumps(chosen.to_json(), indent=2))
+    else:
+        _show(chosen)
+
+
+def reannotate(
+    source: Source,
+    out: NewOut,
+    tau: Annotated[float | None, typer.Option(help="Threshold on the heatmaps.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Mask preset; by default the run's own settings.")
+    ] = None,
+    ignore_low: Annotated[
+        float | None, typer.Option(help="Pixels with scores from here on become 255 ...")
+    ] = None,
+    ignore_high: Annotated[float | None, typer.Option(help="... and below this.")] = None,
+    sets: Sets = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; by default one for each core.")
+    ] = None,
+    partial: Partial = False,
+) -> None:
+    """Make the masks again from stored heatmaps, with other settings and without a GPU.
+
+    The corpus must have been made with `--set shards.heatmaps=true`. Goes on where it stopped.
+
+    Example: `ovamgen reannotate corpus --tau 0.6 --ignore-low 0.5 --ignore-high 0.6 --out tau06`
+    """
+    from ovamgen.config import parse_overrides
+    from ovamgen.downstream.reannotate import reannotate as run
+
+    given = parse_overrides(sets or [])
+    if other := sorted(given.keys() - {"masks"}):
+        raise ConfigError(
+            f"reannotate changes masks only: expected --set masks.KEY=VALUE, got '{other[0]}'"
+        )
+    flags = {"tau": tau, "ignore_low": ignore_low, "ignore_high": ignore_high}
+    masks: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+    if workers is not None and workers < 1:
+        raise ConfigError(f"--workers must be at least 1, got {workers}")
+    done = run(
+        source,
+        out,
+        preset=preset,
+        overrides=masks | given.get("masks", {}),
+        workers=workers or len(os.sched_getaffinity(0)),
+        partial=partial,
+    )
+    print("\n".join(done.lines()))
+    done.check_complete()
+
+
+def export_voc(
+    source: Source,
+    out: NewOut,
+    val_share: Annotated[
+        float, typer.Option(help="Share of the samples in val.txt, chosen by key.")
+    ] = 0.1,
+    partial: Partial = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a VOCdevkit: palette masks, ImageSets, a class table, an mmsegmentation config.
+
+    Example: `ovamgen export voc corpus --out voc`
+    """
+    from ovamgen.downstream.export.voc import export_voc as run
+    from ovamgen.progress import RunProgress
+
+    samples, shards = _size(source, partial)
+    progress = RunProgress(total_samples=samples, done_samples=0, total_shards=shards)
+    with progress:
+        done = run(
+            source,
+            out,
+            val_share=val_share,
+            partial=partial,
+            after_sample=lambda: progress.add(images=1),
+        )
+    if as_json:
+        print(json.dumps(done.to_json(), indent=2))
+    else:
+        print(f"VOC layout     {done.out}/VOCdevkit/VOC2012")
+        print(f"samples        {done.train} train, {done.val} val")
+
+
+def export_hf(
+    source: Source,
+    out: NewOut,
+    link: Annotated[
+        bool, typer.Option(help="Give tars a second name where that can be, or copy them.")
+    ] = True,
+    creator: Annotated[str, typer.Option(help="Who publishes it, for croissant.json.")] = "",
+    published: Annotated[
+        str, typer.Option(metavar="YYYY-MM-DD", help="The day of it, for croissant.json.")
+    ] = "",
+    partial: Partial = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a Hugging Face dataset: WebDataset tars, card, Croissant metadata, wids index.
+
+    Example: `ovamgen export hf selected --out dataset`
+    """
+    from ovamgen.downstream.export.hf import export_hf as run
+    from ovamgen.progress import RunProgress
+
+    samples, shards = _size(source, partial)
+    progress = RunProgress(total_samples=samples, done_samples=0, total_shards=shards)
+    with progress:
+        done = run(
+            source,
+            out,
+            link=link,
+            creator=creator,
+            published=published,
+            partial=partial,
+            after_shard=lambda count: progress.add(images=count, shards=1),
+        )
+    if as_json:
+        print(json.dumps(done.to_json(), indent=2))
+    else:
+        print(f"dataset        {done.out}")
+        print(f"samples        {done.samples} in {done.shards} shards")
+
+
+def _size(source: str, partial: bool) -> tuple[int, int]:
+    from ovamgen.downstream.corpus import open_corpus
+
+    corpus = open_corpus(source, partial=partial)
+    return corpus.samples, len(corpus.records)
+
+
+def _quantiles(text: str) -> tuple[float, float] | None:
+    if text.strip().lower() == "none":
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(
+            f"--area-quantiles expects two numbers such as 0.05,0.95, or none; got '{text}'"
+        ) from None
+    return low, high
+
+
+def _show(chosen: Selection) -> None:
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else 100)
+    console.print(chosen.funnel.table())
+    console.print(chosen.funnel.class_table())
+    for note in chosen.funnel.notes:
+        print(f"note           {note}")
+    kind = "new shards" if chosen.copied else "view"
+    print(f"{kind:15}{chosen.out} ({chosen.samples} samples)")

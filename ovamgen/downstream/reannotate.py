@@ -1,0 +1,299 @@
+"""A corpus with its masks made again from stored heatmaps, under other mask settings.
+
+Shards are published as generating publishes them: what was interrupted goes on shard by shard, and
+ends in the same bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from typing import Any
+
+import yaml
+
+from ovamgen import __version__
+from ovamgen.config import RunConfig, build_config, identity, load_preset
+from ovamgen.downstream.corpus import Corpus, derived_fingerprint, open_corpus
+from ovamgen.downstream.reannotate_shard import Reannotation, reannotate_shard
+from ovamgen.errors import ConfigError, IncompleteError, ShardError
+from ovamgen.progress import RunProgress
+from ovamgen.records import ShardRecord
+from ovamgen.run_files import PLAN_NAME, RUN_NAME, differences, library_versions, read_run_file
+from ovamgen.shards.manifest import finished_shards, write_indexes
+from ovamgen.shards.store import Store, open_store
+
+log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.5
+
+_OF_THE_METHOD = ("received", "affinity")
+"""Self-attention factors that are in the stored heatmaps already, and need the model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reannotated:
+    """A finished reannotation; counts are of samples unless they say otherwise."""
+
+    out: str
+    fingerprint: str
+    shards: int
+    shards_made_now: int
+    samples: int
+    failed_now: int
+    """Of which there was an image, and no mask could be made."""
+
+    def lines(self) -> list[str]:
+        """As text for people."""
+        again = self.shards - self.shards_made_now
+        made = f"{self.shards_made_now} made now" + (f", {again} were there" if again else "")
+        return [
+            f"shards         {self.out} ({self.shards}; {made})",
+            f"samples        {self.samples} with new masks, {self.failed_now} failed",
+        ]
+
+    def check_complete(self) -> None:
+        """Raises IncompleteError if masks could not be made of samples that had one."""
+        if self.failed_now:
+            raise IncompleteError(
+                f"{self.failed_now} samples have no new mask; the reasons are in "
+                f"{self.out}/metadata"
+            )
+
+
+def reannotate(
+    url: str,
+    out: str,
+    *,
+    preset: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    workers: int = 1,
+    partial: bool = False,
+) -> Reannotated:
+    """The corpus with new masks, in a folder of its own.
+
+    Images, captions, heatmaps and keys stay. A mask differs from the one that the run would have
+    made with the same settings by two roundings: heatmaps are stored in 8 bits, and the dense CRF
+    sees the image as JPEG left it.
+
+    Args:
+        url: the folder of a run with stored heatmaps, or of a view of one.
+        out: an empty folder, or one that the same reannotation began.
+        preset: mask preset; by default the settings of the run.
+        overrides: fields of the section ``masks`` that win over both.
+        workers: processes; one shard is made in each.
+        partial: a run that is not finished will do.
+
+    Raises:
+        ConfigError: settings that are not allowed or need the model, no heatmaps, an output that
+            holds something else.
+        ShardError: a shard is damaged, or a process died.
+    """
+    corpus = open_corpus(url, partial=partial)
+    corpus = replace(corpus, records=corpus.all_records)
+    config = new_config(corpus, preset, overrides or {})
+    source = corpus.fingerprint
+    masks = config.masks.model_dump(mode="json")
+    mark = derived_fingerprint("reannotate", source, masks)
+    store = open_store(out)
+    job = Reannotation(corpus=corpus, store=store, masks=config.masks, fingerprint=mark)
+    data = _run_file(corpus, config, mark, source)
+    with store.lock():
+        store.sweep()
+        _claim(store, data)
+        done = _finished(store, corpus.records, mark)
+        pending = [record for record in corpus.records if record.shard_index not in done]
+        progress = RunProgress(
+            total_samples=corpus.samples,
+            done_samples=sum(record.samples for record in done.values()),
+            total_shards=len(pending),
+        )
+        made_now = len(pending)
+        with progress:
+            for record in _make(job, pending, workers, progress):
+                done[record.shard_index] = record
+        if corpus.view is None and corpus.store.exists(PLAN_NAME):
+            store.put(PLAN_NAME, corpus.store.read(PLAN_NAME))
+        records = [done[record.shard_index] for record in corpus.records]
+        write_indexes(store, records, data)
+        store.sweep()
+    return Reannotated(
+        out=store.url,
+        fingerprint=mark,
+        shards=len(records),
+        shards_made_now=made_now,
+        samples=sum(record.samples for record in records),
+        failed_now=corpus.samples - sum(record.samples for record in records),
+    )
+
+
+def new_config(corpus: Corpus, preset: str | None, overrides: Mapping[str, Any]) -> RunConfig:
+    """The run's configuration with new mask settings, resolved.
+
+    Raises:
+        ConfigError: no such preset or field, a value that is not allowed, or settings that stored
+            heatmaps cannot be taken to.
+    """
+    saved = corpus.run_info.get("config")
+    if not isinstance(saved, dict):
+        raise ConfigError(
+            f"expected the folder of a run with its {RUN_NAME}, got {corpus.store.url}: the mask "
+            "settings that the run was made with stand there"
+        )
+    if saved.get("shards", {}).get("heatmaps") is False:
+        raise ConfigError(
+            f"the run in {corpus.store.url} stored no heatmaps: masks can be made again only from "
+            "those; make the corpus with 'ovamgen generate --set shards.heatmaps=true'"
+        )
+    before = build_config(saved)
+    masks: dict[str, Any] = {"preset": preset} if preset else dict(saved["masks"])
+    # a threshold and its background channel say the same thing twice: the new one is meant
+    for given, other in (("tau", "beta"), ("beta", "tau")):
+        if given in overrides:
+            masks.pop(other, None)
+    config = build_config({**saved, "masks": {**masks, **overrides}})
+    _check_possible(before, config, load_preset(preset) if preset else {})
+    return config
+
+
+def _check_possible(before: RunConfig, after: RunConfig, preset: Mapping[str, Any]) -> None:
+    method = preset.get("attribution", {}).get("method", before.attribution.method)
+    if method != before.attribution.method:
+        raise ConfigError(
+            f"the preset {after.masks.preset} is for heatmaps of {method}, those of this corpus "
+            f"are of {before.attribution.method}: give another preset"
+        )
+    old, new = before.masks, after.masks
+    fixed = []
+    if old.self_attention in _OF_THE_METHOD or new.self_attention in _OF_THE_METHOD:
+        fixed.append("self_attention")
+    if old.self_attention == "received":
+        fixed += ["normalisation", "self_attention_low"]
+    if old.self_attention == "affinity":
+        fixed += ["self_attention_power", "self_attention_positions"]
+    if old.normalisation == "min-max":
+        fixed.append("normalisation")
+    for name in fixed:
+        was, wanted = getattr(old, name), getattr(new, name)
+        if was != wanted:
+            raise ConfigError(
+                f"masks.{name} {wanted} cannot be had from the stored heatmaps, which were made "
+                f"with {was}: make the corpus with it, or leave it as it was with --set "
+                f"masks.{name}={was}"
+            )
+
+
+def _run_file(corpus: Corpus, config: RunConfig, mark: str, source: str) -> dict[str, Any]:
+    """``run.yaml`` of the new corpus: the run's own, with the masks and where they are from."""
+    info = corpus.run_info
+    flat = identity(config, info.get("inputs", {}))
+    # no configuration of 'generate' may ever be taken for that of these shards
+    flat["samples_version"] = f"{flat['samples_version']}, reannotated"
+    return {
+        **info,
+        "ovamgen_version": __version__,
+        "fingerprint": mark,
+        "identity": flat,
+        "config": config.model_dump(mode="json", exclude={"out", "runtime"}),
+        "versions": library_versions(),
+        "derived": {
+            "command": "reannotate",
+            "from_fingerprint": source,
+            "from_ovamgen_version": info.get("ovamgen_version", ""),
+            "from_versions": info.get("versions", {}),
+            "from_masks": info["config"]["masks"],
+        },
+    }
+
+
+def _claim(store: Store, data: dict[str, Any]) -> None:
+    saved = read_run_file(store)
+    if saved is None:
+        if files := store.list():
+            raise ConfigError(
+                f"{store.url} must be empty or hold what the same command made (it holds "
+                f"{files[0]}): give another --out"
+            )
+        store.put(RUN_NAME, yaml.safe_dump(data, sort_keys=True, allow_unicode=True).encode())
+    elif saved["fingerprint"] != data["fingerprint"]:
+        changed = differences(saved["identity"], data["identity"])
+        raise ConfigError(
+            f"{store.url} belongs to another corpus or to other mask settings "
+            f"({'; '.join(changed) or 'of another run'}): give another --out"
+        )
+    elif changed := differences(saved.get("versions", {}), data["versions"]):
+        log.warning("the shards that are there were made with other versions: %s", changed)
+
+
+def _finished(store: Store, records: Sequence[ShardRecord], mark: str) -> dict[int, ShardRecord]:
+    done: dict[int, ShardRecord] = {}
+    for split in sorted({record.name.rpartition("-")[0] for record in records}):
+        of_split = [r.shard_index for r in records if r.name.rpartition("-")[0] == split]
+        done |= finished_shards(store, split, of_split, mark)
+    return done
+
+
+def _make(
+    job: Reannotation, pending: Sequence[ShardRecord], workers: int, progress: RunProgress
+) -> Iterator[ShardRecord]:
+    """The records of the shards as they are finished."""
+    workers = min(workers, len(pending))
+    if workers <= 1:
+        for record in pending:
+            yield reannotate_shard(job, record, lambda: progress.add(images=1))
+            progress.add(shards=1)
+        return
+    # spawn: a fork would share the parent's threads and locks
+    context = multiprocessing.get_context("spawn")
+    count, stop = context.Value("q", 0), context.Event()
+    executor = ProcessPoolExecutor(workers, context, _start, (job, count, stop))
+    seen = 0
+    try:
+        futures = {executor.submit(_shard, record): record for record in pending}
+        waiting = set(futures)
+        while waiting:
+            finished, waiting = wait(waiting, _POLL_SECONDS, FIRST_COMPLETED)
+            progress.add(images=count.value - seen, shards=len(finished))
+            seen = count.value
+            for future in finished:
+                yield future.result()
+    except BrokenProcessPool:
+        raise ShardError(
+            "a process that made masks was killed, perhaps for want of memory: run the same "
+            "command again with fewer --workers"
+        ) from None
+    finally:
+        # a worker looks at it between two samples, so that nothing goes on behind a stopped command
+        stop.set()
+        executor.shutdown(cancel_futures=True)
+
+
+_after_sample: Callable[[], None]
+_job: Reannotation
+
+
+class _StoppedError(Exception):
+    """The parent has given up."""
+
+
+def _start(job: Reannotation, count: Any, stop: Any) -> None:
+    """Sets a worker process up; Ctrl-C is the parent's to answer."""
+    global _job, _after_sample
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def after_sample() -> None:
+        if stop.is_set():
+            raise _StoppedError
+        with count.get_lock():
+            count.value += 1
+
+    _job, _after_sample = job, after_sample
+
+
+def _shard(record: ShardRecord) -> ShardRecord:
+    return reannotate_shard(_job, record, _after_sample)

@@ -1,0 +1,166 @@
+"""A view: which samples of a corpus count, kept beside the corpus and without a copy of its shards.
+
+``ovamgen select`` writes views; the readers of shards understand their folder in place of a run's.
+No torch, and no pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ovamgen.errors import ConfigError, ShardError
+from ovamgen.records import ShardRecord
+from ovamgen.shards.store import Store, open_store
+
+SELECTION_NAME = "selection.json"
+"""Settings, funnel and source; written last, and so the mark of a finished view."""
+TABLE_NAME = "selection.parquet"
+"""One row for each sample of the source: kept or not, and why not."""
+KEYS_NAME = "keys.txt"
+"""The keys that were kept, one a line, ascending."""
+
+VIEW_KIND = "ovamgen-view-v1"
+
+
+class Keys:
+    """A set of sample keys that needs only the bytes of the keys; travels to other processes."""
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        """Takes the keys in any order; repeated ones count once."""
+        self._keys = np.unique(np.array([key.encode() for key in keys], dtype=bytes))
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[str]:
+        """Ascending."""
+        return (key.decode() for key in self._keys)
+
+    def __contains__(self, key: object) -> bool:
+        if not isinstance(key, str):
+            return False
+        wanted = np.bytes_(key.encode())
+        place = int(np.searchsorted(self._keys, wanted))
+        return place < len(self._keys) and bool(self._keys[place] == wanted)
+
+    def of_shard(self, shard_index: int) -> Keys:
+        """Those of one shard: a key begins with the six digits of its shard."""
+        first, after = (f"{index:06d}".encode() for index in (shard_index, shard_index + 1))
+        start, stop = np.searchsorted(self._keys, np.array([first, after], dtype=bytes))
+        part = Keys(())
+        part._keys = self._keys[start:stop]
+        return part
+
+    def digest(self) -> str:
+        """sha256 (hex) of the keys, one a line."""
+        digest = hashlib.sha256()
+        for key in self._keys:
+            digest.update(bytes(key) + b"\n")
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class View:
+    """Samples of a corpus that were selected."""
+
+    source: str
+    """The folder or URL of the corpus."""
+    keys: Keys
+    shards: dict[int, str]
+    """sha256 of every tar of the source, by shard index, as it was when the view was made."""
+    info: dict[str, Any]
+    """The content of ``selection.json``."""
+
+    def check(self, records: Iterable[ShardRecord]) -> None:
+        """Raises ShardError where a shard of the view is gone or has other bytes by now."""
+        now = {record.shard_index: record.sha256 for record in records}
+        changed = sorted(index for index, digest in self.shards.items() if now.get(index) != digest)
+        if changed:
+            shown = ", ".join(str(index) for index in changed[:5])
+            raise ShardError(
+                f"the view was made of shards that {self.source} no longer has as they were (shard "
+                f"{shown}{', ...' if len(changed) > 5 else ''}): run 'ovamgen select' again"
+            )
+
+
+def read_view(url: str) -> View | None:
+    """The view in a folder, None where the folder is something else, such as a run.
+
+    Raises:
+        ShardError: the view is damaged, or its corpus is not where it was.
+    """
+    store = open_store(url)
+    if not store.exists(SELECTION_NAME):
+        return None
+    try:
+        info = json.loads(store.read(SELECTION_NAME))
+        if info["kind"] != VIEW_KIND:
+            return None
+        source = _absolute(store, str(info["source"]))
+        shards = {int(index): str(digest) for index, digest in info["shards"].items()}
+        wanted, digest = int(info["samples"]), str(info["keys_sha256"])
+        with store.open(TABLE_NAME) as file:
+            rows = pq.read_table(file, columns=["key"], filters=[("kept", "=", True)])
+    except (ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
+        raise ShardError(
+            f"the view in {store.url} is damaged ({error}): run 'ovamgen select' again"
+        ) from None
+    keys = Keys(rows.column("key").to_pylist())
+    if len(keys) != wanted or keys.digest() != digest:
+        raise ShardError(
+            f"{TABLE_NAME} in {store.url} must hold the {wanted} keys that {SELECTION_NAME} "
+            f"records, got {len(keys)} that differ from them: run 'ovamgen select' again"
+        )
+    return View(source=source, keys=keys, shards=shards, info=info)
+
+
+def write_view(
+    store: Store, source: Store, keys: Keys, table: pa.Table, info: dict[str, Any]
+) -> None:
+    """Writes a view; ``selection.json`` comes last.
+
+    Args:
+        store: where the view goes.
+        source: the corpus that the keys are of.
+        keys: those that are kept.
+        table: the content of ``selection.parquet``; columns ``key`` and ``kept`` among others.
+        info: what else ``selection.json`` is to hold.
+    """
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    store.put(TABLE_NAME, buffer.getvalue())
+    store.put(KEYS_NAME, "".join(f"{key}\n" for key in keys).encode())
+    data = info | {
+        "kind": VIEW_KIND,
+        "source": _relative(store, source.url),
+        "samples": len(keys),
+        "keys_sha256": keys.digest(),
+    }
+    store.put(SELECTION_NAME, (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _relative(store: Store, source: str) -> str:
+    """Folders are named from the view, so that the two can be moved together."""
+    return source if "://" in source else os.path.relpath(source, store.url)
+
+
+def _absolute(store: Store, source: str) -> str:
+    if "://" in source:
+        return source
+    path = os.path.normpath(os.path.join(store.url, source))
+    if not os.path.isdir(path):
+        raise ConfigError(
+            f"the view in {store.url} is of the corpus in {path}, which is not there: the two must "
+            "be moved together; put it back, or run 'ovamgen select' again"
+        )
+    return path

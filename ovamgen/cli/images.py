@@ -1,4 +1,4 @@
-"""``attribute``, ``tokens`` and ``bench``: single images, token banks, and what things cost."""
+"""``attribute`` and ``bench``: single images, and what things cost."""
 
 from __future__ import annotations
 
@@ -31,8 +31,16 @@ def attribute(
         str | None, typer.Option(help=".npz with token_pairs (N, 2, ctx).")
     ] = None,
     tokens: Annotated[str | None, typer.Option(help="Token bank (.safetensors).")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="ovam, daam, daam-ovam or attn2mask; ovam by default.")
+    ] = None,
+    self_attention: Annotated[
+        str | None,
+        typer.Option(help="none, received, affinity or constant; see masks.self_attention."),
+    ] = None,
     branch: Annotated[
-        str | None, typer.Option(help="Half of the guided batch: unconditional or conditional.")
+        str | None,
+        typer.Option(help="Half of the guided batch: auto, unconditional or conditional."),
     ] = None,
     steps: Steps = None,
     guidance: Guidance = None,
@@ -46,12 +54,21 @@ def attribute(
 ) -> None:
     """Draw one image and write the raw attention maps of texts, token pairs or a bank.
 
+    Method daam has maps of the prompt's own words only: leave --text away or repeat the prompt.
+    Of a bank it takes the classes that the prompt names.
+
     Example: `ovamgen attribute --model mini --prompt "a cat" --text cat --out cat.npz`
+
+    Example: `ovamgen attribute --method daam --model mini --prompt "a cat" --out cat.npz`
+
+    Example: `ovamgen attribute --method attn2mask --steps 100 --model mini --prompt "a cat" --text
+    cat --out cat.npz`
     """
     flags = {
         "model": {"id": model, "device": device or (None if config else _device_here(model))},
         "synthesis": {"steps": steps, "guidance": guidance, "height": height, "width": width},
-        "attribution": {"branch": branch},
+        "attribution": {"method": method, "branch": branch},
+        "masks": {"self_attention": self_attention},
     }
     resolved = resolve(config, flags, sets)
     from ovamgen.attribute import attribute as run
@@ -68,37 +85,6 @@ def attribute(
         overlay=overlay,
     )
     print("\n".join(done.lines()))
-
-
-def import_tokens(
-    file: Annotated[str, typer.Argument(metavar="FILE.npy", help="The authors' pickled tokens.")],
-    out: Annotated[str, typer.Option(help="The .safetensors file to write.")],
-    model: Model = None,
-    device: Device = "cpu",
-) -> None:
-    """Read the authors' tokens_VOC.npy safely and write a bank.
-
-    Example: `ovamgen tokens import tokens_VOC.npy --model sd15-folder --out voc.safetensors`
-    """
-    resolved = resolve(None, {"model": {"id": model, "device": device}})
-    from ovamgen.tokens import describe
-    from ovamgen.tokens import import_tokens as run
-
-    bank = run(file, resolved.model, out)
-    print("\n".join(describe(bank, out)))
-
-
-def list_bank(
-    bank: Annotated[str, typer.Argument(metavar="BANK", help="A .safetensors file or URL.")],
-) -> None:
-    """Show a bank: classes, width, digest, and where it is from.
-
-    Example: `ovamgen tokens list voc.safetensors`
-    """
-    from ovamgen.attribution.token_bank import TokenBank
-    from ovamgen.tokens import describe
-
-    print("\n".join(describe(TokenBank.load(bank), bank)))
 
 
 def bench_attention(

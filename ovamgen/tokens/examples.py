@@ -1,0 +1,133 @@
+"""Annotated pictures out of a folder of samples, checked before anything is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from ovamgen.config import RunConfig, build_config
+from ovamgen.errors import ConfigError
+from ovamgen.plan.vocabulary import VOC_CLASSES, class_by_name
+from ovamgen.samples import Sample, SampleFolder
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Example:
+    """One generated picture and its annotation."""
+
+    sample: Sample
+    image: UInt8[np.ndarray, "H W 3"]
+    mask: Bool[np.ndarray, "H W"]
+
+    def digest(self) -> list[str | int]:
+        """What identifies it, as plain values."""
+        content = [self.image.tobytes(), np.packbits(self.mask).tobytes()]
+        hashes = [hashlib.sha256(data).hexdigest() for data in content]
+        return [self.sample.key, self.sample.prompt, self.sample.seed, *hashes]
+
+
+def class_names(names: Sequence[str], folder: SampleFolder) -> tuple[str, ...]:
+    """The classes as VOC names in the order of their ids; all that have samples where none given.
+
+    Raises:
+        ConfigError: an unknown class, or one without a sample in the folder.
+    """
+    there = {sample.class_name for sample in folder.samples}
+    there = {class_by_name(name).name for name in there}
+    wanted = {class_by_name(name).name for name in names} or there
+    if missing := sorted(wanted - there):
+        raise ConfigError(
+            f"{folder.root} has no sample of {', '.join(missing)} (it has "
+            f"{', '.join(sorted(there))}): add one, or leave the class out of --classes"
+        )
+    return tuple(voc.name for voc in VOC_CLASSES if voc.name in wanted)
+
+
+def read_examples(
+    folder: SampleFolder,
+    annotations: str | None,
+    class_name: str,
+    limit: int | None = None,
+) -> tuple[Example, ...]:
+    """The class's first samples with image and annotation, in the order of the folder's list.
+
+    Args:
+        folder: of the samples.
+        annotations: the folder of the annotations; the samples' own where None.
+        class_name: VOC name.
+        limit: at most this many.
+
+    Raises:
+        ConfigError: an image or annotation is missing, damaged, of another size, not of two
+            values, or empty.
+    """
+    chosen = [s for s in folder.samples if class_by_name(s.class_name).name == class_name]
+    examples = []
+    for sample in chosen[:limit]:
+        mask = folder.annotation(sample, annotations)
+        if mask.all():
+            raise ConfigError(
+                f"{folder.annotation_path(sample, annotations)} marks every pixel as "
+                f"{sample.class_name}: leave some background, or take another sample"
+            )
+        examples.append(Example(sample=sample, image=folder.image(sample), mask=mask))
+    return tuple(examples)
+
+
+def check_held_out(training: SampleFolder, validation: SampleFolder) -> None:
+    """Nothing, where no picture of one folder is in the other.
+
+    Raises:
+        ConfigError: they share prompt and seed, so that nothing would be held out.
+    """
+    seen = {(sample.prompt, sample.seed): sample.key for sample in training.samples}
+    for sample in validation.samples:
+        if other := seen.get((sample.prompt, sample.seed)):
+            raise ConfigError(
+                f"samples to validate on must be held out, but {sample.key} of {validation.root} "
+                f"has the prompt and seed of {other} of {training.root}: draw it with another seed"
+            )
+
+
+def drawn_with(
+    folder: SampleFolder, model: str | None, given: dict[str, dict[str, object]]
+) -> RunConfig:
+    """The configuration that drew the folder's samples, for their queries to be drawn again.
+
+    Args:
+        folder: its ``synthesis.yaml`` decides model and synthesis.
+        model: the model that was asked for, or None for the folder's own.
+        given: sections that may change: device, branch, runtime.
+
+    Raises:
+        ConfigError: another model was asked for, or the folder's settings are not usable.
+    """
+    recorded = {name: dict(values) for name, values in folder.settings.items()}
+    own = recorded.get("model", {}).get("id")
+    if not isinstance(own, str):
+        raise ConfigError(f"{folder.root}/synthesis.yaml must name the model: 'model: {{id: ...}}'")
+    if given.get("model", {}).get("device") not in (None, recorded["model"].get("device")):
+        # the precision is the device's: halves on CUDA, float32 on CPU
+        recorded["model"].pop("dtype", None)
+    config = build_config(recorded, given)
+    if model is not None:
+        asked = build_config({"model": {"id": model, "device": config.model.device}}).model
+        if (asked.id, asked.revision or config.model.revision) != (
+            config.model.id,
+            config.model.revision,
+        ):
+            raise ConfigError(
+                f"the samples of {folder.root} were drawn with {_named(config)}, but --model is "
+                f"{model}: tokens are learnt and scored on the drawing of the same model. Give "
+                "--model as the samples have it, draw others with 'ovamgen samples', or, where the "
+                "folder of that model was moved, correct synthesis.yaml"
+            )
+    return config
+
+
+def _named(config: RunConfig) -> str:
+    return config.model.id + (f"@{config.model.revision}" if config.model.revision else "")

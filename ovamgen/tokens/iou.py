@@ -1,0 +1,88 @@
+"""Intersections and unions of a thresholded map with its annotation, for all thresholds at once.
+
+numpy only; it does not know where maps come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int64
+
+from ovamgen.masks.resize import resize
+
+TAUS: Float32[np.ndarray, " T"] = (np.arange(1, 100) / 100).astype(np.float32)
+"""The thresholds: 0.01 to 0.99."""
+WORD_TAU = 0.4
+"""The published threshold of word maps (supplementary A.2)."""
+TOKEN_TAU = 0.8
+"""The published threshold of optimised tokens."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IouCounts:
+    """Pixels in intersection and union at each threshold of `TAUS`, summed over images."""
+
+    intersections: Int64[np.ndarray, " T"]
+    unions: Int64[np.ndarray, " T"]
+
+    def iou(self) -> Float64[np.ndarray, " T"]:
+        """Intersection over union at each threshold, [0, 1]."""
+        return self.intersections / np.maximum(self.unions, 1)
+
+    def at(self, tau: float) -> float:
+        """IoU at one threshold of `TAUS`."""
+        return float(self.iou()[index_of(tau)])
+
+    def best(self) -> tuple[float, float]:
+        """(tau, IoU) of the largest IoU; the smallest such tau."""
+        index = int(self.iou().argmax())
+        return round(float(TAUS[index]), 2), float(self.iou()[index])
+
+
+def index_of(tau: float) -> int:
+    """Where a threshold stands in `TAUS`."""
+    return round(tau * 100) - 1
+
+
+def total(counts: Iterable[IouCounts]) -> IouCounts:
+    """The counts of all images together (methods 7.3: of one class)."""
+    entries = list(counts)
+    zero = np.zeros(len(TAUS), np.int64)
+    return IouCounts(
+        sum((entry.intersections for entry in entries), zero),
+        sum((entry.unions for entry in entries), zero),
+    )
+
+
+def map_counts(raw: Float32[np.ndarray, "h w"], mask: Bool[np.ndarray, "H W"]) -> IouCounts:
+    """The counts of one map: divided by its maximum, to the image's size, ``> tau``.
+
+    The order and the bilinear taps are those of `ovamgen.masks.make_label_map` without CRF; a map
+    that is nowhere positive claims nothing.
+
+    Args:
+        raw: finite and not negative.
+        mask: the annotation, of the image's size.
+    """
+    scores = scaled_map(raw, mask.shape)
+    inside = np.sort(scores[mask])
+    hits = inside.size - np.searchsorted(inside, TAUS, side="right")
+    claimed = scores.size - np.searchsorted(np.sort(scores, axis=None), TAUS, side="right")
+    return IouCounts(hits.astype(np.int64), (inside.size + claimed - hits).astype(np.int64))
+
+
+def scaled_map(
+    raw: Float32[np.ndarray, "h w"], size: tuple[int, ...]
+) -> Float32[np.ndarray, "H W"]:
+    """A map divided by its maximum, at the image's (height, width); zeros where it is all zero."""
+    peak = raw.max()
+    scaled = raw / peak if peak > 0 else np.zeros_like(raw)
+    return resize(scaled[None], size[0], size[1], "bilinear")[0]
+
+
+def mean_iou(by_class: Iterable[IouCounts]) -> Float64[np.ndarray, " T"]:
+    """The unweighted mean over classes at each threshold, without background (methods 7.3)."""
+    return np.mean([counts.iou() for counts in by_class], axis=0)

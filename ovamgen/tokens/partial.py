@@ -1,0 +1,100 @@
+"""Finished classes beside a bank that is not whole yet: ``OUT.partial/CLASS.safetensors``."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from ovamgen.config import RunConfig, canonical_json
+from ovamgen.errors import ConfigError
+from ovamgen.tokens.iou import IouCounts
+from ovamgen.tokens.learning import ClassResult, ClassTask
+
+_METADATA_KEY = "ovamgen"
+_TEXTS = ("class_name", "fingerprint", "model", "revision", "model_digest")
+_ARRAYS = ("initial", "pair", "losses", "maps")
+_COUNTS = ("training", "held_out")
+_DAMAGED = (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError)
+
+
+class PartialBank:
+    """The folder of finished classes; the next call of the same command goes on from it.
+
+    Args:
+        out: the bank that is being made.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.folder = out.with_name(f"{out.name}.partial")
+
+    def add(self, result: ClassResult) -> None:
+        """Keeps a finished class; its file is there whole or not at all.
+
+        Raises:
+            ConfigError: the folder cannot be written.
+        """
+        path = self._path(result.class_name)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(_to_bytes(result))
+            os.replace(temporary, path)
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be written: {error}") from None
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def finished(self, tasks: Sequence[ClassTask], config: RunConfig) -> dict[str, ClassResult]:
+        """Earlier results of exactly these tasks, by class; damaged and other ones do not count."""
+        found = {}
+        for task in tasks:
+            try:
+                result = _from_bytes(self._path(task.class_name).read_bytes())
+            except _DAMAGED:
+                continue
+            if result.fingerprint == task.fingerprint(config):
+                found[task.class_name] = result
+        return found
+
+    def remove(self) -> None:
+        """The bank is whole: the folder goes."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _path(self, class_name: str) -> Path:
+        return self.folder / f"{class_name}.safetensors"
+
+
+def _to_bytes(result: ClassResult) -> bytes:
+    tensors: dict[str, np.ndarray] = {name: getattr(result, name) for name in _ARRAYS}
+    for name in _COUNTS:
+        for index, counts in enumerate(getattr(result, name)):
+            tensors[f"{name}.{index}.intersections"] = counts.intersections
+            tensors[f"{name}.{index}.unions"] = counts.unions
+    described: dict[str, Any] = {name: getattr(result, name) for name in _TEXTS}
+    described["best_step"] = result.best_step
+    described |= {name: len(getattr(result, name)) for name in _COUNTS}
+    contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    return save_tensors(contiguous, {_METADATA_KEY: canonical_json(described)})
+
+
+def _from_bytes(data: bytes) -> ClassResult:
+    tensors = load_tensors(data)
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    described = json.loads(header["__metadata__"][_METADATA_KEY])
+    values: dict[str, Any] = {name: str(described[name]) for name in _TEXTS}
+    values |= {name: tensors[name] for name in _ARRAYS}
+    for name in _COUNTS:
+        kinds = [f"{name}.{index}" for index in range(described[name])]
+        values[name] = tuple(
+            IouCounts(tensors[f"{kind}.intersections"], tensors[f"{kind}.unions"]) for kind in kinds
+        )
+    return ClassResult(best_step=int(described["best_step"]), **values)

@@ -25,10 +25,13 @@ class Interrupted(BaseException):
 class Drain:
     """Whether the run was asked to stop, and until when open shards may be finished."""
 
-    def __init__(self, seconds: float, say: Callable[[str], None]) -> None:
-        """``seconds`` is the time that open shards get after the first signal."""
+    def __init__(
+        self, seconds: float, say: Callable[[str], None], work: str = "the open shards"
+    ) -> None:
+        """``seconds`` is the time that the work in flight gets after the first signal."""
         self._seconds = seconds
         self._say = say
+        self._work = work
         self._signal: int | None = None
         self._deadline = float("inf")
 
@@ -54,16 +57,19 @@ class Drain:
         self._signal = number
         self._deadline = time.monotonic() + self._seconds
         name = signal.Signals(number).name
+        limit = "" if self._seconds == float("inf") else f", at most {self._seconds:g} s"
         self._say(
-            f"{name}: finishing the open shards, at most {self._seconds:g} s; a second one stops "
-            "at once. The same command goes on from here."
+            f"{name}: finishing {self._work}{limit}; a second one stops at once. The same command "
+            "goes on from here."
         )
 
 
 @contextmanager
-def drain_on_signals(seconds: float, say: Callable[[str], None]) -> Iterator[Drain]:
+def drain_on_signals(
+    seconds: float, say: Callable[[str], None], work: str = "the open shards"
+) -> Iterator[Drain]:
     """A `Drain` that SIGTERM and SIGINT drive while the block lasts (in the main thread)."""
-    drain = Drain(seconds, say)
+    drain = Drain(seconds, say, work)
     if threading.current_thread() is not threading.main_thread():
         yield drain
         return

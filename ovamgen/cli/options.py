@@ -47,3 +47,12 @@ def resolve(file: str | None, flags: dict[str, Any], sets: list[str] | None = No
     }
     given |= {k: v for k, v in flags.items() if not isinstance(v, dict) and v is not None}
     return build_config(read_config_file(file) if file else {}, given, parse_overrides(sets or []))
+
+
+def device_here(model: str | None) -> str | None:
+    """What this machine has: pictures are drawn here, unlike those of a run on a cluster."""
+    if model == "mini":
+        return None
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

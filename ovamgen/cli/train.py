@@ -1,0 +1,102 @@
+"""``train`` and ``evaluate segmentor``: what the shards are for, and how good it became."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from ovamgen.cli.counting import Counting
+from ovamgen.cli.options import AsJson, ConfigFile, Sets
+
+
+def train(
+    out: Annotated[str, typer.Option(help="Folder of the training; an interrupted one goes on.")],
+    shards: Annotated[
+        str | None, typer.Option(help="Folder of a run, or tars such as x-{000000..000009}.tar.")
+    ] = None,
+    real: Annotated[
+        str | None, typer.Option(metavar="VOCDIR", help="Pictures in VOC's layout.")
+    ] = None,
+    real_share: Annotated[
+        float | None, typer.Option(help="Share of real pictures where both are given [0.5].")
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="small or resnet50.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Updates of the weights.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pictures in one update.")] = None,
+    crop: Annotated[int | None, typer.Option(help="Pixels a side [128; resnet50: 512].")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="At its highest.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="ResNet weights (.safetensors); from scratch without.")
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Segmentor to go on from, such as one on other data.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    config: ConfigFile = None,
+    sets: Sets = None,
+) -> None:
+    """Train a segmentation network (UperNet) on shards, on real pictures, or on a mix.
+
+    Example: `ovamgen train --shards corpus --steps 2000 --out segmentor`
+    """
+    from ovamgen.config import parse_overrides, read_config_file
+    from ovamgen.downstream.settings import build_settings
+
+    flags = {
+        "shards": shards,
+        "real": real,
+        "real_share": real_share,
+        "size": size,
+        "steps": steps,
+        "batch_size": batch_size,
+        "crop_px": crop,
+        "learning_rate": learning_rate,
+        "backbone": backbone,
+        "init": init,
+        "seed": seed,
+        "device": device,
+    }
+    given = {name: value for name, value in flags.items() if value is not None}
+    file = read_config_file(config) if config else {}
+    settings = build_settings(file, given, parse_overrides(sets or []))
+    from ovamgen.downstream.training import train as run
+
+    print("\n".join(run(settings, out).lines()))
+
+
+def evaluate_segmentor(
+    checkpoint: Annotated[str, typer.Option(help="Folder of a training, or its .safetensors.")],
+    voc: Annotated[str, typer.Option(metavar="DIR", help="VOC's layout, or a VOCdevkit.")],
+    out: Annotated[str, typer.Option(help="Folder for scores.json, scores.md and sheet.png.")],
+    split: Annotated[str, typer.Option(help="List in ImageSets/Segmentation.")] = "val",
+    limit: Annotated[int | None, typer.Option(help="Only the first so many pictures.")] = None,
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="Average with the mirrored picture.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Score a segmentor by the VOC protocol: one confusion matrix over a split, 255 left out.
+
+    Example: `ovamgen evaluate segmentor --checkpoint segmentor --voc VOCdevkit --out scores`
+    """
+    from ovamgen.downstream.score import score_segmentor
+
+    with Counting("pictures") as counter:
+        scored = score_segmentor(
+            checkpoint,
+            voc,
+            split,
+            out,
+            limit=limit,
+            mirror=mirror,
+            device=device,
+            counter=counter,
+        )
+    if as_json:
+        print(json.dumps(scored.to_json(), indent=2))
+    else:
+        print(scored.to_text())

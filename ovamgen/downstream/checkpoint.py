@@ -1,0 +1,131 @@
+"""The checkpoint of a training: weights, optimizer and position in one file without pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from ovamgen.errors import ConfigError
+
+CHECKPOINT = "checkpoint.safetensors"
+_FORMAT = "ovamgen-training-1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """Where a training stands, and of which training it is.
+
+    The position in the data and the random numbers are functions of the step (`Mixture`).
+    """
+
+    step: int
+    """Updates that have been made."""
+    settings: dict[str, Any]
+    """What decides the weights (`TrainSettings.semantic`)."""
+    data: dict[str, str]
+    """Checksums of the sources and of the backbone."""
+    world_size: int
+
+
+def write_checkpoint(
+    folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer, position: Position
+) -> None:
+    """Writes the checkpoint; a crash at any moment leaves the old one or the new one."""
+    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+    scalars: dict[str, Any] = {}
+    for index, state in optimizer.state_dict()["state"].items():
+        for name, value in state.items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"optimizer.{index}.{name}"] = value
+            else:
+                scalars[f"{index}.{name}"] = value
+    metadata = {
+        "format": _FORMAT,
+        "position": json.dumps(
+            {
+                "step": position.step,
+                "settings": position.settings,
+                "data": position.data,
+                "world_size": position.world_size,
+            },
+            sort_keys=True,
+        ),
+        "optimizer": json.dumps(scalars, sort_keys=True),
+    }
+    temporary = folder / f".{CHECKPOINT}.tmp"
+    content = save({name: v.detach().cpu().contiguous() for name, v in tensors.items()}, metadata)
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, folder / CHECKPOINT)
+
+
+def read_position(folder: Path) -> Position | None:
+    """Where the training in the folder stands, None where none was begun.
+
+    Raises:
+        ConfigError: the checkpoint is damaged, or of another format.
+    """
+    path = folder / CHECKPOINT
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(str(path), framework="pt") as stored:
+            metadata = stored.metadata() or {}
+        if metadata.get("format") != _FORMAT:
+            raise ConfigError(
+                f"{path} must be of format {_FORMAT}, it is {metadata.get('format', 'not named')}: "
+                "give another --out"
+            )
+        return Position(**json.loads(metadata["position"]))
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        raise _damaged(path, error) from None
+
+
+def restore(folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Sets the network and the optimizer to what the checkpoint in the folder has.
+
+    Raises:
+        ConfigError: the checkpoint is damaged or of another network.
+    """
+    path = folder / CHECKPOINT
+    weights: dict[str, torch.Tensor] = {}
+    state: dict[int, dict[str, Any]] = {}
+    try:
+        with safe_open(str(path), framework="pt") as stored:
+            for name in stored.keys():  # noqa: SIM118 (no mapping)
+                part, _, rest = name.partition(".")
+                if part == "network":
+                    weights[rest] = stored.get_tensor(name)
+                else:
+                    index, _, key = rest.partition(".")
+                    state.setdefault(int(index), {})[key] = stored.get_tensor(name)
+            for name, value in json.loads(stored.metadata()["optimizer"]).items():
+                index, _, key = name.partition(".")
+                state.setdefault(int(index), {})[key] = value
+        network.load_state_dict(weights)
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+        for parameter, values in optimizer.state.items():
+            for name, value in values.items():
+                if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                    # in the memory order of the parameter, as it was before: sums depend on it
+                    values[name] = torch.empty_like(parameter).copy_(value)
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> ConfigError:
+    reason = " ".join(str(error).split())
+    return ConfigError(
+        f"{path} cannot be read as a checkpoint: {reason:.300}; remove it to begin again"
+    )

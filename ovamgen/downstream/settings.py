@@ -1,0 +1,169 @@
+"""What may be asked of a training: sizes of the network, schedule, data, augmentation."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from ovamgen.config import Section, merge
+from ovamgen.errors import ConfigError
+from ovamgen.plan.vocabulary import VOC_CLASSES
+
+NUM_CLASSES = len(VOC_CLASSES) + 1
+"""The 20 classes of VOC and the background."""
+
+
+class AugmentSettings(Section):
+    """What is done to a picture before the network sees it; every step may be switched off."""
+
+    scale_low: float = Field(default=0.5, gt=0)
+    scale_high: float = Field(default=2.0, gt=0)
+    """The picture is resized by a factor drawn between the two, evenly in its logarithm."""
+    flip: bool = True
+    """Every second picture is mirrored."""
+    jitter: float = Field(default=0.4, ge=0, lt=1)
+    """Brightness, contrast and saturation are multiplied by up to 1 +- this."""
+    hue: float = Field(default=0.05, ge=0, le=0.5)
+    """Hue is turned by up to this share of the circle."""
+
+    @model_validator(mode="after")
+    def _range(self) -> AugmentSettings:
+        if self.scale_low > self.scale_high:
+            raise ValueError(
+                f"augment.scale_low must be at most augment.scale_high, got {self.scale_low} and "
+                f"{self.scale_high}"
+            )
+        return self
+
+
+class TrainSettings(Section):
+    """One training; all fields but the last two decide what the weights become."""
+
+    shards: str | None = None
+    """The folder of a run or a view, or tars with braces: ``train-{000000..000009}.tar``."""
+    real: str | None = None
+    """A folder in VOC's layout."""
+    real_split: str = "train"
+    real_share: float = Field(default=0.5, ge=0, le=1)
+    """Share of the pictures that come from ``real`` where both are given."""
+    size: Literal["small", "resnet50"] = "small"
+    backbone: str | None = None
+    """A .safetensors file with the weights of the backbone; from scratch without one."""
+    init: str | None = None
+    """A segmentor to go on from: folder of a training, or its weights' file. For a second training
+    on other data (synthetic, then real) or at another size of pictures (small, then full)."""
+    steps: int = Field(default=2000, ge=1)
+    """Updates of the weights."""
+    batch_size: int = Field(default=16, ge=2)
+    """Pictures in one update, over all workers and accumulated parts."""
+    accumulation: int = Field(default=1, ge=1)
+    """Parts that a worker's share of a batch is cut into, one after another."""
+    crop_px: int | None = Field(default=None, ge=32)
+    """Height and width that the network is trained on; by default 128, of ``resnet50`` 512."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float | None = Field(default=None, gt=0)
+    """At its highest; by default 2e-3 for ``small`` and 1e-4 for ``resnet50``, 0.01 with SGD."""
+    weight_decay: float | None = Field(default=None, ge=0)
+    """By default 0.01, 5e-4 with SGD; not of biases and normalisations."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Of SGD."""
+    warmup_share: float = Field(default=0.05, ge=0, lt=1)
+    """Share of the steps in which the rate rises from zero."""
+    poly_power: float = Field(default=0.9, gt=0)
+    """The rate falls as (1 - step / steps) to this power."""
+    class_weights: tuple[float, ...] | None = None
+    """Of the 21 classes in the loss, background first; all 1 where not given."""
+    augment: AugmentSettings = AugmentSettings()
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Of the first weights, the order of the data and the augmentation."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the network's arithmetic while it learns (autocast). ``auto``: bfloat16 on a GPU, float32
+    on a CPU; CPUs with AVX-512 BF16 gain half of their speed by ``bfloat16``."""
+    cpu_threads: int | None = Field(default=None, ge=1)
+    """Threads of CPU arithmetic, which sums depend on; by default 1."""
+    loaders: int = Field(default=0, ge=0)
+    """Processes that read and augment pictures; 0 does it in the process that trains."""
+    save_seconds: float = Field(default=60.0, gt=0)
+    """Time between two checkpoints."""
+
+    @model_validator(mode="after")
+    def _resolve(self) -> TrainSettings:
+        if not self.shards and not self.real:
+            raise ValueError("a training needs data: give --shards, --real, or both")
+        if self.class_weights is not None and len(self.class_weights) != NUM_CLASSES:
+            raise ValueError(
+                f"class_weights must be {NUM_CLASSES} numbers, background first, got "
+                f"{len(self.class_weights)}"
+            )
+        if self.class_weights is not None and min(self.class_weights) < 0:
+            raise ValueError("class_weights must not be negative")
+        if self.init and self.backbone:
+            raise ValueError("init has a backbone of its own: give --init or --backbone")
+        small, sgd = self.size == "small", self.optimizer == "sgd"
+        defaults = {
+            "crop_px": 128 if small else 512,
+            "learning_rate": 0.01 if sgd else 2e-3 if small else 1e-4,
+            "weight_decay": 5e-4 if sgd else 0.01,
+            "cpu_threads": 1,
+        }
+        for name, value in defaults.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        return self
+
+    def semantic(self) -> dict[str, Any]:
+        """The fields that decide what the weights become, as plain values.
+
+        Paths are left out: the data are known by their digest.
+        """
+        paths = {"shards", "real", "backbone", "init"}
+        return self.model_dump(mode="json", exclude=paths | {"device", "loaders", "save_seconds"})
+
+    def part_size(self, world_size: int) -> int:
+        """Pictures that one of so many workers sees at once.
+
+        Raises:
+            ConfigError: the batch cannot be divided, or a part is too small for batch statistics.
+        """
+        parts = world_size * self.accumulation
+        if self.batch_size % parts or self.batch_size // parts < 2:
+            possible = max(2, self.batch_size // parts) * parts
+            raise ConfigError(
+                f"batch_size must be a multiple of workers x accumulation = {parts}, with at "
+                f"least 2 pictures each, got {self.batch_size}: try {possible}"
+            )
+        return self.batch_size // parts
+
+
+def build_settings(*layers: dict[str, Any]) -> TrainSettings:
+    """The settings that the layers make, later ones winning.
+
+    Raises:
+        ConfigError: an unknown key (the nearest one is named) or a value that is not allowed.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = merge(merged, layer)
+    try:
+        return TrainSettings.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError(_one_line(error)) from None
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        model = AugmentSettings if len(first["loc"]) > 1 else TrainSettings
+        known = list(model.model_fields)
+        close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(known)}"
+        return f"unknown training setting '{where}': {hint}"
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    return (
+        message if first["type"] == "value_error" else f"{where}: {message}, got {first['input']!r}"
+    )

@@ -1,0 +1,29 @@
+"""The embedded model: where its files lie. `recipes.mini` made them.
+
+``model/`` is a pipeline in diffusers format, ``tokens.safetensors`` its optimised pairs of the 20
+classes, ``voc/`` a validation set in VOC's layout with exact masks.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+NAME = "mini"
+"""What users call it."""
+_HERE = Path(__file__).parent
+MODEL = _HERE / "model"
+TOKENS = _HERE / "tokens.safetensors"
+VOC = _HERE / "voc"
+
+OWN = "own"
+"""What configurations call `TOKENS`, so that no path of a machine stands in them."""
+
+
+def bank_place(tokens: str) -> str:
+    """Where a token bank lies: `TOKENS` for ``own``, else as it was asked for."""
+    return str(TOKENS) if tokens == OWN else tokens
+
+
+def voc_place(folder: str) -> str:
+    """Where a data set in VOC's layout lies: `VOC` for ``mini``, else as it was asked for."""
+    return str(VOC) if folder == NAME else folder

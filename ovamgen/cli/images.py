@@ -17,6 +17,7 @@ from ovamgen.cli.options import (
     Sets,
     Steps,
     Width,
+    device_here,
     resolve,
 )
 
@@ -65,7 +66,7 @@ def attribute(
     cat --out cat.npz`
     """
     flags = {
-        "model": {"id": model, "device": device or (None if config else _device_here(model))},
+        "model": {"id": model, "device": device or (None if config else device_here(model))},
         "synthesis": {"steps": steps, "guidance": guidance, "height": height, "width": width},
         "attribution": {"method": method, "branch": branch},
         "masks": {"self_attention": self_attention},
@@ -99,7 +100,7 @@ def bench_attention(
 
     Example: `ovamgen bench attention --rounds 15`
     """
-    device = device or _device_here(model)
+    device = device or device_here(model)
     flags = {"model": {"id": model, "device": device}, "synthesis": {"steps": steps}}
     resolved = resolve(None, flags)
     from ovamgen.bench import bench_attention as run
@@ -111,12 +112,3 @@ def bench_attention(
     from rich.console import Console
 
     Console().print(measured.table())
-
-
-def _device_here(model: str | None) -> str | None:
-    """What this machine has: one image runs here, unlike a run, which may be for a cluster."""
-    if model == "mini":
-        return None
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"

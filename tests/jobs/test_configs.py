@@ -6,14 +6,22 @@ import pytest
 import yaml
 
 from ovamgen.config import DEFAULT_MODEL, DEFAULT_REVISION, build_config, read_config_file
+from ovamgen.downstream.settings import build_settings
+from ovamgen.evaluate.table_s1_settings import build_table_settings
 
 CONFIGS = sorted((Path(__file__).parents[2] / "jobs" / "configs").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_every_run_configuration_builds(path):
+def test_every_configuration_builds(path, tmp_path):
     if path.name == "runtime_env.yaml":
         assert set(yaml.safe_load(path.read_text())) == {"env_vars", "excludes"}
+    elif path.name == "train-segmentor.yaml":
+        build_settings(read_config_file(path))
+    elif path.name == "table-s1-mini.yaml":
+        table = build_table_settings(read_config_file(path))
+        for row in table.rows:
+            table.run_config(row, tmp_path)
     else:
         build_config(read_config_file(path))
 

@@ -1,0 +1,94 @@
+"""``samples``: pictures for people to annotate."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ovamgen.cli.counting import Counting
+from ovamgen.cli.options import (
+    Captions,
+    ConfigFile,
+    Device,
+    Guidance,
+    Height,
+    Instances,
+    Limit,
+    Model,
+    Sets,
+    Steps,
+    Width,
+    device_here,
+    resolve,
+)
+from ovamgen.errors import ConfigError
+
+
+def samples(
+    out: Annotated[str, typer.Option(help="The folder to write; one begun before is completed.")],
+    model: Model = None,
+    per_class: Annotated[
+        int | None, typer.Option(help="Samples of each class; 1 where no captions are given.")
+    ] = None,
+    classes: Annotated[str | None, typer.Option(help="Names joined by commas; all 20.")] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="Holds {class}. [default: A photograph of a {class}]")
+    ] = None,
+    captions: Captions = None,
+    instances: Instances = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Of the captions: general, or coco-cap.")
+    ] = None,
+    limit: Limit = None,
+    seed: Annotated[int, typer.Option(help="Of the drawing of seeds.")] = 1996,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    height: Height = None,
+    width: Width = None,
+    device: Device = None,
+    config: ConfigFile = None,
+    sets: Sets = None,
+) -> None:
+    """Draw pictures for people to annotate: one prompt for every class, or captions.
+
+    Example: `ovamgen samples --model mini --per-class 2 --out samples`
+
+    From captions: `ovamgen samples --captions captions_val2017.json
+    --instances instances_val2017.json --preset coco-cap --out samples`
+    """
+    names = [name.strip() for name in (classes or "").split(",") if name.strip()]
+    if captions is not None and prompt is not None:
+        raise ConfigError("--prompt and --captions are two ways of saying what to draw: give one")
+    if captions is None and (instances or preset or limit):
+        raise ConfigError("--instances, --preset and --limit are about captions: give --captions")
+    flags = {
+        "plan": {
+            "captions": captions,
+            "instances": instances,
+            "preset": preset,
+            "per_class": per_class if captions else None,
+            "limit": limit,
+            "classes": names if captions and names else None,
+        },
+        "model": {"id": model, "device": device or (None if config else device_here(model))},
+        "synthesis": {"steps": steps, "guidance": guidance, "height": height, "width": width},
+    }
+    resolved = resolve(config, flags, sets)
+    from ovamgen.draw_samples import PROMPT, caption_samples, class_samples, draw_samples
+
+    if captions is None:
+        wanted = class_samples(
+            per_class=1 if per_class is None else per_class,
+            classes=names,
+            prompt=PROMPT if prompt is None else prompt,
+            seed=seed,
+        )
+    else:
+        from ovamgen.run import plan_for
+
+        wanted = caption_samples(plan_for(resolved).specs, seed=seed)
+    with Counting("pictures") as counting:
+        done = draw_samples(resolved, wanted, out, on_start=counting.start, on_picture=counting.add)
+    print("\n".join(done.lines()))
+    done.check_complete()

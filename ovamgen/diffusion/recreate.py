@@ -1,0 +1,184 @@
+"""Pictures drawn again by the model: noised to a strength and denoised with a caption.
+
+Attention is recorded on the way, so that heatmaps can be scored on pictures whose exact masks are
+known. The process is diffusers' image-to-image pipeline (SDEdit, arXiv 2108.01073) with the mean of
+the autoencoder's posterior for a sample of it and noise of each picture's own seed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionImg2ImgPipeline
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import (
+    retrieve_latents,
+)
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from ovamgen.config import SynthesisConfig
+from ovamgen.diffusion.pipeline import LoadedPipeline
+from ovamgen.diffusion.recorder import AttentionSink, Branch, CrossAttentionRecorder
+from ovamgen.diffusion.schedulers import scheduler_class
+from ovamgen.diffusion.synthesis import initial_noise
+from ovamgen.errors import ConfigError, SampleError
+
+Listener = tuple[AttentionSink, Branch]
+"""What takes the queries, and of which half of the guided batch."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Recreated:
+    """One picture as the model drew it again."""
+
+    image: UInt8[np.ndarray, "H W 3"]
+    """Of the size that it was drawn at."""
+    difference: float
+    """Mean absolute difference to the picture that was noised, in levels of 0 to 255."""
+
+
+class Recreator:
+    """Draws pictures again with one pipeline, one configuration and one strength.
+
+    Args:
+        loaded: the pipeline.
+        settings: steps, guidance, scheduler, negative prompt; height and width where a picture is
+            to be drawn at another size than `size_for` gives.
+        strength: share of the steps that are gone through, in (0, 1]; 1 is nearly pure noise.
+
+    Raises:
+        ConfigError: unknown scheduler, or a strength of less than one step.
+    """
+
+    def __init__(self, loaded: LoadedPipeline, settings: SynthesisConfig, strength: float) -> None:
+        check_strength(strength, settings.steps)
+        self._settings = settings
+        self._strength = strength
+        self._info = loaded.info
+        self._scheduler_class = scheduler_class(settings.scheduler)
+        self._own_scheduler = loaded.pipe.scheduler
+        self._pipe: Any = _FromLatents(**loaded.pipe.components, requires_safety_checker=False)
+        self._pipe.set_progress_bar_config(disable=True)
+
+    @property
+    def guided(self) -> bool:
+        """Whether a batch has an unconditional half (guidance above 1)."""
+        return self._settings.guidance > 1
+
+    def size_for(self, height: int, width: int) -> tuple[int, int]:
+        """The (height, width) at which a picture of such a size is drawn.
+
+        Its shorter side becomes the model's own, the other one follows, both rounded to what the
+        model can draw; sides that the settings name are taken as they are.
+        """
+        step = max(8, self._info.vae_scale_factor)
+        scale = min(self._info.height, self._info.width) / min(height, width)
+        fitted = [max(step, round(side * scale / step) * step) for side in (height, width)]
+        asked = self._settings.height, self._settings.width
+        sides = [own or side for own, side in zip(asked, fitted, strict=True)]
+        return sides[0], sides[1]
+
+    def draw(
+        self,
+        image: UInt8[np.ndarray, "H W 3"],
+        prompt: str,
+        seed: int,
+        listeners: Sequence[Listener] = (),
+    ) -> Recreated:
+        """The picture drawn again; recording attention changes no bit of it.
+
+        Args:
+            image: RGB.
+            prompt: its caption; what exceeds the text encoder's length is cut.
+            seed: of the noise, 0 <= seed < 2**63.
+            listeners: take the queries of every cross-attention layer in every UNet call.
+
+        Raises:
+            MethodError: a branch does not exist, or the UNet has no cross-attention.
+            SampleError: the drawing is not finite.
+        """
+        height, width = self.size_for(*image.shape[:2])
+        fitted = _fit(image, height, width)
+        pipe, settings = self._pipe, self._settings
+        pixels = torch.from_numpy(fitted.astype(np.float32) / 255).permute(2, 0, 1)[None]
+        pixels = pixels.to(pipe.device, pipe.unet.dtype)
+        pipe.scheduler = self._scheduler_class.from_config(self._own_scheduler.config)
+        with contextlib.ExitStack() as stack:
+            for sink, branch in listeners:
+                stack.enter_context(CrossAttentionRecorder(pipe.unet, branch, self.guided, sink))
+            pipe.start_latents = self._encode(pixels)
+            pipe.start_noise = initial_noise([seed], tuple(pipe.start_latents.shape[1:]))
+            final = pipe(
+                prompt=[prompt],
+                negative_prompt=[settings.negative_prompt],
+                image=pixels,
+                strength=self._strength,
+                num_inference_steps=settings.steps,
+                guidance_scale=settings.guidance,
+                generator=[torch.Generator("cpu").manual_seed(seed)],
+                output_type="latent",
+            ).images
+        drawn = self._decode(final)
+        difference = np.abs(drawn.astype(np.int16) - fitted.astype(np.int16)).mean()
+        return Recreated(image=drawn, difference=float(difference))
+
+    @torch.no_grad()
+    def _encode(self, pixels: Float[Tensor, "1 3 H W"]) -> Float[Tensor, "1 C h w"]:
+        vae = self._pipe.vae
+        encoded = retrieve_latents(vae.encode(pixels * 2 - 1), sample_mode="argmax")
+        return encoded * vae.config.scaling_factor
+
+    @torch.no_grad()
+    def _decode(self, latents: Float[Tensor, "1 C h w"]) -> UInt8[np.ndarray, "H W 3"]:
+        vae = self._pipe.vae
+        decoded = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
+        if not torch.isfinite(decoded).all():
+            raise SampleError(
+                f"finite pixels expected, got NaN or infinite numbers ({decoded.dtype}): try "
+                "model.dtype float32 or bfloat16"
+            )
+        scaled = (decoded[0].float() / 2 + 0.5).clamp(0, 1).permute(1, 2, 0)
+        return (scaled.cpu().numpy() * 255).round().astype(np.uint8)
+
+
+def check_strength(strength: float, steps: int) -> None:
+    """Nothing, where the strength leaves at least one step to go.
+
+    Raises:
+        ConfigError: it does not, or is no share at all.
+    """
+    if not 0 < strength <= 1:
+        raise ConfigError(f"--strength must be above 0 and at most 1, got {strength:g}")
+    if int(steps * strength) < 1:
+        raise ConfigError(
+            f"a strength of {strength:g} leaves no step of {steps} to go: at least {1 / steps:.3g} "
+            "is needed, or more steps"
+        )
+
+
+class _FromLatents(StableDiffusionImg2ImgPipeline):  # type: ignore[misc]  # diffusers has no types
+    """Image-to-image from latents and noise that are given, whatever their number of channels."""
+
+    start_latents: Tensor
+    start_noise: Tensor
+
+    def prepare_latents(self, image: Tensor, timestep: Tensor, *_: Any, **__: Any) -> Tensor:
+        """The noised latents of the first timestep."""
+        noise = self.start_noise.to(self.start_latents.device, self.start_latents.dtype)
+        noised: Tensor = self.scheduler.add_noise(self.start_latents, noise, timestep)
+        return noised
+
+
+def _fit(
+    image: UInt8[np.ndarray, "H W 3"], height: int, width: int
+) -> UInt8[np.ndarray, "{height} {width} 3"]:
+    if image.shape[:2] == (height, width):
+        return image
+    picture = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
+    return np.asarray(picture)

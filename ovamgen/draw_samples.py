@@ -1,0 +1,242 @@
+"""A folder of samples drawn for people to annotate: the VOC-sim way and the COCO-cap way.
+
+Which prompts and seeds (methods 7.1, 7.2), and the drawing of those whose picture is missing. Each
+picture is drawn alone, so that it is a function of its own row of the list and of nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ovamgen.config import RunConfig
+from ovamgen.diffusion.pipeline import check_model, load_pipeline
+from ovamgen.diffusion.synthesis import Synthesiser
+from ovamgen.engine import use_repeatable_arithmetic
+from ovamgen.errors import ConfigError, IncompleteError
+from ovamgen.plan.vocabulary import VOC_CLASSES, VocClass, class_by_name
+from ovamgen.records import SampleSpec
+from ovamgen.samples import SAMPLES, Sample, SampleFolder
+
+PROMPT = "A photograph of a {class}"
+"""The prompt of VOC-sim (methods 7.1)."""
+INITIAL_SEED = 1996
+"""Of the published drawing of seeds (methods 7.1)."""
+_PLACEHOLDER = "{class}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrawnSamples:
+    """What is in the folder now, and what this call added."""
+
+    folder: SampleFolder
+    drawn: int
+    """Pictures that this call drew."""
+    found: int
+    """Pictures that were there before."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """Why a picture is missing, by key."""
+
+    def lines(self) -> list[str]:
+        """As text for people."""
+        root = self.folder.root
+        text = [
+            f"samples        {root} ({len(self.folder.samples)}; {self.drawn} drawn now, "
+            f"{self.found} there before)"
+        ]
+        text += [f"failed         {key}: {reason}" for key, reason in self.failures.items()]
+        return [*text, f"annotate them  ovamgen annotate --samples {root}"]
+
+    def check_complete(self) -> None:
+        """Nothing, where every picture is there.
+
+        Raises:
+            IncompleteError: some could not be drawn.
+        """
+        if self.failures:
+            raise IncompleteError(
+                f"{len(self.failures)} of {len(self.folder.samples)} samples could not be drawn: "
+                f"another seed, or remove their rows from {self.folder.root / SAMPLES}"
+            )
+
+
+def class_samples(
+    *,
+    per_class: int,
+    classes: Sequence[str] = (),
+    prompt: str = PROMPT,
+    seed: int = INITIAL_SEED,
+) -> tuple[Sample, ...]:
+    """The samples of VOC-sim: one prompt, every class of it equally often (methods 7.1).
+
+    Seeds are one draw of ``per_class`` x 20 numbers below 2**32 - 1 by numpy's RandomState, dealt
+    to the classes in the authors' order (tv before train). A choice of classes takes theirs, so a
+    sample is the same whichever other classes are drawn.
+
+    Args:
+        per_class: samples of each class.
+        classes: by any of their names; all 20 where empty.
+        prompt: holds ``{class}``, which becomes the class's phrase: ``dining table``.
+        seed: of the draw, 0 <= seed < 2**32.
+
+    Raises:
+        ConfigError: a prompt without place for the class, an unknown class, a number out of range.
+    """
+    if _PLACEHOLDER not in prompt:
+        raise ConfigError(f"the prompt must hold '{_PLACEHOLDER}', got '{prompt[:60]}'")
+    if per_class < 1:
+        raise ConfigError(f"at least one sample a class is needed, got --per-class {per_class}")
+    seeds = _draw_seeds(seed, per_class * len(VOC_CLASSES)).reshape(len(VOC_CLASSES), per_class)
+    wanted = {class_by_name(name).id for name in classes}
+    samples = []
+    for place, voc in enumerate(published_order()):
+        if wanted and voc.id not in wanted:
+            continue
+        text = prompt.replace(_PLACEHOLDER, voc.phrase)
+        samples += [
+            Sample(
+                key=f"{voc.name}-{number:03d}",
+                class_name=voc.name,
+                prompt=text,
+                seed=int(drawn),
+                word_included=voc.phrase in text.lower(),
+            )
+            for number, drawn in enumerate(seeds[place])
+        ]
+    return tuple(samples)
+
+
+def caption_samples(specs: Iterable[SampleSpec], *, seed: int = INITIAL_SEED) -> tuple[Sample, ...]:
+    """The samples of a plan of captions, each for its first target (methods 7.2, step 7).
+
+    Args:
+        specs: of the plan, in its order; seeds are drawn in that order and not taken from it.
+        seed: of the draw, 0 <= seed < 2**32.
+
+    Raises:
+        ConfigError: the plan is empty, or the seed out of range.
+    """
+    planned = list(specs)
+    if not planned:
+        raise ConfigError("no caption becomes a sample: see 'ovamgen plan' for why")
+    seeds = _draw_seeds(seed, len(planned))
+    return tuple(
+        Sample(
+            key=f"{spec.targets[0].class_name}-{spec.caption_id}",
+            class_name=spec.targets[0].class_name,
+            prompt=spec.prompt,
+            seed=int(drawn),
+            word_included=spec.word_included_published,
+        )
+        for spec, drawn in zip(planned, seeds, strict=True)
+    )
+
+
+def published_order() -> tuple[VocClass, ...]:
+    """The classes as the OVAM authors order them: as VOC does, but tv before train (0.5)."""
+    names = [voc.name for voc in VOC_CLASSES]
+    train, tv = names.index("train"), names.index("tvmonitor")
+    order = list(range(len(names)))
+    order[train], order[tv] = tv, train
+    return tuple(VOC_CLASSES[index] for index in order)
+
+
+def draw_samples(
+    config: RunConfig,
+    samples: Sequence[Sample],
+    out: str | Path,
+    *,
+    on_start: Callable[[int, int], None] | None = None,
+    on_picture: Callable[[], None] | None = None,
+) -> DrawnSamples:
+    """Draws the samples whose picture the folder lacks; the same call goes on after a stop.
+
+    Args:
+        config: the sections model, synthesis and runtime count.
+        samples: what the folder is to hold.
+        out: the folder; one that holds the same samples already is completed.
+        on_start: told how many pictures there are in all and how many are there, once the model is
+            loaded.
+        on_picture: called after each picture.
+
+    Raises:
+        ConfigError: no such model, or the folder holds samples of other prompts, seeds or settings.
+    """
+    root = Path(out)
+    settings = sample_settings(config)
+    folder = _existing(root, samples, settings)
+    checked = config.synthesis.safety == "drop"
+    check_model(config.model, safety=checked)
+    missing = [s for s in samples if folder is None or not folder.image_path(s).exists()]
+    if folder is not None and not missing:
+        return DrawnSamples(folder=folder, drawn=0, found=len(samples))
+    use_repeatable_arithmetic(config.runtime.cpu_threads)
+    synthesiser = Synthesiser(load_pipeline(config.model, safety=checked), config.synthesis)
+    if folder is None:
+        folder = SampleFolder.create(root, samples, settings)
+    if on_start is not None:
+        on_start(len(samples), len(samples) - len(missing))
+    failures = {}
+    for sample in missing:
+        drawn = synthesiser.draw([sample.prompt], [sample.seed])
+        if drawn.errors[0] is not None:
+            failures[sample.key] = str(drawn.errors[0])
+        elif checked and drawn.unsafe[0]:
+            failures[sample.key] = "the safety checker flagged the image"
+        else:
+            folder.add_image(sample, drawn.images[0])
+        if on_picture is not None:
+            on_picture()
+    return DrawnSamples(
+        folder=folder,
+        drawn=len(missing) - len(failures),
+        found=len(samples) - len(missing),
+        failures=failures,
+    )
+
+
+def sample_settings(config: RunConfig) -> dict[str, Any]:
+    """The sections that draw a sample, as plain values: ``synthesis.yaml``."""
+    return {
+        "model": config.model.model_dump(mode="json"),
+        "synthesis": config.synthesis.model_dump(mode="json"),
+    }
+
+
+def _draw_seeds(seed: int, count: int) -> np.ndarray:
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"the seed of a drawing of seeds must be in [0, 2**32), got {seed}")
+    return np.random.RandomState(seed).randint(0, 2**32 - 1, size=count, dtype=np.int64)
+
+
+def _existing(
+    root: Path, samples: Sequence[Sample], settings: dict[str, Any]
+) -> SampleFolder | None:
+    """The folder as an earlier call left it, or None; it must hold what is asked for."""
+    if not (root / SAMPLES).exists():
+        return None
+    folder = SampleFolder.open(root)
+    changed = []
+    for section, values in settings.items():
+        before = folder.settings.get(section, {})
+        changed += [
+            f"{section}.{name}: {before.get(name)} -> {value}"
+            for name, value in values.items()
+            if before.get(name) != value
+        ]
+    rows = zip(folder.samples, samples, strict=False)
+    other = next((f"{a.key}: {a} -> {b}" for a, b in rows if a != b), "")
+    if other:
+        changed.append(other)
+    elif len(folder.samples) != len(samples):
+        changed.append(f"{len(folder.samples)} samples -> {len(samples)}")
+    if changed:
+        raise ConfigError(
+            f"{root} holds other samples than are asked for ({'; '.join(changed[:3])}): "
+            "give the same options to go on with it, or another --out"
+        )
+    return folder

@@ -1,0 +1,249 @@
+"""A comparison as Markdown and JSON, beside the paper's own figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ovamgen import __version__
+from ovamgen.evaluate.comparison import Comparison, Line
+from ovamgen.evaluate.judging import Judged
+from ovamgen.evaluate.masks import data_set_name, describe_setup, drawing_note
+from ovamgen.evaluate.paper import paper_miou, paper_rows, paper_source
+from ovamgen.evaluate.scoring import TAUS, Interval, IouTable
+from ovamgen.evaluate.tables import (
+    SPLITS,
+    absent_note,
+    left_out_note,
+    markdown_table,
+    percent,
+    split_tables,
+)
+from ovamgen.plan.vocabulary import VOC_CLASSES
+
+_PAPER_DATA = ("VOC-sim", "COCO-cap")
+
+
+def comparison_markdown(
+    found: Comparison, *, figures: Sequence[str], remarks: Sequence[str]
+) -> str:
+    """The whole comparison as a page.
+
+    Args:
+        found: the results.
+        figures: names of the figures beside the page, without ending.
+        remarks: sentences that a reader must know first.
+    """
+    first = found.lines[0].setup
+    real = found.pictures.kind == "voc"
+    drawn = (
+        f"Pictures were noised to strength {found.strength:g} and denoised with their captions; "
+        "maps are scored against the exact masks."
+        if real
+        else "Pictures were drawn again from their prompts and seeds; maps are scored against "
+        "people's annotations."
+    )
+    parts = [
+        f"# Methods on {data_set_name(found.pictures)}",
+        *remarks,
+        f"Model `{first.config.model.id}`, {len(found.reported)} pictures. {drawn} IoU × 100; in "
+        f"brackets 95 % bootstrap intervals over pictures ({found.draws} draws). The paper's "
+        "columns are Stable Diffusion 1.5 on the paper's own pictures: they stand for orientation.",
+        "## Thresholds tuned",
+        f"Each τ was chosen on {found.tuned_on}.",
+        _table(found, tuned=True),
+        "## Thresholds of the presets",
+        _table(found, tuned=False),
+        absent_note(_widest(found)),
+        "## What tokens gain over words",
+        "Difference of mIoU on the same pictures and classes, with the interval of the difference.",
+        _gains(found),
+        "## By whether the prompt names the class",
+        "mIoU at the tuned thresholds, as in the paper's Table S2.",
+        _by_word(found),
+    ]
+    parts += notes(found)
+    parts += ["## The paper's figures", _paper_note(), _paper_table()]
+    if figures:
+        parts.append("## Figures")
+        parts += [f"![{name}]({name}.png)" for name in figures]
+    return "\n\n".join(parts) + "\n"
+
+
+def comparison_data(found: Comparison, remarks: Sequence[str]) -> dict[str, Any]:
+    """The whole comparison as plain values."""
+    return {
+        "ovamgen_version": __version__,
+        "dataset": {
+            "name": found.pictures.name,
+            "kind": found.pictures.kind,
+            "split": found.pictures.split,
+        },
+        "model": found.lines[0].setup.config.model.id,
+        "strength": found.strength if found.pictures.kind == "voc" else None,
+        "reported_pictures": len(found.reported),
+        "tuning_pictures": found.tuning_pictures,
+        "tuned_on": found.tuned_on,
+        "bootstrap": {"draws": found.draws, "seed": found.seed, "confidence": 0.95},
+        "remarks": list(remarks),
+        "notes": notes(found),
+        "rows": [_line_data(found, line) for line in found.lines],
+        "gains": [
+            {"preset": gain.preset, "fixed": _plain(gain.fixed), "tuned": _plain(gain.tuned)}
+            for gain in found.gains
+        ],
+        "paper": {"model": "Stable Diffusion 1.5", "source": paper_source()},
+    }
+
+
+def summary_lines(found: Comparison) -> list[str]:
+    """The mIoU of every row, for a terminal."""
+    head = f"{'':<34}{'τ tuned':>9}  {'mIoU':<20}{'τ preset':>9}  mIoU"
+    rows = [
+        f"{line.setup.name:<34}{line.tuned.tau:>9.2f}  "
+        f"{percent(line.tuned_table.miou, interval=True):<20}{line.fixed.tau:>9.2f}  "
+        f"{percent(line.fixed_table.miou, interval=True)}"
+        for line in found.lines
+    ]
+    return [head, *rows]
+
+
+def notes(found: Comparison) -> list[str]:
+    """What a reader of the tables should know."""
+    texts = list(found.pictures.notes)
+    texts += [left_out_note(line.fixed) for line in found.lines]
+    texts.append(drawing_note(found.lines[0].fixed, found.pictures))
+    if any(line.setup.tokens == "untrained pairs" for line in found.lines):
+        texts.append(
+            "Tokens are untrained pairs, the text encoder's own rows: what an optimiser starts "
+            "from, not what it ends with. Name a bank with --tokens."
+        )
+    if any(line.setup.method == "daam" and not line.setup.words for line in found.lines):
+        texts.append(
+            "DAAM with tokens is an extension: the class row stands in for the word's rows of the "
+            "prompt during the capture alone."
+        )
+    if found.pictures.kind == "samples" and any(
+        line.setup.method == "attn2mask" for line in found.lines
+    ):
+        texts.append(
+            "Attn2Mask reads the UNet call nearest to timestep 501 of the drawing that was "
+            "annotated, since an annotation belongs to one drawing; the paper drew 100-step images "
+            "of its own."
+        )
+    return list(dict.fromkeys(text for text in texts if text))
+
+
+def _table(found: Comparison, *, tuned: bool) -> str:
+    phrases = [voc.phrase for voc in VOC_CLASSES]
+    head = ["method", "by", "preset", "τ", *phrases, "mIoU", "overall", "pictures"]
+    head += [f"paper, {data}" for data in _PAPER_DATA]
+    rows = []
+    for line in found.lines:
+        judged, table = _chosen(line, tuned=tuned)
+        setup = line.setup
+        tokens = "words" if setup.words else "tokens"
+        paper = [paper_miou(data, setup.method, tokens) for data in _PAPER_DATA]
+        rows.append(
+            [
+                setup.method,
+                setup.tokens,
+                setup.config.masks.preset,
+                f"{judged.tau:g}",
+                *(percent(table.per_class.get(voc.name)) for voc in VOC_CLASSES),
+                percent(table.miou, interval=True),
+                percent(table.overall, interval=True),
+                str(table.pictures),
+                *("–" if value is None else f"{value:.1f}" for value in paper),
+            ]
+        )
+    return markdown_table(head, rows)
+
+
+def _gains(found: Comparison) -> str:
+    head = ["preset", "thresholds tuned", "thresholds of the preset"]
+    rows = [[gain.preset, _signed(gain.tuned), _signed(gain.fixed)] for gain in found.gains]
+    return markdown_table(head, rows)
+
+
+def _by_word(found: Comparison) -> str:
+    rows = []
+    for line in found.lines:
+        tables = split_tables(line.tuned.final, draws=found.draws, seed=found.seed)
+        cells = [percent(tables[name].miou, interval=True) for name in SPLITS]
+        counts = [str(tables[name].rows) for name in SPLITS[:2]]
+        rows.append([line.setup.name, *cells, *counts])
+    return markdown_table(["row", *SPLITS, "not included (n)", "included (n)"], rows)
+
+
+def _paper_note() -> str:
+    return (
+        f"From {paper_source()}: Stable Diffusion 1.5, every method on its own pictures. The "
+        "paper's DAAM is `daam-ovam` here. Its Table S2 shows 11 of these classes. Attn2Mask has "
+        "no published outputs."
+    )
+
+
+def _paper_table() -> str:
+    head = ["data", "method", "by", *(voc.phrase for voc in VOC_CLASSES), "mIoU", "overall"]
+    rows = [
+        [
+            row.data,
+            row.title,
+            row.tokens,
+            *(f"{value:.1f}" for value in row.iou),
+            f"{row.miou:.1f}",
+            f"{row.overall:.1f}",
+        ]
+        for row in paper_rows()
+    ]
+    return markdown_table(head, rows)
+
+
+def _line_data(found: Comparison, line: Line) -> dict[str, Any]:
+    tokens = "words" if line.setup.words else "tokens"
+    return {
+        **describe_setup(line.setup),
+        "fixed": {"tau": line.fixed.tau, **line.fixed_table.to_json()},
+        "tuned": {
+            "tau": line.tuned.tau,
+            **line.tuned_table.to_json(),
+            "by_word": {
+                name: table.to_json()["miou"]
+                for name, table in split_tables(
+                    line.tuned.final, draws=found.draws, seed=found.seed
+                ).items()
+            },
+        },
+        "left_out": len(line.fixed.left_out),
+        "miou_over_tau": [
+            {"tau": tau, "tuning": _rounded(tuning), "reported": _rounded(reported)}
+            for tau, tuning, reported in zip(
+                TAUS, line.tuning.mious(), line.fixed.mious(), strict=True
+            )
+        ],
+        "paper_miou": {data: paper_miou(data, line.setup.method, tokens) for data in _PAPER_DATA},
+    }
+
+
+def _chosen(line: Line, *, tuned: bool) -> tuple[Judged, IouTable]:
+    return (line.tuned, line.tuned_table) if tuned else (line.fixed, line.fixed_table)
+
+
+def _widest(found: Comparison) -> IouTable:
+    """The table over the most classes: methods that lack maps may miss some."""
+    return max((line.fixed_table for line in found.lines), key=lambda t: len(t.per_class))
+
+
+def _signed(found: Interval | None) -> str:
+    if found is None:
+        return "–"
+    return f"{100 * found.value:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
+
+
+def _plain(found: Interval | None) -> dict[str, float] | None:
+    return found.to_json() if found else None
+
+
+def _rounded(value: float) -> float | None:
+    return round(float(value), 6) if value == value else None

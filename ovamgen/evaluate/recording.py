@@ -1,0 +1,278 @@
+"""Heatmaps of every picture by every setup, kept on disk so that a stopped evaluation goes on.
+
+Setups that need the same drawing hear it together. This module knows neither thresholds nor
+scores.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from ovamgen.attribution.interface import HeatmapSink
+from ovamgen.attribution.method import build_method
+from ovamgen.config import SynthesisConfig, canonical_json
+from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
+from ovamgen.diffusion.recorder import CrossAttentionRecorder
+from ovamgen.diffusion.recreate import Listener, Recreator, check_strength
+from ovamgen.diffusion.synthesis import Synthesiser
+from ovamgen.engine import PipelineAttention, class_heatmaps, use_repeatable_arithmetic
+from ovamgen.errors import ConfigError, SampleError
+from ovamgen.evaluate.map_files import RecordedMaps, read_maps, write_maps
+from ovamgen.evaluate.pictures import Picture, PictureSet
+from ovamgen.evaluate.setups import Setup, check_classes
+
+MAPS = "maps"
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recordings:
+    """Where the maps of a picture set lie."""
+
+    folder: Path
+    fingerprints: dict[tuple[str, str], str]
+    """By setup and picture."""
+
+    def maps(self, setup: Setup, picture: Picture) -> RecordedMaps:
+        """The maps of a picture by a setup.
+
+        Raises:
+            ConfigError: they are gone, or were changed by another run meanwhile.
+        """
+        path = _path(self.folder, setup, picture)
+        found = read_maps(path, self.fingerprints[setup.name, picture.key])
+        if found is None:
+            raise ConfigError(f"{path} is gone or of another run: give every run an --out its own")
+        return found
+
+
+def check_strength_for(pictures: PictureSet, setups: Sequence[Setup], strength: float) -> None:
+    """Nothing, where real pictures can be noised to that strength by all setups.
+
+    Raises:
+        ConfigError: no share, or less than one step.
+    """
+    if pictures.kind == "voc":
+        for setup in setups:
+            check_strength(strength, setup.config.synthesis.steps)
+
+
+def record(
+    pictures: PictureSet,
+    setups: Sequence[Setup],
+    out: Path,
+    *,
+    strength: float,
+    loaded: LoadedPipeline | None = None,
+    on_start: Callable[[int, int], None] | None = None,
+    on_drawing: Callable[[], None] | None = None,
+) -> Recordings:
+    """Has the maps of all pictures by all setups on disk; what is there already stays.
+
+    Generated samples are drawn from their prompts and seeds with the settings of their folder. Real
+    ones are noised to the strength and denoised with their captions, with each setup's settings.
+
+    Args:
+        pictures: with `open_pictures`.
+        setups: all for one model.
+        out: the maps are written to ``out/maps``.
+        strength: of image-to-image, in (0, 1].
+        loaded: the pipeline, where it is loaded already.
+        on_start: told how many drawings there are in all and how many are done.
+        on_drawing: called after each drawing.
+
+    Raises:
+        ConfigError: a bank lacks a class, or the folder cannot be written.
+        MethodError: a method cannot be recorded on this model.
+    """
+    config = setups[0].config
+    check_classes(setups, pictures.pictures)
+    check_strength_for(pictures, setups, strength)
+    use_repeatable_arithmetic(config.runtime.cpu_threads)
+    pipeline = load_pipeline(config.model) if loaded is None else loaded
+    groups = _groups(pictures, setups, strength)
+    folder = out / MAPS / (pictures.split or pictures.kind)
+    prints = {
+        (setup.name, picture.key): _fingerprint(pipeline, pictures, picture, setup, drawing)
+        for drawing, members in groups
+        for setup in members
+        for picture in pictures.pictures
+    }
+    work = [
+        (drawing, picture, missing)
+        for drawing, members in groups
+        for picture in pictures.pictures
+        if (
+            missing := [
+                setup
+                for setup in members
+                if read_maps(_path(folder, setup, picture), prints[setup.name, picture.key]) is None
+            ]
+        )
+    ]
+    if on_start is not None:
+        total = len(groups) * len(pictures.pictures)
+        on_start(total, total - len(work))
+    artists: dict[str, Callable[..., float]] = {}
+    for drawing, picture, missing in work:
+        name = canonical_json(drawing.describe())
+        if name not in artists:
+            artists[name] = drawing.open(pipeline)
+        found = _record_one(pipeline, pictures, picture, missing, artists[name])
+        for setup, recorded in zip(missing, found, strict=True):
+            path = _path(folder, setup, picture)
+            write_maps(path, recorded, prints[setup.name, picture.key])
+        if on_drawing is not None:
+            on_drawing()
+    return Recordings(folder, prints)
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawing:
+    """A way to draw the pictures of a set, with the settings that it needs."""
+
+    generated: bool
+    synthesis: SynthesisConfig
+    strength: float
+
+    def describe(self) -> dict[str, Any]:
+        synthesis = self.synthesis.model_dump(mode="json", exclude={"safety"})
+        return {"synthesis": synthesis, "strength": None if self.generated else self.strength}
+
+    def open(self, pipeline: LoadedPipeline) -> Callable[..., float]:
+        """Draws (picture, pixels, listeners) and returns the mean absolute difference."""
+        if not self.generated:
+            recreator = Recreator(pipeline, self.synthesis, self.strength)
+
+            def recreate(picture: Picture, image: np.ndarray, listeners: list[Listener]) -> float:
+                return recreator.draw(image, picture.prompt, picture.seed, listeners).difference
+
+            return recreate
+        synthesiser = Synthesiser(pipeline, self.synthesis)
+        unet, guided = pipeline.pipe.unet, synthesiser.guided
+
+        def redraw(picture: Picture, image: np.ndarray, listeners: list[Listener]) -> float:
+            with contextlib.ExitStack() as stack:
+                for sink, branch in listeners:
+                    stack.enter_context(CrossAttentionRecorder(unet, branch, guided, sink))
+                drawn = synthesiser.draw([picture.prompt], [picture.seed])
+            if drawn.errors[0] is not None:
+                raise drawn.errors[0]
+            return _difference(drawn.images[0], image)
+
+        return redraw
+
+
+def _groups(
+    pictures: PictureSet, setups: Sequence[Setup], strength: float
+) -> list[tuple[_Drawing, list[Setup]]]:
+    """The setups by the drawing that they hear."""
+    groups: dict[str, tuple[_Drawing, list[Setup]]] = {}
+    for setup in setups:
+        drawing = _Drawing(pictures.kind == "samples", setup.config.synthesis, strength)
+        name = canonical_json(drawing.describe())
+        groups.setdefault(name, (drawing, []))[1].append(setup)
+    return list(groups.values())
+
+
+def _record_one(
+    pipeline: LoadedPipeline,
+    pictures: PictureSet,
+    picture: Picture,
+    setups: Sequence[Setup],
+    draw: Callable[..., float],
+) -> list[RecordedMaps]:
+    """One drawing, heard by all setups at once; those that record the same share a sink."""
+    attention = PipelineAttention(pipeline)
+    sinks: dict[tuple[str, ...], HeatmapSink] = {}
+    listeners: list[Listener] = []
+    problems: list[dict[int, str]] = []
+    for setup in setups:
+        targets, without = setup.targets(picture, attention, pipeline.info.model)
+        problems.append(dict(without))
+        if setup.recorded not in sinks and targets:
+            method = build_method(setup.method, attention, targets, setup.config.masks)
+            sink = method.open([picture.prompt])
+            sinks[setup.recorded] = sink
+            listeners.append((sink, setup.config.attribution.branch))  # type: ignore[arg-type]  # resolved
+    try:
+        difference = draw(picture, pictures.image(picture), listeners)
+    except SampleError as error:
+        reason = f"the picture could not be drawn: {error}"
+        nothing = np.zeros((len(picture.targets), 1, 1), np.float32)
+        everywhere = dict.fromkeys(range(len(picture.targets)), reason)
+        return [RecordedMaps(maps=nothing, problems=everywhere, difference=255.0) for _ in setups]
+    return [
+        _heard(picture, setup, sinks.get(setup.recorded), found, difference)
+        for setup, found in zip(setups, problems, strict=True)
+    ]
+
+
+def _heard(
+    picture: Picture,
+    setup: Setup,
+    sink: HeatmapSink | None,
+    problems: dict[int, str],
+    difference: float,
+) -> RecordedMaps:
+    """The maps of all classes of the picture; those without a target are all zero."""
+    places = [place for place in range(len(picture.targets)) if place not in problems]
+    if sink is None:
+        maps = np.zeros((len(picture.targets), 1, 1), np.float32)
+        return RecordedMaps(maps=maps, problems=problems, difference=difference)
+    found, fractions = class_heatmaps(sink, setup.config.masks)
+    maps = np.zeros((len(picture.targets), *found.shape[2:]), np.float32)
+    for index, place in enumerate(places):
+        if reason := sink.problem(0, index):
+            problems[place] = reason
+        elif not np.isfinite(fractions[0, index]):
+            problems[place] = "the heatmap is not finite: another precision or seed"
+        else:
+            maps[place] = found[0, index]
+    return RecordedMaps(maps=maps, problems=problems, difference=difference)
+
+
+def _fingerprint(
+    pipeline: LoadedPipeline,
+    pictures: PictureSet,
+    picture: Picture,
+    setup: Setup,
+    drawing: _Drawing,
+) -> str:
+    """sha256 (hex) of everything that the maps of a picture depend on."""
+    data = {
+        "version": _VERSION,
+        "weights": pipeline.info.digest,
+        "dtype": setup.config.model.dtype,
+        "device": setup.config.model.device,
+        "threads": setup.config.runtime.cpu_threads,
+        "kind": pictures.kind,
+        "drawing": drawing.describe(),
+        "setup": setup.identity(),
+        "picture": picture.digest,
+        "prompt": picture.prompt,
+        "seed": picture.seed,
+        "classes": [target.voc.id for target in picture.targets],
+    }
+    return hashlib.sha256(canonical_json(data).encode()).hexdigest()
+
+
+def _path(folder: Path, setup: Setup, picture: Picture) -> Path:
+    return folder / setup.name / f"{picture.key}.npz"
+
+
+def _difference(a: UInt8[np.ndarray, "H W 3"], b: UInt8[np.ndarray, "H W 3"]) -> float:
+    if a.shape != b.shape:
+        raise ConfigError(
+            f"a sample is {b.shape[0]}x{b.shape[1]} pixels but its settings draw {a.shape[0]}x"
+            f"{a.shape[1]}: is this the model that drew it?"
+        )
+    return float(np.abs(a.astype(np.int16) - b.astype(np.int16)).mean())

@@ -1,0 +1,196 @@
+"""What is scored: an attribution method with words or tokens, and how masks are made of its maps.
+
+A setup is a resolved configuration and the rows that stand for the classes. It does not know
+pictures' pixels, nor how they are drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ovamgen.attribution.interface import AttributedModel, ClassTarget
+from ovamgen.attribution.method import check_method
+from ovamgen.attribution.targets import pair_targets, prompt_target, untrained_bank
+from ovamgen.attribution.token_bank import TokenBank
+from ovamgen.config import RunConfig
+from ovamgen.diffusion.pipeline import check_model
+from ovamgen.errors import ConfigError, MethodError
+from ovamgen.evaluate.pictures import Picture, PictureSet
+from ovamgen.plan.vocabulary import VOC_CLASSES
+
+TEXT = "{class}"
+"""The attribution text of words: the class's phrase alone, as a run has it."""
+_NOT_OF_MAPS = ("preset", "tau", "beta", "crf", "ignore_low", "ignore_high")
+"""Fields of the section ``masks`` that come after the maps."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Setup:
+    """A method with words or with tokens, and the settings of its masks."""
+
+    name: str
+    """Short and fit for a file name: ``ovam-voc-sim-words``."""
+    config: RunConfig
+    bank: TokenBank | None
+    """The tokens; None for words, and for untrained pairs until the model is there."""
+    text: str = TEXT
+    """What is attributed for words: ``{class}`` becomes the class's phrase, ``{prompt}`` the
+    picture's prompt (methods 2.4)."""
+    banks: dict[str, TokenBank] = field(default_factory=dict, repr=False)
+    """Untrained pairs by model, once they are made."""
+
+    @property
+    def method(self) -> str:
+        """A key of `ovamgen.attribution.method.METHODS`."""
+        return self.config.attribution.method
+
+    @property
+    def words(self) -> bool:
+        """Classes are natural text, not optimised tokens."""
+        return self.config.attribution.tokens == "words"
+
+    @property
+    def tokens(self) -> str:
+        """What stands for the classes, in a word: words, tokens, or untrained pairs."""
+        known = {"words": "words", "untrained": "untrained pairs"}
+        return known.get(self.config.attribution.tokens, "tokens")
+
+    @property
+    def tau(self) -> float:
+        """The threshold that the preset sets."""
+        assert self.config.masks.tau is not None
+        return self.config.masks.tau
+
+    @property
+    def recorded(self) -> tuple[str, ...]:
+        """What decides which sink hears a drawing: setups that agree in it share one."""
+        # what the paper calls DAAM reads OVAM's maps (methods 1.5)
+        method = "ovam" if self.method == "daam-ovam" else self.method
+        masks = self.config.masks.model_dump(mode="json")
+        attended = masks["self_attention"] in ("received", "affinity")
+        self_attention = [
+            f"{name}={value}"
+            for name, value in sorted(masks.items())
+            if attended and name.startswith("self_attention")
+        ]
+        text = self.text if self.words else ""
+        rows = self.bank.sha256 if self.bank else self.tokens
+        return (method, rows, text, self.config.attribution.branch, *self_attention)
+
+    def identity(self) -> dict[str, Any]:
+        """What the maps depend on beside the model and the drawing, as plain values."""
+        masks = self.config.masks.model_dump(mode="json")
+        return {
+            "method": self.method,
+            "branch": self.config.attribution.branch,
+            "tokens": self.bank.sha256 if self.bank else self.config.attribution.tokens,
+            "text": self.text if self.words else "",
+            "masks": {name: value for name, value in masks.items() if name not in _NOT_OF_MAPS},
+        }
+
+    def targets(
+        self, picture: Picture, model: AttributedModel, model_id: str
+    ) -> tuple[list[ClassTarget], Mapping[int, str]]:
+        """The picture's classes as attribution rows, and why some have none, by their place.
+
+        Raises:
+            ConfigError: the bank lacks a class.
+        """
+        found: list[ClassTarget] = []
+        problems = {}
+        for place, target in enumerate(picture.targets):
+            name, phrase = target.voc.name, target.voc.phrase
+            if not self.words:
+                found += pair_targets(self._bank(model, model_id), [name], [phrase])
+                continue
+            text = self.text.replace("{class}", phrase).replace("{prompt}", picture.prompt)
+            try:
+                found.append(prompt_target(name, phrase, text, model.encode))
+            except MethodError as error:
+                problems[place] = str(error)
+        return found, problems
+
+    def _bank(self, model: AttributedModel, model_id: str) -> TokenBank:
+        if self.bank is not None:
+            return self.bank
+        if model_id not in self.banks:
+            names = [voc.name for voc in VOC_CLASSES]
+            phrases = [voc.phrase for voc in VOC_CLASSES]
+            self.banks[model_id] = untrained_bank(
+                names, phrases, model.encode, text_encoder=model_id
+            )
+        return self.banks[model_id]
+
+
+def make_setup(name: str, config: RunConfig, *, text: str = TEXT) -> Setup:
+    """The setup of a resolved configuration; the bank is read, the model's files are looked at.
+
+    Args:
+        name: of the setup.
+        config: model, attribution, masks and synthesis count.
+        text: what is attributed for words.
+
+    Raises:
+        ConfigError: no such model or bank, or they do not fit; a text without a place for words.
+        MethodError: no such method.
+    """
+    check_method(config.attribution.method)
+    if "{class}" not in text and "{prompt}" not in text:
+        raise ConfigError(f"--text must hold '{{class}}' or '{{prompt}}', got '{text[:60]}'")
+    tokens = config.attribution.tokens
+    bank = None if tokens in ("words", "untrained") else TokenBank.load(tokens)
+    facts = check_model(config.model)
+    if bank is not None and facts.context_width is not None:
+        bank.check_width(facts.context_width, config.model.id)
+    return Setup(name=name, config=config, bank=bank, text=text)
+
+
+def check_classes(setups: Sequence[Setup], pictures: Sequence[Picture]) -> None:
+    """Nothing, where every bank has all classes that the pictures show.
+
+    Raises:
+        ConfigError: a bank lacks one.
+    """
+    names = sorted({target.voc.name for picture in pictures for target in picture.targets})
+    for setup in setups:
+        if setup.bank is not None:
+            setup.bank.select(names)
+
+
+def sample_sections(pictures: PictureSet) -> dict[str, dict[str, Any]]:
+    """The sections ``model`` and ``synthesis`` of the drawing that was annotated.
+
+    Without device and precision, which are the machine's; empty for real pictures.
+    """
+    model = pictures.settings.get("model", {})
+    named = {name: model[name] for name in ("id", "revision", "variant") if model.get(name)}
+    synthesis = pictures.settings.get("synthesis", {})
+    return {
+        "model": named,
+        "synthesis": {name: value for name, value in synthesis.items() if value is not None},
+    }
+
+
+def check_drawn_by(pictures: PictureSet, config: RunConfig) -> None:
+    """Nothing, where generated samples were drawn by the configuration's model and settings.
+
+    Raises:
+        ConfigError: they were not; what differs is named.
+    """
+    if pictures.kind != "samples":
+        return
+    asked = config.model_dump(mode="json", include={"model", "synthesis"})
+    changed = [
+        f"{section}.{name}: {value} -> {asked[section].get(name)}"
+        for section in ("model", "synthesis")
+        for name, value in pictures.settings.get(section, {}).items()
+        if name not in ("device", "dtype", "safety") and asked[section].get(name) != value
+    ]
+    if changed:
+        raise ConfigError(
+            f"the samples of {pictures.name} were drawn with other settings than are asked for "
+            f"({'; '.join(changed)}): masks are scored on the drawing that was annotated, leave "
+            "those options away"
+        )

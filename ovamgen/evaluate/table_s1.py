@@ -1,0 +1,227 @@
+"""Table S1: a segmentor trained on the shards of each method, words and tokens (section B.1).
+
+For every row the same captions are drawn and labelled by that method, the same network is trained
+on the shards, and scored on the same real pictures by the VOC protocol. Every step keeps its output
+in the row's folder, so an interrupted table goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ovamgen.config import RunConfig, canonical_json
+from ovamgen.downstream.score import score_segmentor
+from ovamgen.downstream.settings import TrainSettings
+from ovamgen.downstream.training import train
+from ovamgen.downstream.voc import VocFolder
+from ovamgen.errors import ConfigError
+from ovamgen.evaluate.table_s1_settings import TableSettings
+from ovamgen.local import generate_local
+from ovamgen.progress import RunProgress
+from ovamgen.run import open_run
+
+REAL = "real pictures"
+"""The row of the upper reference."""
+_SETTINGS = "settings.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableRow:
+    """How the segmentor of one row did."""
+
+    name: str
+    method: str
+    tokens: str
+    preset: str
+    images: int
+    miou_21: float | None
+    """VOC's own mean, background included, in [0, 1]."""
+    miou_20: float | None
+    """Over the foreground classes."""
+    iou: dict[str, float | None]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "name": self.name,
+            "method": self.method,
+            "tokens": self.tokens,
+            "preset": self.preset,
+            "images": self.images,
+            "miou_21_with_background": self.miou_21,
+            "miou_20_foreground": self.miou_20,
+            "iou": self.iou,
+        }
+
+
+def make_table(
+    settings: TableSettings, out: str | Path, say: Callable[[str], None] = print
+) -> list[TableRow]:
+    """All rows, the upper reference last; ``table.json`` and ``table.md`` grow row by row.
+
+    Args:
+        settings: what to make.
+        out: folder of the table; one folder a row in ``rows/``.
+        say: told what begins.
+
+    Raises:
+        ConfigError: settings that cannot be used, or the folder is of another table.
+        Interrupted: a signal came; the same command goes on.
+    """
+    root = Path(out).expanduser()
+    # everything that can be wrong with any row is found before the first one takes its minutes
+    VocFolder.open(settings.voc, settings.split)
+    runs = [settings.run_config(row, root / "rows" / row.name / "corpus") for row in settings.rows]
+    trainings = [
+        settings.training({"shards": str(root / "rows" / row.name / "corpus")})
+        for row in settings.rows
+    ]
+    reference, real_images = None, 0
+    if settings.real is not None:
+        real_images = len(VocFolder.open(settings.real, settings.real_split))
+        reference = settings.training({"real": settings.real, "real_split": settings.real_split})
+    _claim(root, settings)
+    rows: list[TableRow] = []
+    for row, config, training in zip(settings.rows, runs, trainings, strict=True):
+        place = root / "rows" / row.name
+        say(f"row {len(rows) + 1} of {len(runs)}: {row.name}: drawing {settings.images} pictures")
+        images = _generate(config)
+        say(f"row {row.name}: training on {images} pictures")
+        rows.append(
+            _score(
+                settings,
+                training,
+                place,
+                name=row.name,
+                method=config.attribution.method,
+                tokens=config.attribution.tokens.rsplit("/", 1)[-1],
+                preset=row.preset,
+                images=images,
+            )
+        )
+        _write(root, settings, rows)
+    if reference is not None:
+        say(f"upper reference: training on {real_images} real pictures")
+        rows.append(
+            _score(
+                settings,
+                reference,
+                root / "rows" / "real-pictures",
+                name=REAL,
+                method="",
+                tokens="",
+                preset="",
+                images=real_images,
+            )
+        )
+        _write(root, settings, rows)
+    return rows
+
+
+def to_markdown(settings: TableSettings, rows: Sequence[TableRow]) -> str:
+    """The table, with how to read it."""
+    classes = list(rows[0].iou) if rows else []
+    lines = [
+        "# Table S1: segmentors trained on each method's shards",
+        "",
+        f"{settings.images} pictures a row, `{settings.train.get('size', 'small')}` UperNet, "
+        f"{settings.steps} steps, scored on '{settings.split}' by the VOC protocol; IoU in "
+        "per cent.",
+        "",
+        "| row | method | tokens | preset | mIoU 21 (with background) | mIoU 20 (foreground) |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row.name} | {row.method} | {row.tokens} | {row.preset} | "
+        f"{_percent(row.miou_21)} | {_percent(row.miou_20)} |"
+        for row in rows
+    ]
+    lines += [
+        "",
+        f"| class | {' | '.join(row.name for row in rows)} |",
+        "|---" * (len(rows) + 1) + "|",
+    ]
+    for name in classes:
+        values = " | ".join(_percent(row.iou.get(name)) for row in rows)
+        lines.append(f"| {name} | {values} |")
+    return "\n".join(lines) + "\n"
+
+
+def _generate(config: RunConfig) -> int:
+    """Makes, or completes, the run; the number of its samples."""
+    with open_run(config) as run:
+        done = sum(record.samples + record.failed for record in run.records.values())
+        progress = RunProgress(
+            total_samples=run.total_samples, done_samples=done, total_shards=len(run.pending)
+        )
+        with progress:
+            if run.pending:
+                generate_local(run, progress)
+        run.write_indexes()
+        return sum(record.samples for record in run.records.values())
+
+
+def _score(
+    settings: TableSettings,
+    training: TrainSettings,
+    place: Path,
+    *,
+    name: str,
+    method: str,
+    tokens: str,
+    preset: str,
+    images: int,
+) -> TableRow:
+    train(training, place / "segmentor")
+    score = score_segmentor(
+        place / "segmentor", settings.voc, settings.split, place / "scores"
+    ).to_json()
+    return TableRow(
+        name=name,
+        method=method,
+        tokens=tokens,
+        preset=preset,
+        images=images,
+        miou_21=score["miou_21_with_background"],
+        miou_20=score["miou_20_foreground"],
+        iou=score["iou"],
+    )
+
+
+def _claim(root: Path, settings: TableSettings) -> None:
+    """Writes down what the table is of; a folder of another one is refused."""
+    asked = settings.model_dump(mode="json")
+    place = root / _SETTINGS
+    if place.exists():
+        if json.loads(place.read_text("utf-8")) != json.loads(canonical_json(asked)):
+            raise ConfigError(
+                f"{root} holds a table of other settings ({place.name}): name another folder, or "
+                "remove it"
+            )
+        return
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        _replace(place, canonical_json(asked))
+    except OSError as error:
+        raise ConfigError(f"{root} cannot be written: {error}") from None
+
+
+def _write(root: Path, settings: TableSettings, rows: Sequence[TableRow]) -> None:
+    data = {"settings": settings.model_dump(mode="json"), "rows": [row.to_json() for row in rows]}
+    _replace(root / "table.json", json.dumps(data, indent=2) + "\n")
+    _replace(root / "table.md", to_markdown(settings, rows))
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, "utf-8")
+    os.replace(temporary, path)
+
+
+def _percent(value: float | None) -> str:
+    return "absent" if value is None else f"{100 * value:.1f}"

@@ -1,0 +1,104 @@
+"""What a Table S1 is made of: its rows, the runs, the training, the pictures to score on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, model_validator
+
+from ovamgen.config import RunConfig, Section, build_config, merge
+from ovamgen.downstream.settings import TrainSettings, build_settings
+from ovamgen.errors import ConfigError
+
+_QUICK_IMAGES = 48
+_QUICK_STEPS = 60
+_STEPS = 1500
+
+
+class RowSettings(Section):
+    """One row: how the masks of its pictures are made."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    """Of the row and of its folder."""
+    preset: str = "paper"
+    """A mask preset, which may name the method."""
+    tokens: str
+    """``words``, ``own``, a token bank, or what else ``attribution.tokens`` takes."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Further configuration by section, over the table's ``generate``."""
+
+
+class TableSettings(Section):
+    """What the table is made of."""
+
+    images: int = Field(default=300, ge=1)
+    """Pictures that each row's segmentor is trained on."""
+    generate: dict[str, Any]
+    """Configuration of the runs: ``plan``, ``model``, ``synthesis``."""
+    train: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the training: ``size``, ``steps``."""
+    voc: str
+    """Folder in VOC's layout that is scored on."""
+    split: str = "val"
+    real: str | None = None
+    """Folder in VOC's layout whose ``real_split`` trains the upper reference."""
+    real_split: str = "train"
+    rows: tuple[RowSettings, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names(self) -> TableSettings:
+        names = [row.name for row in self.rows]
+        if len(set(names)) != len(names):
+            raise ValueError(f"the rows of a table must have different names, got {names}")
+        return self
+
+    def quick(self) -> TableSettings:
+        """The same table of few pictures and steps: does it run, not what does it say."""
+        return self.model_copy(
+            update={
+                "images": min(self.images, _QUICK_IMAGES),
+                "train": {**self.train, "steps": min(self.steps, _QUICK_STEPS)},
+            }
+        )
+
+    @property
+    def steps(self) -> int:
+        """Of each training."""
+        return int(self.train.get("steps", _STEPS))
+
+    def training(self, source: dict[str, Any]) -> TrainSettings:
+        """The training on ``{"shards": ...}`` or ``{"real": ..., "real_split": ...}``.
+
+        Raises:
+            ConfigError: a setting is unknown or not allowed.
+        """
+        return build_settings({"steps": self.steps}, self.train, source)
+
+    def run_config(self, row: RowSettings, out: Path) -> RunConfig:
+        """The configuration of the run that makes the row's shards.
+
+        Raises:
+            ConfigError: it is not a configuration.
+        """
+        fixed = {
+            "plan": {"limit": self.images},
+            "attribution": {"tokens": row.tokens},
+            "masks": {"preset": row.preset},
+            "out": str(out),
+        }
+        return build_config(merge(merge(self.generate, row.set), fixed))
+
+
+def build_table_settings(data: dict[str, Any]) -> TableSettings:
+    """The settings in a configuration file's mapping.
+
+    Raises:
+        ConfigError: a key is missing, unknown or of another kind; it is named.
+    """
+    try:
+        return TableSettings.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the table"
+        raise ConfigError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None

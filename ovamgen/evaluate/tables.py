@@ -1,0 +1,158 @@
+"""Scores as JSON, CSV and Markdown in the shape of the paper's Table S2.
+
+IoU is a fraction in JSON and CSV, and times 100 with one decimal in Markdown (methods 7.3).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ovamgen.errors import ConfigError
+from ovamgen.evaluate.judging import Judged
+from ovamgen.evaluate.scoring import Counts, Interval, IouTable, iou_table
+from ovamgen.plan.vocabulary import VOC_CLASSES, class_by_id
+
+SPLITS = ("not included", "included", "all")
+"""Whether the prompt names the class; the rows of Table S2."""
+
+
+def split_tables(counts: Counts, *, draws: int, seed: int) -> dict[str, IouTable]:
+    """The table of each of `SPLITS`."""
+    chosen = {
+        "not included": ~counts.included,
+        "included": counts.included,
+        "all": np.ones(len(counts.keys), bool),
+    }
+    return {name: iou_table(counts.select(chosen[name]), draws=draws, seed=seed) for name in SPLITS}
+
+
+def percent(found: Interval | None, *, interval: bool = False) -> str:
+    """``58.2`` or ``58.2 (55.1–61.0)``; a dash where there is nothing."""
+    if found is None:
+        return "–"
+    text = f"{100 * found.value:.1f}"
+    return f"{text} ({100 * found.low:.1f}–{100 * found.high:.1f})" if interval else text
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, the first column to the left and figures to the right."""
+    lines = [f"| {' | '.join(head)} |", f"|{'|'.join([':---'] + ['---:'] * (len(head) - 1))}|"]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join(lines)
+
+
+def class_table(tables: Mapping[str, IouTable], first: str = "word in the prompt") -> str:
+    """A row for each table: IoU of all classes, then mIoU and overall with their intervals."""
+    head = [first, *(voc.phrase for voc in VOC_CLASSES), "mIoU", "overall", "pictures"]
+    rows = [
+        [
+            name,
+            *(percent(table.per_class.get(voc.name)) for voc in VOC_CLASSES),
+            percent(table.miou, interval=True),
+            percent(table.overall, interval=True),
+            str(table.pictures),
+        ]
+        for name, table in tables.items()
+    ]
+    return markdown_table(head, rows)
+
+
+def absent_note(table: IouTable) -> str:
+    """The sentence that says over which classes the mean is."""
+    if not table.absent:
+        return "The mIoU is the mean over all 20 classes, without background."
+    return (
+        f"The mIoU is the mean over the {len(table.per_class)} classes that occur, without "
+        f"background; no pixel of {', '.join(table.absent)} is in any truth or mask, and they are "
+        "left out of it."
+    )
+
+
+def left_out_note(judged: Judged) -> str:
+    """The sentence that says what has no score, or "" where everything has one."""
+    if not judged.left_out:
+        return ""
+    first = judged.left_out[0]
+    return (
+        f"{len(judged.left_out)} of {len(judged.left_out) + len(judged.plain.keys)} picture and "
+        f"class pairs have no map by {judged.setup.name} and are left out, such as "
+        f"{first.class_name} in {first.key}: {first.reason}."
+    )
+
+
+def per_image_csv(judged: Judged) -> str:
+    """A line for each picture and class, what was left out included; empty where undefined."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    head = ["key", "class_name", "word_included", "iou", "intersection", "union", "iou_plain"]
+    writer.writerow([*head, "difference", "left_out"])
+    final, plain = judged.final, judged.plain
+    final_ious, plain_ious = final.ious(), plain.ious()
+    lines = []
+    for row, key in enumerate(final.keys):
+        name = class_by_id(int(final.class_ids[row])).name
+        lines.append(
+            [
+                key,
+                name,
+                str(int(final.included[row])),
+                _number(final_ious[row]),
+                str(final.intersections[row]),
+                str(final.unions[row]),
+                _number(plain_ious[row]),
+                _number(judged.differences[key]),
+                "",
+            ]
+        )
+    for left in judged.left_out:
+        difference = _number(judged.differences[left.key])
+        lines.append([left.key, left.class_name, *[""] * 5, difference, left.reason])
+    writer.writerows(sorted(lines))
+    return buffer.getvalue()
+
+
+def write_text(path: Path, text: str) -> None:
+    """A file that is there whole or not at all.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """The same with bytes.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """JSON for programs, its keys in the order given.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    write_text(path, json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def _number(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.6f}"

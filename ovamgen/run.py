@@ -19,6 +19,7 @@ from ovamgen import __version__
 from ovamgen.config import RunConfig, SynthesisConfig, fingerprint, identity
 from ovamgen.errors import ConfigError
 from ovamgen.isolation import EarlyStop
+from ovamgen.mini import bank_place
 from ovamgen.plan.tasks import Plan, make_plan
 from ovamgen.records import ModelInfo, RunSummary, ShardRecord, ShardTask
 from ovamgen.run_files import (
@@ -159,7 +160,7 @@ def open_run(config: RunConfig) -> Iterator[Run]:
             raise ConfigError(_another_configuration(store, changed))
     tokens = config.attribution.tokens
     if tokens not in ("words", "untrained"):
-        inputs["tokens"] = digest_of(tokens)
+        inputs["tokens"] = digest_of(bank_place(tokens))
     mark = fingerprint(config, inputs)
     saved = read_run_file(store)
     if saved is not None and saved["fingerprint"] != mark:
@@ -203,7 +204,7 @@ def captions_path(name: str) -> str:
     """The path of the captions: ``demo`` is a file of the package."""
     if name != DEMO_CAPTIONS:
         return name
-    return str(resources.files("ovamgen") / "data" / "demo_captions.json")
+    return str(resources.files("ovamgen") / "data" / "demo_captions.csv")
 
 
 def _check_model_and_tokens(config: RunConfig) -> None:

@@ -1,4 +1,4 @@
-"""CLIP's byte-pair tokenizer, as the planner and the text encoder need it.
+"""Tokenizers of texts, as the planner and the text encoder need them: above all CLIP's.
 
 Built from the merges that ship with the package, or read from a model's folder; it knows neither
 torch nor transformers.
@@ -17,6 +17,7 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE
 
+from ovamgen import mini
 from ovamgen.errors import ConfigError
 
 CLIP_MAX_LENGTH = 77
@@ -68,9 +69,9 @@ def model_tokenizer(model_id: str) -> tuple[Tokenizer, int]:
     Raises:
         ConfigError: the folder's tokenizer is incomplete, damaged or no byte-pair encoding.
     """
-    folder = Path(model_id) / "tokenizer"
-    # "mini" and "" name no folder, even where the working directory holds one of that name.
-    if model_id in ("", "mini") or not folder.is_dir():
+    # these two name no folder, even where the working directory holds one called "mini"
+    folder = (mini.MODEL if model_id == mini.NAME else Path(model_id)) / "tokenizer"
+    if not model_id or not folder.is_dir():
         return clip_tokenizer(), CLIP_MAX_LENGTH
     settings_file = folder / "tokenizer_config.json"
     settings = _read_json(settings_file) if settings_file.exists() else {}
@@ -163,8 +164,7 @@ def _byte_symbols() -> list[str]:
 
 
 def tokenizer_kind(folder: Path) -> str:
-    """The kind of model in a folder's ``tokenizer.json``: ``BPE``, also where there is no such file,
-    or ``WordLevel``.
+    """The kind of a tokenizer folder: ``BPE`` as CLIP's, or ``WordLevel``.
 
     Raises:
         ConfigError: the file cannot be read.

@@ -49,7 +49,7 @@ def test_64_captions_of_coco_become_64_samples_that_read_back(tmp_path, shared):
         assert meta["caption"] == source[meta["caption_id"]] == spec.caption
         assert meta["seed"] == spec.seed
         assert meta["mask_sha256"] == hashlib.sha256(sample.labels.tobytes()).hexdigest()
-        assert meta["model_trained"] is False
+        assert meta["model_trained"] is True
         seen.add(sample.key)
     assert seen == set(specs)
     classes = {c for spec in specs.values() for c in (t.class_id for t in spec.targets)}

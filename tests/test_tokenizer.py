@@ -150,7 +150,25 @@ def test_length_comes_from_the_folder(golden_model, tmp_path):
     assert model_tokenizer(str(tmp_path))[1] == 77
 
 
-@pytest.mark.parametrize("model_id", ["", "mini", "random:sd15", "owner/name"])
+def test_the_embedded_model_has_its_own_whatever_lies_around(golden_model, tmp_path, monkeypatch):
+    shutil.copytree(golden_model / "tokenizer", tmp_path / "mini" / "tokenizer")
+    monkeypatch.chdir(tmp_path)
+    tokenizer, max_length = model_tokenizer("mini")
+    assert max_length == 32
+    assert tokenizer.encode("A zebra, and a CAT!").tokens == [
+        "<|startoftext|>", "a", "<unk>", "and", "a", "cat", "<|endoftext|>",
+    ]  # fmt: skip
+
+
+def test_a_damaged_tokenizer_of_words_is_refused(tmp_path):
+    (tmp_path / "tokenizer").mkdir()
+    file = tmp_path / "tokenizer" / "tokenizer.json"
+    file.write_text('{"model": {"type": "WordLevel", "vocab": 3}}')
+    with pytest.raises(ConfigError, match="cannot be read as a tokenizer"):
+        model_tokenizer(str(tmp_path))
+
+
+@pytest.mark.parametrize("model_id", ["", "random:sd15", "owner/name"])
 def test_other_models_have_clips_tokenizer(golden_model, tmp_path, monkeypatch, model_id):
     # A folder of that name in the working directory must not be taken for the embedded model.
     for name in ("mini", "."):

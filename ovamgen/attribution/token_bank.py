@@ -22,6 +22,7 @@ from safetensors.numpy import save as save_tensors
 
 from ovamgen.config import canonical_json
 from ovamgen.errors import ConfigError
+from ovamgen.mini import bank_place
 
 FORMAT = "ovamgen-token-bank-1"
 _METADATA_KEY = "ovamgen"
@@ -127,13 +128,13 @@ class TokenBank:
 
     @classmethod
     def load(cls, path: str | Path) -> TokenBank:
-        """The bank in a safetensors file, local or at an fsspec URL.
+        """The bank in a safetensors file, local or at an fsspec URL; ``own`` is that of ``mini``.
 
         Raises:
             ConfigError: no such file, or it is no token bank; a pickle is named and refused.
         """
         name = f"token bank {path}"
-        data = _read(str(path), name)
+        data = _read(bank_place(str(path)), name)
         try:
             tensors = load_tensors(data)
             header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from ovamgen import mini
 from ovamgen.config.masks import MaskConfig
 from ovamgen.config.methods import Branch, default_branch
 from ovamgen.config.section import Section
@@ -87,8 +88,9 @@ class AttributionConfig(Section):
     method: str = "ovam"
     """``ovam``, ``daam``, ``daam-ovam`` or ``attn2mask``."""
     tokens: str = "auto"
-    """A token bank (.safetensors), ``words`` (class phrases as natural text), ``untrained`` (pairs
-    of the text encoder's own rows), or ``auto``: the model's own bank where it has one."""
+    """A token bank (.safetensors), ``own`` (the one that ships with ``mini``), ``words`` (class
+    phrases as natural text), ``untrained`` (pairs of the text encoder's own rows), or ``auto``:
+    ``own`` for ``mini``, ``untrained`` for random weights, ``words`` for all others."""
     branch: Literal["auto", "unconditional", "conditional"] = "auto"
     """Half of the guided batch that queries are read from (methods 0.1); ``auto``: the method's
     own, conditional for ``daam`` and unconditional for all others."""
@@ -163,16 +165,21 @@ class RunConfig(Section):
         if model.id == DEFAULT_MODEL and model.revision is None:
             model = model.model_copy(update={"revision": DEFAULT_REVISION})
         if model.device == "auto":
-            device = "cpu" if model.id == "mini" else "cuda"
+            device = "cpu" if model.id == mini.NAME else "cuda"
             model = model.model_copy(update={"device": device})
         if model.dtype == "auto":
             dtype = "float32" if model.device == "cpu" else "float16"
             model = model.model_copy(update={"dtype": dtype})
         attribution = self.attribution
         if attribution.tokens == "auto":
-            own = model.id == "mini" or model.id.startswith("random:")
-            tokens = "untrained" if own else "words"
+            random = model.id.startswith("random:")
+            tokens = mini.OWN if model.id == mini.NAME else "untrained" if random else "words"
             attribution = attribution.model_copy(update={"tokens": tokens})
+        if attribution.tokens == mini.OWN and model.id != mini.NAME:
+            raise ValueError(
+                f"attribution.tokens own is the bank of {mini.NAME}, the model is {model.id}: give "
+                "a bank that was made for it, or 'words'"
+            )
         attribution = attribution.model_copy(update={"branch": attribution.half})
         if self.synthesis.guidance <= 1 and attribution.branch == "unconditional":
             raise ValueError(
@@ -182,7 +189,7 @@ class RunConfig(Section):
         masks = self.masks.resolved(words=attribution.tokens == "words")
         runtime = self.runtime
         if runtime.cpu_threads is None:
-            threads = 1 if model.id == "mini" else 4
+            threads = 1 if model.id == mini.NAME else 4
             runtime = runtime.model_copy(update={"cpu_threads": threads})
         object.__setattr__(self, "runtime", runtime)
         object.__setattr__(self, "model", model)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ovamgen import mini
 from ovamgen.config import ModelConfig, RunConfig
 from ovamgen.diffusion.architectures import ARCHITECTURES
 from ovamgen.diffusion.facts import ModelFacts
@@ -129,16 +130,18 @@ def _info(
 
 
 def _is_hub_id(name: str) -> bool:
-    if name in ARCHITECTURES or Path(name).expanduser().exists():
+    if name == mini.NAME or name in ARCHITECTURES or Path(name).expanduser().exists():
         return False
     return _HUB_ID.fullmatch(name) is not None
 
 
 def _folder(model: ModelConfig) -> Path:
     """The local folder of a name that is no hub id; a name near one of ours is pointed out."""
+    if model.id == mini.NAME:
+        return mini.MODEL
     folder = Path(model.id).expanduser()
     if not folder.exists():
-        near = difflib.get_close_matches(model.id, list(ARCHITECTURES), n=1, cutoff=0.5)
+        near = difflib.get_close_matches(model.id, [mini.NAME, *ARCHITECTURES], n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'? " if near else ""
         raise ConfigError(
             f"model '{model.id}' is neither built in nor a folder: {hint}"

@@ -36,8 +36,7 @@ def build_pipeline(architecture: Architecture, *, dtype: torch.dtype, seed: int 
 
     Every matrix and convolution is uniform with variance 1 / fan_in, embeddings have a standard
     deviation of 0.02, norms are ones and biases zeros: activations stay of order one, so images
-    are finite and differ by prompt and seed. Queries and keys of cross-attention are larger by the
-    architecture's `attention_gain`.
+    are finite and differ by prompt and seed.
 
     Args:
         architecture: what to build.
@@ -56,8 +55,7 @@ def build_pipeline(architecture: Architecture, *, dtype: torch.dtype, seed: int 
         for name, _ in part.named_parameters()
     ]
     with ThreadPoolExecutor(_DRAW_THREADS) as pool:
-        gain = architecture.attention_gain
-        for future in [pool.submit(_fill, *job, dtype=dtype, seed=seed, gain=gain) for job in jobs]:
+        for future in [pool.submit(_fill, *job, dtype=dtype, seed=seed) for job in jobs]:
             future.result()
     for part in parts.values():
         part.eval()
@@ -74,7 +72,7 @@ def build_pipeline(architecture: Architecture, *, dtype: torch.dtype, seed: int 
 
 
 def _fill(
-    module: torch.nn.Module, stream: str, name: str, *, dtype: torch.dtype, seed: int, gain: float
+    module: torch.nn.Module, stream: str, name: str, *, dtype: torch.dtype, seed: int
 ) -> None:
     """Gives one parameter its values; streams are apart, so order and threads change nothing."""
     path, _, leaf = name.rpartition(".")
@@ -87,8 +85,6 @@ def _fill(
     else:
         embedding = isinstance(owner, torch.nn.Embedding)
         deviation = 0.02 if embedding else 1 / math.sqrt(math.prod(shape[1:]))
-        if name.endswith(("attn2.to_q.weight", "attn2.to_k.weight")):
-            deviation *= gain
         value = torch.empty(shape, dtype=dtype)
         _draw_uniform(value.view(-1), deviation * math.sqrt(3), stream, seed)
     owner.register_parameter(leaf, torch.nn.Parameter(value, requires_grad=False))

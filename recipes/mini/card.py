@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from recipes.mini.catalogue import CLASSES, ICON_SETS
 from recipes.mini.journal import PROBE_LOG, TRAIN_LOG
 from recipes.mini.probes import TIMESTEP_BINS
 
 
-def write_card(run: Path, decoder: Path) -> str:
-    """The card's Markdown, with the figures of the last rows of the logs of the two runs."""
+def write_card(run: Path, decoder: Path, quality: Mapping[str, Any] | None = None) -> str:
+    """The card's Markdown, with the figures of the last rows of the logs of the two runs.
+
+    Args:
+        run: folder of the networks' training.
+        decoder: folder of the decoder's.
+        quality: what `recipes.mini.quality` found of pictures that these weights drew.
+    """
     trained, probed = _last(run / TRAIN_LOG), _last(run / PROBE_LOG)
     decoded = _last(decoder / PROBE_LOG)
     gaps = " | ".join(
@@ -57,10 +65,23 @@ by timestep:
 |{"---|" * len(TIMESTEP_BINS)}
 | {gaps} |
 
+{_quality(quality)}
+
 ## Licence
 
 The pictures it was trained on were made of icons under {licences}: see `CREDITS.md`.
 """
+
+
+def _quality(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "How many of its pictures an annotator names right was not measured."
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in found["by_class"].items())
+    return (
+        f"A network that was trained on composites alone names the class that was asked for in "
+        f"{found['named_right']:.1%} of {found['pictures']} pictures "
+        f"(`A photograph of a CLASS`): {shares}."
+    )
 
 
 def _last(log: Path) -> dict[str, str]:

@@ -144,12 +144,17 @@ def decoder(
 
 @app.command()
 def export(
-    work: Work, out: Out, run: Annotated[str, typer.Option(help="Name of the run.")] = "core"
+    work: Work,
+    out: Out,
+    run: Annotated[str, typer.Option(help="Name of the run.")] = "core",
+    quality: Annotated[
+        Path | None, typer.Option(help="What 'quality' printed, for the card.")
+    ] = None,
 ) -> None:
     """Write the model folder, in diffusers format and float16."""
     from recipes.mini.steps import export_model
 
-    export_model(Workspace(work), run, out)
+    export_model(Workspace(work), run, out, quality)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -144,8 +145,14 @@ def train_decoder(
         )
 
 
-def export_model(work: Workspace, run: str, out: Path) -> None:
+def export_model(work: Workspace, run: str, out: Path, quality: Path | None = None) -> None:
     """Writes the model folder from the averaged weights of the run and of the decoder.
+
+    Args:
+        work: where both were trained.
+        run: name of the networks' run.
+        out: new folder.
+        quality: what ``quality`` printed of an earlier export of the same weights, for the card.
 
     Raises:
         ConfigError: one of the two was never trained, or ``out`` holds something.
@@ -158,7 +165,8 @@ def export_model(work: Workspace, run: str, out: Path) -> None:
     if not has_checkpoint(work.decoder):
         raise ConfigError(f"{work.decoder} must hold a trained decoder: run 'decoder' first")
     decoder = open_decoder(work.decoder, LatentSpace.load(work.latent_space), cpu)
-    card = write_card(work.run(run), work.decoder)
+    found = None if quality is None else json.loads(quality.read_text("utf-8"))
+    card = write_card(work.run(run), work.decoder, found)
     state = load_state(work.run(run), tokenizer, cpu)
     # The contexts would put the float32 weights back; what is exported is converted in place.
     with state.averaged() as networks, decoder.averaged() as autoencoder:

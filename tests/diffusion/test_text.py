@@ -3,13 +3,14 @@ import torch
 
 from ovamgen.diffusion.text import encode_text
 from ovamgen.errors import MethodError
-from tests.golden.reference import load_model, tiny_sd
+from tests.diffusion.small import small_pipeline
+from tests.golden.reference import tiny_sd
 
 
 @pytest.fixture(scope="module")
 def clip():
     """A pipeline with CLIP's own vocabulary."""
-    return load_model("mini").pipe
+    return small_pipeline()
 
 
 def test_rows_equal_those_of_the_padded_encoding():

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+
 import numpy as np
 import pytest
 
+from ovamgen.errors import ConfigError
 from ovamgen.samples import save_mask
 from tests.annotate.conftest import CAT, DOG, HEIGHT, TABLE, WIDTH, disc, iou
 
@@ -47,6 +51,16 @@ class Sheet:
             diameter,
         )
         assert self.page.text_content("#diameter") == f"{diameter} px"
+
+    def until(self, holds, seconds=20):
+        """Waits for the files: an autosave may still be on its way when the page looks saved."""
+        end = time.monotonic() + seconds
+        while True:
+            with contextlib.suppress(ConfigError):
+                if holds():
+                    return
+            assert time.monotonic() < end, "what was painted did not reach the file"
+            self.page.wait_for_timeout(50)
 
     def saved(self):
         self.page.wait_for_selector("#saved[data-state=saved]")
@@ -127,16 +141,15 @@ def test_undo_and_redo(sheet, folder):
     sheet.click(50, 50)
     sheet.click(150, 50)
     sheet.press("z")
-    sheet.saved()
-    assert iou(folder.annotation(CAT), disc(50, 50, 15)) > 0.95
+    sheet.until(lambda: iou(folder.annotation(CAT), disc(50, 50, 15)) > 0.95)
     sheet.press("Control+z")
     sheet.wait_for("#state", "to do")
     sheet.saved()
     assert not folder.annotation_path(CAT).exists()
     sheet.press("y", "Control+Shift+Z")
     sheet.wait_for("#state", "annotated")
-    sheet.saved()
-    assert iou(folder.annotation(CAT), disc(50, 50, 15) | disc(50, 150, 15)) > 0.95
+    both = disc(50, 50, 15) | disc(50, 150, 15)
+    sheet.until(lambda: iou(folder.annotation(CAT), both) > 0.95)
     sheet.press("Delete")
     sheet.wait_for("#state", "to do")
     sheet.press("z")

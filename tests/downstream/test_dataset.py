@@ -1,5 +1,7 @@
+import gc
 import hashlib
 import os
+import warnings
 
 import numpy as np
 import pytest
@@ -20,6 +22,15 @@ pytestmark = [
 ]
 
 SIZES = (4, 4, 3)
+
+
+@pytest.fixture(autouse=True)
+def close_abandoned_tars():
+    """webdataset leaves a tar open where its pipeline is not read to the end."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def _labels():

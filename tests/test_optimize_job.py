@@ -40,6 +40,7 @@ def test_the_job_makes_the_bank_that_one_process_makes(samples, tmp_path, monkey
     assert str(job) in said.out
 
 
+@pytest.mark.slow
 def test_a_class_that_fails_is_reported_and_the_others_are_kept(
     samples, tmp_path, monkeypatch, capfd
 ):

@@ -208,6 +208,7 @@ def test_zoom_and_pan_keep_the_place(sheet, folder):
     assert iou(folder.annotation(CAT), disc(40, 150, 6) | disc(100, 20, 6)) > 0.95
 
 
+@pytest.mark.slow
 def test_two_windows_do_not_overwrite_each_other_unasked(open_page, served, folder):
     first, second = Sheet(open_page(served.url)), Sheet(open_page(served.url))
     for window in (first, second):

@@ -96,6 +96,7 @@ def test_sigterm_finishes_the_open_shard_and_the_command_goes_on(captions, undis
     assert digests(out) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_drain_without_time_stops_between_two_batches_on_ray(captions, undisturbed, tmp_path):
     out = tmp_path / "out"
     process = started(captions, out, "--workers", 1, "--set", "runtime.drain_seconds=0")

@@ -78,13 +78,14 @@ def make_table(
     VocFolder.open(settings.voc, settings.split)
     runs = [settings.run_config(row, root / "rows" / row.name / "corpus") for row in settings.rows]
     trainings = [
-        settings.training({"shards": str(root / "rows" / row.name / "corpus")})
+        settings.trainings({"shards": str(root / "rows" / row.name / "corpus")})
         for row in settings.rows
     ]
-    reference, real_images = None, 0
+    reference: tuple[TrainSettings, ...] = ()
+    real_images = 0
     if settings.real is not None:
         real_images = len(VocFolder.open(settings.real, settings.real_split))
-        reference = settings.training({"real": settings.real, "real_split": settings.real_split})
+        reference = settings.trainings({"real": settings.real, "real_split": settings.real_split})
     _claim(root, settings)
     rows: list[TableRow] = []
     for row, config, training in zip(settings.rows, runs, trainings, strict=True):
@@ -105,7 +106,7 @@ def make_table(
             )
         )
         _write(root, settings, rows)
-    if reference is not None:
+    if reference:
         say(f"upper reference: training on {real_images} real pictures")
         rows.append(
             _score(
@@ -126,11 +127,13 @@ def make_table(
 def to_markdown(settings: TableSettings, rows: Sequence[TableRow]) -> str:
     """The table, with how to read it."""
     classes = list(rows[0].iou) if rows else []
+    phases = settings.trainings({"real": settings.voc})
+    schedule = ", then ".join(f"{t.steps} steps at {t.crop_px} pixels" for t in phases)
     lines = [
         "# Table S1: segmentors trained on each method's shards",
         "",
         f"{settings.images} pictures a row, `{settings.train.get('size', 'small')}` UperNet, "
-        f"{settings.steps} steps, scored on '{settings.split}' by the VOC protocol; IoU in "
+        f"{schedule}, scored on '{settings.split}' by the VOC protocol; IoU in "
         "per cent.",
         "",
         "| row | method | tokens | preset | mIoU 21 (with background) | mIoU 20 (foreground) |",
@@ -168,7 +171,7 @@ def _generate(config: RunConfig) -> int:
 
 def _score(
     settings: TableSettings,
-    training: TrainSettings,
+    trainings: Sequence[TrainSettings],
     place: Path,
     *,
     name: str,
@@ -177,7 +180,11 @@ def _score(
     preset: str,
     images: int,
 ) -> TableRow:
-    train(training, place / "segmentor")
+    *first, last = trainings
+    for training in first:
+        train(training, place / "pretrained")
+        last = last.model_copy(update={"init": str(place / "pretrained")})
+    train(last, place / "segmentor")
     score = score_segmentor(
         place / "segmentor", settings.voc, settings.split, place / "scores"
     ).to_json()

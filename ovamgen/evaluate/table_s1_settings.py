@@ -38,6 +38,9 @@ class TableSettings(Section):
     """Configuration of the runs: ``plan``, ``model``, ``synthesis``."""
     train: dict[str, Any] = Field(default_factory=dict)
     """Settings of the training: ``size``, ``steps``."""
+    pretrain: dict[str, Any] | None = None
+    """Settings of a training on the same pictures before it, whose segmentor it goes on from: small
+    pictures (``crop_px``, ``augment``) first, since a small network learns shapes faster there."""
     voc: str
     """Folder in VOC's layout that is scored on."""
     split: str = "val"
@@ -58,22 +61,22 @@ class TableSettings(Section):
         return self.model_copy(
             update={
                 "images": min(self.images, _QUICK_IMAGES),
-                "train": {**self.train, "steps": min(self.steps, _QUICK_STEPS)},
+                "train": _shortened(self.train),
+                "pretrain": None if self.pretrain is None else _shortened(self.pretrain),
             }
         )
 
-    @property
-    def steps(self) -> int:
-        """Of each training."""
-        return int(self.train.get("steps", _STEPS))
+    def trainings(self, source: dict[str, Any]) -> tuple[TrainSettings, ...]:
+        """The trainings, one after another, each to go on from the one before.
 
-    def training(self, source: dict[str, Any]) -> TrainSettings:
-        """The training on ``{"shards": ...}`` or ``{"real": ..., "real_split": ...}``.
+        Args:
+            source: ``{"shards": ...}`` or ``{"real": ..., "real_split": ...}``.
 
         Raises:
             ConfigError: a setting is unknown or not allowed.
         """
-        return build_settings({"steps": self.steps}, self.train, source)
+        phases = [self.train] if self.pretrain is None else [self.pretrain, self.train]
+        return tuple(build_settings({"steps": _STEPS}, phase, source) for phase in phases)
 
     def run_config(self, row: RowSettings, out: Path) -> RunConfig:
         """The configuration of the run that makes the row's shards.
@@ -88,6 +91,10 @@ class TableSettings(Section):
             "out": str(out),
         }
         return build_config(merge(merge(self.generate, row.set), fixed))
+
+
+def _shortened(training: dict[str, Any]) -> dict[str, Any]:
+    return {**training, "steps": min(int(training.get("steps", _STEPS)), _QUICK_STEPS)}
 
 
 def build_table_settings(data: dict[str, Any]) -> TableSettings:

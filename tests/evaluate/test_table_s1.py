@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from safetensors.torch import load_file
 
 from ovamgen.errors import ConfigError
 from ovamgen.evaluate.table_s1 import REAL, make_table, to_markdown
@@ -60,6 +61,24 @@ def test_every_row_is_made_trained_and_scored_once(asked, tmp_path):
     assert [path.stat().st_mtime_ns for path in (weights, tar)] == stamps
 
 
+def test_a_row_goes_on_from_its_training_on_small_pictures(asked, tmp_path):
+    asked["rows"] = asked["rows"][:1]
+    del asked["real"]
+    straight = build_table_settings(asked)
+    asked["pretrain"] = {"steps": 3, "batch_size": 2, "crop_px": 48}
+    settings = build_table_settings(asked)
+    assert [(t.steps, t.crop_px) for t in settings.trainings({"real": "x"})] == [(3, 48), (2, 32)]
+    make_table(settings, tmp_path / "two", lambda line: None)
+    make_table(straight, tmp_path / "one", lambda line: None)
+    place = "rows/words/segmentor/segmentor.safetensors"
+    first = load_file(tmp_path / "two/rows/words/pretrained/segmentor.safetensors")
+    second, alone = load_file(tmp_path / "two" / place), load_file(tmp_path / "one" / place)
+    name = max(first, key=lambda name: first[name].numel())
+    # two steps change less than other first weights do
+    assert (second[name] - first[name]).norm() < (second[name] - alone[name]).norm() / 2
+    assert "3 steps at 48 pixels, then 2 steps at 32" in (tmp_path / "two/table.md").read_text()
+
+
 def test_an_interrupted_table_goes_on_with_the_next_row(asked, tmp_path, monkeypatch):
     settings, out = build_table_settings(asked), tmp_path / "table"
 
@@ -74,9 +93,13 @@ def test_an_interrupted_table_goes_on_with_the_next_row(asked, tmp_path, monkeyp
 
 
 def test_the_quick_table_is_smaller_and_another_one(asked, tmp_path):
-    settings = build_table_settings(asked | {"images": 500, "train": {"steps": 900}})
+    settings = build_table_settings(
+        asked | {"images": 500, "train": {"size": "small"}, "pretrain": {"steps": 900}}
+    )
     quick = settings.quick()
-    assert (quick.images, quick.steps, quick.rows) == (48, 60, settings.rows)
+    assert (quick.images, quick.rows) == (48, settings.rows)
+    assert (quick.train, quick.pretrain) == ({"size": "small", "steps": 60}, {"steps": 60})
+    assert settings.pretrain == {"steps": 900}
     (tmp_path / "table").mkdir()
     (tmp_path / "table/settings.json").write_text(json.dumps({"images": 1}))
     with pytest.raises(ConfigError, match="holds a table of other settings"):

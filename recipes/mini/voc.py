@@ -64,7 +64,7 @@ def write_voc(
             mask.putpalette(palette)
             mask.save(masks / f"{name}.png", optimize=True)
             classes = [CLASSES[class_id - 1].voc.name for class_id in composite.class_ids]
-            rows.append((name, split, composite.caption, " ".join(classes), composite.background))
+            rows.append((name, split, composite.caption, ";".join(classes), composite.background))
         (lists / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
     with (folder / "captions.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

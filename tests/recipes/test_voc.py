@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from ovamgen.errors import ConfigError
+from ovamgen.plan.captions import read_captions
 from ovamgen.plan.vocabulary import VOC_CLASSES, voc_palette
 from recipes.mini.composites import Composer
 from recipes.mini.voc import write_voc
@@ -51,10 +52,10 @@ def test_masks_are_palette_images_of_the_exact_labels(folder, sprites):
 def test_classes_take_turns_and_rows_name_them(folder):
     ids = {voc_class.name: voc_class.id for voc_class in VOC_CLASSES}
     train = [row for row in rows(folder) if row["split"] == "train"]
-    assert [ids[row["classes"].split()[0]] for row in train] == list(range(1, 21))
+    assert [ids[row["classes"].split(";")[0]] for row in train] == list(range(1, 21))
     for row in train:
         mask = np.asarray(Image.open(folder / "SegmentationClass" / f"{row['name']}.png"))
-        assert set(np.unique(mask)) == {0, *(ids[name] for name in row["classes"].split())}
+        assert set(np.unique(mask)) == {0, *(ids[name] for name in row["classes"].split(";"))}
 
 
 def test_equal_arguments_give_equal_bytes(folder, sprites, tmp_path):
@@ -79,3 +80,13 @@ def test_an_unknown_split_is_refused(sprites, tmp_path):
     with pytest.raises(ConfigError, match=r"train, val, test, got trainval"):
         write_voc(tmp_path / "voc", sprites, {"trainval": 3})
     assert not (tmp_path / "voc").exists()
+
+
+def test_its_captions_name_their_classes_as_plans_read_them(folder):
+    with (folder / "captions.csv").open(newline="") as file:
+        expected = [
+            (row["caption"], tuple(row["classes"].split(";"))) for row in csv.DictReader(file)
+        ]
+    found = [(c.text, c.classes) for c in read_captions(str(folder / "captions.csv")).captions]
+    assert found == expected
+    assert any(len(classes) > 1 for _, classes in found)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import TextColumn, TimeRemainingColumn
 
-LINE_SECONDS = 10.0
+from ovamgen.terminal import TerminalBar, time_left
 
 
 class RunProgress:
@@ -24,23 +22,12 @@ class RunProgress:
         self._failed = 0
         self._shards = 0
         self._start = time.monotonic()
-        self._last_line = self._start
-        self._bar: Progress | None = None
+        self._terminal = TerminalBar()
 
     def __enter__(self) -> RunProgress:
         """Show the bar where there is a terminal."""
-        console = Console(stderr=True)
-        if console.is_terminal:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=None),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
-                TimeRemainingColumn(),
-            )
-            self._bar = Progress(*columns, console=console, expand=True)
-            self._bar.add_task("samples", total=self._total, completed=self._before, rate="")
-            self._bar.start()
+        columns = (TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+        self._terminal.open(*columns, task="samples", total=self._total, done=self._before, rate="")
         return self
 
     def __exit__(
@@ -50,15 +37,11 @@ class RunProgress:
         trace: TracebackType | None,
     ) -> None:
         """Leave the last state on the screen."""
-        if self._bar is not None:
-            self._bar.stop()
+        self._terminal.close()
 
     def say(self, text: str) -> None:
         """A line of its own, above the bar."""
-        if self._bar is not None:
-            self._bar.console.print(text, highlight=False, markup=False)
-        else:
-            print(text, file=sys.stderr, flush=True)
+        self._terminal.say(text)
 
     def add(self, *, images: int = 0, failed: int = 0, shards: int = 0) -> None:
         """Count what has just been finished."""
@@ -69,12 +52,8 @@ class RunProgress:
 
     def tick(self) -> None:
         """Refresh the bar, or print the line when it is due."""
-        if self._bar is not None:
-            done = self._before + self._images + self._failed
-            self._bar.update(self._bar.task_ids[0], completed=done, rate=self._rate())
-        elif time.monotonic() - self._last_line >= LINE_SECONDS:
-            self._last_line = time.monotonic()
-            self.say(self.line())
+        done = self._before + self._images + self._failed
+        self._terminal.show(done, self.line, facts=self._facts, rate=self._rate())
 
     def line(self) -> str:
         """The state in one line: samples, shards, rate, time left, failures."""
@@ -85,16 +64,24 @@ class RunProgress:
             f"written, {self._rate()}, {self._left()}"
         )
 
+    def _facts(self) -> dict[str, object]:
+        return {
+            "images": self._images,
+            "failed": self._failed,
+            "shards": self._shards,
+            "shards_total": self._total_shards,
+            "images_per_second": round(self._images_per_second(), 4),
+        }
+
     def _rate(self) -> str:
-        seconds = max(time.monotonic() - self._start, 1e-9)
-        return f"{self._images / seconds:.2f} images/s"
+        return f"{self._images_per_second():.2f} images/s"
+
+    def _images_per_second(self) -> float:
+        return self._images / max(time.monotonic() - self._start, 1e-9)
 
     def _left(self) -> str:
         made = self._images + self._failed
         if not made:
             return "waiting for the first batch"
         remaining = self._total - self._before - made
-        seconds = remaining * (time.monotonic() - self._start) / made
-        minutes, seconds = divmod(round(seconds), 60)
-        hours, minutes = divmod(minutes, 60)
-        return f"{hours}:{minutes:02d}:{seconds:02d} left"
+        return time_left(remaining * (time.monotonic() - self._start) / made)

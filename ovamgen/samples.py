@@ -11,6 +11,8 @@ from __future__ import annotations
 import csv
 import os
 import re
+import struct
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,10 +22,12 @@ from typing import Any
 import numpy as np
 import yaml
 from jaxtyping import Bool, UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from ovamgen.config.plain_yaml import load_plain_yaml
 from ovamgen.errors import ConfigError
 from ovamgen.plan.vocabulary import class_by_name
+from ovamgen.whole_files import write_whole
 
 SAMPLES = "samples.csv"
 SYNTHESIS = "synthesis.yaml"
@@ -32,6 +36,19 @@ ANNOTATIONS = "annotations"
 _COLUMNS = ("key", "class_name", "prompt", "seed", "word_included")
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LARGEST_SIDE_PX = 8192
+_BROKEN_PICTURE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    IndexError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,  # where warnings are errors
+)
+"""What Pillow raises on damaged files, format by format."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,41 +207,35 @@ def save_mask(mask: Bool[np.ndarray, "H W"], path: str | Path) -> None:
 
 
 def _save_png(image: Image.Image, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(temporary, format="PNG")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, lambda file: image.save(file, format="PNG"), make_folder=True)
 
 
 def _open_image(path: Path, what: str) -> Image.Image:
     try:
-        picture = Image.open(path)
-        if max(picture.size) > _LARGEST_SIDE_PX:
-            raise ConfigError(
-                f"{path} must be at most {_LARGEST_SIDE_PX} pixels a side, got {picture.size}"
-            )
-        picture.load()
+        # opened here, since Pillow leaves a file open where it is no picture
+        with path.open("rb") as file:
+            picture = Image.open(file)
+            if max(picture.size) > _LARGEST_SIDE_PX:
+                raise ConfigError(
+                    f"{path} must be at most {_LARGEST_SIDE_PX} pixels a side, got {picture.size}"
+                )
+            picture.load()
     except FileNotFoundError:
         raise ConfigError(f"the {what} {path} does not exist") from None
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+    except _BROKEN_PICTURE as error:
         raise ConfigError(f"{path} cannot be read as a picture: {error}") from None
     return picture
 
 
 def _read_settings(path: Path) -> Mapping[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text("utf-8"))
+        data = load_plain_yaml(path.read_text("utf-8"))
     except FileNotFoundError:
         raise ConfigError(
             f"{path.parent} must be a folder of samples, it has no {path.name}: make one with "
             "'ovamgen samples'"
         ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict) or not all(isinstance(value, dict) for value in data.values()):
         raise ConfigError(f"{path} must hold the sections 'model:' and 'synthesis:'")

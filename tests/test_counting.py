@@ -1,5 +1,6 @@
 from ovamgen.cli import counting
-from ovamgen.cli.counting import LINE_SECONDS, Counting
+from ovamgen.cli.counting import Counting
+from ovamgen.terminal import LINE_SECONDS
 
 
 def test_a_line_every_ten_seconds_where_there_is_no_terminal(monkeypatch, capsys):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from ovamgen.attribute.files import Array, array_names, read_array, write_whole
+from ovamgen.attribute.files import Array, array_names, read_array
 from ovamgen.attribute.listeners import Answer, Asked, InjectedListener, Listener, listen
 from ovamgen.attribution.method import check_method
 from ovamgen.attribution.overlay import Panel, write_overlay
@@ -24,6 +24,7 @@ from ovamgen.diffusion.recorder import CrossAttentionRecorder
 from ovamgen.diffusion.synthesis import Drawn, Synthesiser
 from ovamgen.engine import PipelineAttention, use_repeatable_arithmetic
 from ovamgen.errors import ConfigError
+from ovamgen.whole_files import write_whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

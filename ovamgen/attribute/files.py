@@ -1,19 +1,39 @@
-"""Arrays in .npz files of other programs, and files that are written whole or not at all."""
+"""Arrays in .npz files of other programs."""
 
 from __future__ import annotations
 
 import contextlib
-import os
+import struct
+import tokenize
 import zipfile
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from ovamgen.errors import ConfigError
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+_LARGEST_ARRAY_BYTES = 256 * 1024**2
+"""A few bytes of an archive may stand for gigabytes."""
+_BROKEN_ARRAY = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    TypeError,
+    SyntaxError,
+    MemoryError,
+    RuntimeError,  # encrypted entries, unknown compression, nesting
+    tokenize.TokenError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What numpy and zipfile raise on damaged entries; a header is read like a line of Python."""
 
 
 def array_names(path: str | Path) -> list[str]:
@@ -38,8 +58,11 @@ def read_array(path: str | Path, name: str, shape: tuple[int | None, ...]) -> Ar
                 f"{path} must hold the array '{name}', got {', '.join(archive.files) or 'none'}"
             )
         try:
+            unpacked = archive.zip.getinfo(f"{name}.npy").file_size
+            if unpacked > _LARGEST_ARRAY_BYTES:
+                raise ValueError(f"{unpacked} bytes are more than {_LARGEST_ARRAY_BYTES}")
             array = archive[name]
-        except (ValueError, OSError, zipfile.BadZipFile) as error:
+        except _BROKEN_ARRAY as error:
             raise ConfigError(f"'{name}' in {path} cannot be read: {error}") from None
     fits = len(array.shape) == len(shape) and all(
         size > 0 if wanted is None else size == wanted
@@ -74,20 +97,3 @@ def _open_npz(path: str | Path) -> Iterator[Any]:
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ConfigError(f"{path} must be an .npz file of named arrays, got a single array")
         yield archive
-
-
-def write_whole(path: Path, fill: Callable[[BinaryIO], None]) -> None:
-    """Writes a file that is there whole or not at all.
-
-    Raises:
-        ConfigError: the place cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            fill(file)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -172,21 +172,10 @@ def _listen_to_prompt(attention: PipelineAttention, asked: Asked) -> list[Listen
     return listeners
 
 
-class PromptListener:
-    """The global heat map of DAAM: all rows of the prompt, without the padding (methods 1.2)."""
+class _PromptMaps:
+    """What is said of maps of the prompt's own tokens, which the drawing itself attends to."""
 
-    def __init__(
-        self,
-        attention: PipelineAttention,
-        padded: Float32[torch.Tensor, "L ctx"],
-        labels: tuple[str, ...],
-        copies: int,
-    ) -> None:
-        kept = tuple(range(len(labels)))
-        context = PromptContext(image=0, rows=padded, kept=kept)
-        self.sink = DaamMaps(attention.layers, [context])
-        self._labels = labels
-        self._copies = copies
+    sink: DaamMaps | DaamSink
 
     @property
     def maximum(self) -> int:
@@ -198,6 +187,23 @@ class PromptListener:
         """What the maps are, for people."""
         return f"sums over {self.maximum} UNet calls, means over heads and layers"
 
+
+class PromptListener(_PromptMaps):
+    """The global heat map of DAAM: all rows of the prompt, without the padding (methods 1.2)."""
+
+    def __init__(
+        self,
+        attention: PipelineAttention,
+        padded: Float32[torch.Tensor, "L ctx"],
+        labels: tuple[str, ...],
+        copies: int,
+    ) -> None:
+        kept = tuple(range(len(labels)))
+        context = PromptContext(image=0, rows=padded, kept=kept)
+        self.sink: DaamMaps = DaamMaps(attention.layers, [context])
+        self._labels = labels
+        self._copies = copies
+
     def answers(self) -> list[Answer]:
         """The heat map, once for each time that it was asked for."""
         (maps,) = self.sink.result()
@@ -205,7 +211,7 @@ class PromptListener:
         return [Answer(f"text_{index}", self._labels, maps, shape) for index in range(self._copies)]
 
 
-class InjectedListener:
+class InjectedListener(_PromptMaps):
     """Maps of a bank's class rows in the place of the words that name the classes (methods 1.6).
 
     Raises:
@@ -223,16 +229,6 @@ class InjectedListener:
         self.sink: DaamSink = sink
         self.names = tuple(names[index] for index in named)
         self._named = named
-
-    @property
-    def maximum(self) -> int:
-        """UNet calls."""
-        return round(self.sink.maximum)
-
-    @property
-    def meaning(self) -> str:
-        """What the maps are, for people."""
-        return f"sums over {self.maximum} UNet calls, means over heads and layers"
 
     def answers(self) -> list[Answer]:
         """One map for each class that the prompt names."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,6 +21,7 @@ from ovamgen.cli.options import (
     resolve,
 )
 from ovamgen.errors import ConfigError
+from ovamgen.log_format import say
 
 if TYPE_CHECKING:
     from ovamgen.config import RunConfig
@@ -293,7 +293,7 @@ def table_s1(
     settings = build_table_settings(merge(read_config_file(config), parse_overrides(sets or [])))
     if quick:
         settings = settings.quick()
-    rows = make_table(settings, out, lambda line: print(line, file=sys.stderr))
+    rows = make_table(settings, out, say)
     if as_json:
         print(json.dumps([row.to_json() for row in rows], indent=2))
     else:

@@ -11,9 +11,11 @@ import typer
 
 from ovamgen.cli.options import AsJson, Sets
 from ovamgen.errors import ConfigError
+from ovamgen.log_format import say
 
 if TYPE_CHECKING:
     from ovamgen.downstream.select import Selection
+    from ovamgen.progress import RunProgress
 
 Source = Annotated[
     str, typer.Argument(metavar="DIR_OR_URL", help="Folder of a run, or of a view of one.")
@@ -100,7 +102,7 @@ def select(
         device=device,
         copy=copy,
         partial=partial,
-        say=lambda text: print(text, file=sys.stderr, flush=True),
+        say=say,
     )
     if as_json:
         print(json.dumps(chosen.to_json(), indent=2))
@@ -169,11 +171,8 @@ def export_voc(
     Example: `ovamgen export voc corpus --out voc`
     """
     from ovamgen.downstream.export.voc import export_voc as run
-    from ovamgen.progress import RunProgress
 
-    samples, shards = _size(source, partial)
-    progress = RunProgress(total_samples=samples, done_samples=0, total_shards=shards)
-    with progress:
+    with _progress(source, partial) as progress:
         done = run(
             source,
             out,
@@ -206,11 +205,8 @@ def export_hf(
     Example: `ovamgen export hf selected --out dataset`
     """
     from ovamgen.downstream.export.hf import export_hf as run
-    from ovamgen.progress import RunProgress
 
-    samples, shards = _size(source, partial)
-    progress = RunProgress(total_samples=samples, done_samples=0, total_shards=shards)
-    with progress:
+    with _progress(source, partial) as progress:
         done = run(
             source,
             out,
@@ -227,11 +223,15 @@ def export_hf(
         print(f"samples        {done.samples} in {done.shards} shards")
 
 
-def _size(source: str, partial: bool) -> tuple[int, int]:
+def _progress(source: str, partial: bool) -> RunProgress:
+    """Of work on each sample of a corpus."""
     from ovamgen.downstream.corpus import open_corpus
+    from ovamgen.progress import RunProgress
 
     corpus = open_corpus(source, partial=partial)
-    return corpus.samples, len(corpus.records)
+    return RunProgress(
+        total_samples=corpus.samples, done_samples=0, total_shards=len(corpus.records)
+    )
 
 
 def _quantiles(text: str) -> tuple[float, float] | None:

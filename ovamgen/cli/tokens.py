@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Annotated
 
 import typer
 
 from ovamgen.cli.options import AsJson, Device, Model, resolve
+from ovamgen.log_format import say
 
 SamplesModel = Annotated[
     str | None,
@@ -120,7 +120,7 @@ def score(
         words=words,
         branch=branch,
         device=device,
-        say=lambda text: print(text, file=sys.stderr, flush=True),
+        say=say,
     )
     print(json.dumps(scores.to_json(), indent=2) if as_json else "\n".join(scores.lines()))
 

@@ -4,6 +4,7 @@ It says what may be asked and what is asked; whether files, models and devices e
 by the parts that use them.
 """
 
+from ovamgen.config.complaints import one_line
 from ovamgen.config.fingerprint import (
     SAMPLES_VERSION,
     canonical_json,
@@ -60,6 +61,7 @@ __all__ = [
     "identity",
     "load_preset",
     "merge",
+    "one_line",
     "parse_overrides",
     "preset_names",
     "read_config_file",

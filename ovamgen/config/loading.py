@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from ovamgen.config.complaints import nearest, one_line
 from ovamgen.config.models import RunConfig
+from ovamgen.config.plain_yaml import load_plain_yaml
 from ovamgen.errors import ConfigError
 
 
@@ -29,7 +30,7 @@ def load_preset(name: str) -> dict[str, Any]:
         ConfigError: no preset has that name; the nearest one is named.
     """
     if name not in preset_names():
-        raise ConfigError(f"unknown preset '{name}'{_nearest(name, preset_names())}")
+        raise ConfigError(f"unknown preset '{name}'{nearest(name, preset_names())}")
     text = (resources.files("ovamgen") / "presets" / f"{name}.yaml").read_text("utf-8")
     return {key: value for key, value in yaml.safe_load(text).items() if key != "source"}
 
@@ -41,10 +42,10 @@ def read_config_file(path: str | Path) -> dict[str, Any]:
         ConfigError: the file is missing, is no YAML, or holds no mapping.
     """
     try:
-        data = yaml.safe_load(Path(path).read_text("utf-8"))
+        data = load_plain_yaml(Path(path).read_text("utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"configuration file {path} does not exist") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"configuration file {path} cannot be read as YAML: {reason}") from None
     if data is None:
@@ -53,6 +54,10 @@ def read_config_file(path: str | Path) -> dict[str, Any]:
         raise ConfigError(
             f"configuration file {path} must hold sections such as 'plan:' and 'model:', "
             f"got a {type(data).__name__}"
+        )
+    if other := [key for key in data if not isinstance(key, str)]:
+        raise ConfigError(
+            f"configuration file {path} must hold sections by name, got {other[0]!r:.40}"
         )
     return data
 
@@ -71,8 +76,8 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
             if not isinstance(node, dict):
                 raise ConfigError(f"--set {pair}: '{section}' was already given a value")
         try:
-            node[last] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            node[last] = load_plain_yaml(value)
+        except ValueError:
             node[last] = value
     return data
 
@@ -92,7 +97,7 @@ def build_config(*layers: dict[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(merged)
     except ValidationError as error:
-        raise ConfigError(_one_line(error)) from None
+        raise ConfigError(one_line(error, RunConfig, "configuration key")) from None
 
 
 def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -103,34 +108,3 @@ def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(old, dict) and isinstance(value, dict)
         result[name] = merge(old, value) if both else value  # type: ignore[arg-type]  # both dicts
     return result
-
-
-def _one_line(error: ValidationError) -> str:
-    """The first complaint of pydantic in our words: which field, what is wrong, what to do."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        siblings = _fields_beside(first["loc"])
-        return f"unknown configuration key '{where}'{_nearest(str(first['loc'][-1]), siblings)}"
-    message = first["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    if first["type"] == "value_error":
-        return message
-    got = first.get("input")
-    return f"{where}: {message}, got {got!r}"
-
-
-def _fields_beside(location: tuple[int | str, ...]) -> list[str]:
-    model: type[BaseModel] = RunConfig
-    for part in location[:-1]:
-        annotation = model.model_fields[str(part)].annotation
-        candidates = [annotation, *get_args(annotation)]
-        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
-    return list(model.model_fields)
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if close:
-        return f": did you mean '{close[0]}'?"
-    return f": known are {', '.join(sorted(known))}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from ovamgen.downstream.sheet import Shown, draw_sheet
 from ovamgen.downstream.voc import VocFolder
 from ovamgen.errors import ConfigError
 from ovamgen.plan.vocabulary import IGNORE, VOC_CLASSES
+from ovamgen.whole_files import write_whole
 
 CLASS_NAMES = ("background", *(voc_class.name for voc_class in VOC_CLASSES))
 SHOWN_PICTURES = 24
@@ -206,19 +206,13 @@ def _write(out: Path, score: SegmentorScore, shown: list[Shown]) -> None:
         f"mIoU {_percent(score.scores.miou_with_background)} over 21 classes with background, "
         f"{_percent(score.scores.miou_foreground)} over 20 without; {score.images} pictures"
     )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        contents = {
-            "sheet.png": draw_sheet(shown, title=f"Segmentor on '{score.split}'", note=note),
-            "scores.md": score.to_markdown().encode(),
-            "scores.json": (json.dumps(score.to_json(), indent=2) + "\n").encode(),
-        }
-        for name, content in contents.items():
-            temporary = out / f".{name}.tmp"
-            temporary.write_bytes(content)
-            os.replace(temporary, out / name)
-    except OSError as error:
-        raise ConfigError(f"{out} cannot be written: {error}") from None
+    contents = {
+        "sheet.png": draw_sheet(shown, title=f"Segmentor on '{score.split}'", note=note),
+        "scores.md": score.to_markdown().encode(),
+        "scores.json": (json.dumps(score.to_json(), indent=2) + "\n").encode(),
+    }
+    for name, content in contents.items():
+        write_whole(out / name, content, make_folder=True)
 
 
 def _device(name: str) -> torch.device:

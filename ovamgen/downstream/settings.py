@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from ovamgen.config import Section, merge
+from ovamgen.config import Section, merge, one_line
 from ovamgen.errors import ConfigError
 from ovamgen.plan.vocabulary import VOC_CLASSES
 
@@ -150,20 +149,4 @@ def build_settings(*layers: dict[str, Any]) -> TrainSettings:
     try:
         return TrainSettings.model_validate(merged)
     except ValidationError as error:
-        raise ConfigError(_one_line(error)) from None
-
-
-def _one_line(error: ValidationError) -> str:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        model = AugmentSettings if len(first["loc"]) > 1 else TrainSettings
-        known = list(model.model_fields)
-        close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
-        hint = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(known)}"
-        return f"unknown training setting '{where}': {hint}"
-    message = first["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    return (
-        message if first["type"] == "value_error" else f"{where}: {message}, got {first['input']!r}"
-    )
+        raise ConfigError(one_line(error, TrainSettings, "training setting")) from None

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import csv
 import os
-import sys
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import TextColumn, TimeRemainingColumn
 
-from ovamgen.progress import LINE_SECONDS
+from ovamgen.errors import ConfigError
+from ovamgen.terminal import TerminalBar, time_left
 
 LOG = "log.csv"
 COLUMNS = ("step", "loss", "learning_rate", "images_per_second")
@@ -27,14 +26,20 @@ class TrainingLog:
         self._path = folder / LOG
         self._steps = steps
         self._done = done
-        self._start = self._last_line = time.monotonic()
+        self._start = time.monotonic()
         self._images = 0
-        self._bar: Progress | None = None
+        self._terminal = TerminalBar()
         self._board = _tensorboard(folder)
         rows = []
         if self._path.exists():
-            with self._path.open(newline="") as file:
-                rows = [row for row in csv.DictReader(file) if int(row["step"]) <= done]
+            try:
+                with self._path.open(newline="", encoding="utf-8") as file:
+                    rows = [row for row in csv.DictReader(file) if int(row["step"]) <= done]
+            except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+                raise ConfigError(
+                    f"{self._path} cannot be read as the log of a training: {error!r}; remove it, "
+                    "the training goes on without its past rows"
+                ) from None
         temporary = self._path.with_name(f".{LOG}.tmp")
         with temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", extrasaction="ignore")
@@ -44,18 +49,8 @@ class TrainingLog:
 
     def __enter__(self) -> TrainingLog:
         """Show the bar where there is a terminal."""
-        console = Console(stderr=True)
-        if console.is_terminal:
-            columns = (
-                TextColumn("training"),
-                BarColumn(bar_width=None),
-                MofNCompleteColumn(),
-                TextColumn("{task.description}"),
-                TimeRemainingColumn(),
-            )
-            self._bar = Progress(*columns, console=console, expand=True)
-            self._bar.add_task("", total=self._steps, completed=self._done)
-            self._bar.start()
+        columns = (TextColumn("{task.fields[told]}"), TimeRemainingColumn())
+        self._terminal.open(*columns, task="training", total=self._steps, done=self._done, told="")
         return self
 
     def __exit__(
@@ -65,28 +60,23 @@ class TrainingLog:
         trace: TracebackType | None,
     ) -> None:
         """Leave the last state on the screen."""
-        if self._bar is not None:
-            self._bar.stop()
+        self._terminal.close()
         if self._board is not None:
             self._board.close()
 
     def say(self, text: str) -> None:
         """A line of its own, above the bar."""
-        if self._bar is not None:
-            self._bar.console.print(text, highlight=False, markup=False)
-        else:
-            print(text, file=sys.stderr, flush=True)
+        self._terminal.say(text)
 
     def tick(self, step: int, images: int, loss: float | None) -> None:
         """Counts a step; refreshes the bar, or prints a line when it is due."""
         self._images += images
         told = f"loss {loss:.4f}, {self._rate():.1f} images/s" if loss is not None else ""
-        if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=step, description=told)
-        elif time.monotonic() - self._last_line >= LINE_SECONDS:
-            self._last_line = time.monotonic()
-            parts = [f"step {step}/{self._steps}", told, self._left(step)]
-            self.say(", ".join(filter(None, parts)))
+
+        def line() -> str:
+            return ", ".join(filter(None, [f"step {step}/{self._steps}", told, self._left(step)]))
+
+        self._terminal.show(step, line, told=told)
 
     def row(self, step: int, loss: float, learning_rate: float) -> None:
         """Adds a row to the log: the mean loss since the last one."""
@@ -107,9 +97,7 @@ class TrainingLog:
 
     def _left(self, step: int) -> str:
         each = (time.monotonic() - self._start) / max(step - self._done, 1)
-        minutes, seconds = divmod(round((self._steps - step) * each), 60)
-        hours, minutes = divmod(minutes, 60)
-        return f"{hours}:{minutes:02d}:{seconds:02d} left"
+        return time_left((self._steps - step) * each)
 
 
 def _tensorboard(folder: Path) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from ovamgen.errors import ConfigError
+from ovamgen.whole_files import write_whole
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -57,12 +56,4 @@ def write_maps(path: Path, recorded: RecordedMaps, fingerprint: str) -> None:
     }
     buffer = io.BytesIO()
     np.savez_compressed(buffer, maps=recorded.maps, description=np.array(json.dumps(description)))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(buffer.getvalue())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, buffer.getvalue(), make_folder=True)

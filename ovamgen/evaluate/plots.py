@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ovamgen.evaluate.scoring import TAUS
-from ovamgen.evaluate.tables import write_bytes
+from ovamgen.whole_files import write_whole
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's, which people with any colour vision tell apart."""
@@ -88,7 +88,7 @@ def save_figure(figure: Figure, path: Path, *, dpi: int = 200) -> None:
     for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
         buffer = io.BytesIO()
         figure.savefig(buffer, format=kind, bbox_inches="tight", metadata=metadata, dpi=dpi)
-        write_bytes(path.with_name(f"{path.name}.{kind}"), buffer.getvalue())
+        write_whole(path.with_name(f"{path.name}.{kind}"), buffer.getvalue(), make_folder=True)
 
 
 def _draw(axes: Axes, curve: Curve) -> None:

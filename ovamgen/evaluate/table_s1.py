@@ -8,7 +8,6 @@ in the row's folder, so an interrupted table goes on where it stopped.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from ovamgen.downstream.training import train
 from ovamgen.downstream.voc import VocFolder
 from ovamgen.errors import ConfigError
 from ovamgen.evaluate.table_s1_settings import TableSettings
+from ovamgen.evaluate.tables import write_json, write_text
 from ovamgen.local import generate_local
 from ovamgen.progress import RunProgress
 from ovamgen.run import open_run
@@ -211,23 +211,13 @@ def _claim(root: Path, settings: TableSettings) -> None:
                 "remove it"
             )
         return
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        _replace(place, canonical_json(asked))
-    except OSError as error:
-        raise ConfigError(f"{root} cannot be written: {error}") from None
+    write_text(place, canonical_json(asked))
 
 
 def _write(root: Path, settings: TableSettings, rows: Sequence[TableRow]) -> None:
     data = {"settings": settings.model_dump(mode="json"), "rows": [row.to_json() for row in rows]}
-    _replace(root / "table.json", json.dumps(data, indent=2) + "\n")
-    _replace(root / "table.md", to_markdown(settings, rows))
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, "utf-8")
-    os.replace(temporary, path)
+    write_json(root / "table.json", data)
+    write_text(root / "table.md", to_markdown(settings, rows))
 
 
 def _percent(value: float | None) -> str:

@@ -7,12 +7,12 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from ovamgen.config import RunConfig, Section, build_config, merge
+from ovamgen.config import RunConfig, Section, build_config, merge, one_line
 from ovamgen.downstream.settings import TrainSettings, build_settings
 from ovamgen.errors import ConfigError
 
-_QUICK_IMAGES = 48
-_QUICK_STEPS = 60
+_QUICK_IMAGES = 24
+_QUICK_STEPS = 40
 _STEPS = 1500
 
 
@@ -106,6 +106,4 @@ def build_table_settings(data: dict[str, Any]) -> TableSettings:
     try:
         return TableSettings.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the table"
-        raise ConfigError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
+        raise ConfigError(one_line(error, TableSettings, "table setting")) from None

@@ -8,17 +8,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ovamgen.errors import ConfigError
 from ovamgen.evaluate.judging import Judged
 from ovamgen.evaluate.scoring import Counts, Interval, IouTable, iou_table
 from ovamgen.plan.vocabulary import VOC_CLASSES, class_by_id
+from ovamgen.whole_files import write_whole
 
 SPLITS = ("not included", "included", "all")
 """Whether the prompt names the class; the rows of Table S2."""
@@ -125,24 +124,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         ConfigError: it cannot be written.
     """
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """The same with bytes.
-
-    Raises:
-        ConfigError: it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, text.encode(), make_folder=True)
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:

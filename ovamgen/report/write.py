@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from ovamgen.report.sampling import Sampler
 from ovamgen.report.statistics import gather
 from ovamgen.report.thumbnails import make_thumbnails, shards_of
 from ovamgen.shards.store import open_store
+from ovamgen.whole_files import write_whole
 
 REPORT_NAME = "report.html"
 
@@ -88,7 +88,7 @@ def write_report(
     if out is None:
         store.put(REPORT_NAME, data)
     else:
-        _replace(Path(out), data)
+        write_whole(Path(out), data)
     return Report(
         out=out if out is not None else f"{store.url}/{REPORT_NAME}",
         size_bytes=len(data),
@@ -108,15 +108,3 @@ def _check_writable(path: Path) -> None:
         raise ConfigError(
             f"{path} cannot be written: there is no folder {folder}; make it, or give another --out"
         )
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """The file with new content: readers see all of it or what was there before."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)

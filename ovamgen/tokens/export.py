@@ -7,20 +7,36 @@ in ``_provenance``. ``.npy``: one structured array with the fields ``name`` and 
 from __future__ import annotations
 
 import json
-import os
+import struct
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.config import canonical_json
 from ovamgen.errors import ConfigError
+from ovamgen.whole_files import write_whole
 
 _PROVENANCE = "_provenance"
 _LARGEST_FILE_BYTES = 256 * 1024**2
-_UNREADABLE = (OSError, ValueError, EOFError, TypeError, SyntaxError, zipfile.BadZipFile)
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    TypeError,
+    SyntaxError,
+    MemoryError,
+    RuntimeError,  # encrypted entries, unknown compression, nesting
+    tokenize.TokenError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What numpy and zipfile raise on damaged files; a header is read like a line of Python."""
 
 
 def export_bank(bank: TokenBank, out: str | Path) -> Path:
@@ -37,22 +53,16 @@ def export_bank(bank: TokenBank, out: str | Path) -> Path:
     pairs = np.ascontiguousarray(bank.pairs, "<f4")
     if path.suffix not in (".npz", ".npy"):
         raise ConfigError(f"--out must end in .npz or .npy, got {path}")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            if path.suffix == ".npz":
-                arrays: dict[str, Any] = dict(zip(bank.class_names, pairs, strict=True))
-                arrays[_PROVENANCE] = np.array(canonical_json(bank.provenance))
-                np.savez(file, allow_pickle=False, **arrays)
-            else:
-                np.save(file, _structured(bank, pairs), allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+
+    def fill(file: BinaryIO) -> None:
+        if path.suffix == ".npz":
+            arrays: dict[str, Any] = dict(zip(bank.class_names, pairs, strict=True))
+            arrays[_PROVENANCE] = np.array(canonical_json(bank.provenance))
+            np.savez(file, allow_pickle=False, **arrays)
+        else:
+            np.save(file, _structured(bank, pairs), allow_pickle=False)
+
+    write_whole(path, fill, durable=True)
     return path
 
 
@@ -81,6 +91,13 @@ def read_plain_arrays(path: str | Path) -> TokenBank:
         with Path(path).open("rb") as file:
             content = np.load(file, allow_pickle=False)
             if isinstance(content, np.lib.npyio.NpzFile):
+                with zipfile.ZipFile(path) as archive:
+                    unpacked = sum(entry.file_size for entry in archive.infolist())
+                if unpacked > _LARGEST_FILE_BYTES:
+                    raise ConfigError(
+                        f"{name} must unpack to less than {_LARGEST_FILE_BYTES} bytes, got "
+                        f"{unpacked}"
+                    )
                 pairs = {key: content[key] for key in content.files if key != _PROVENANCE}
                 if _PROVENANCE in content.files:
                     found = json.loads(str(content[_PROVENANCE]))

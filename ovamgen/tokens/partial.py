@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +14,9 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from ovamgen.config import RunConfig, canonical_json
-from ovamgen.errors import ConfigError
 from ovamgen.tokens.iou import IouCounts
 from ovamgen.tokens.learning import ClassResult, ClassTask
+from ovamgen.whole_files import write_whole
 
 _METADATA_KEY = "ovamgen"
 _TEXTS = ("class_name", "fingerprint", "model", "revision", "model_digest")
@@ -42,16 +41,7 @@ class PartialBank:
         Raises:
             ConfigError: the folder cannot be written.
         """
-        path = self._path(result.class_name)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(_to_bytes(result))
-            os.replace(temporary, path)
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be written: {error}") from None
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(self._path(result.class_name), _to_bytes(result), make_folder=True)
 
     def finished(self, tasks: Sequence[ClassTask], config: RunConfig) -> dict[str, ClassResult]:
         """Earlier results of exactly these tasks, by class; damaged and other ones do not count."""

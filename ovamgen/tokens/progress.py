@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import TextColumn, TimeElapsedColumn
 
+from ovamgen.terminal import TerminalBar
 from ovamgen.tokens.learning import ClassResult
 
-LINE_SECONDS = 10.0
+_NAME_WIDTH = 14
+"""So that the bars of a class and of all classes begin in one column."""
 
 
 class LearningProgress:
@@ -23,23 +22,13 @@ class LearningProgress:
         self._done = done
         self._class = ""
         self._steps = 0
-        self._last_line = time.monotonic()
-        self._bar: Progress | None = None
+        self._terminal = TerminalBar()
 
     def __enter__(self) -> LearningProgress:
         """Show the bars where there is a terminal."""
-        console = Console(stderr=True)
-        if console.is_terminal:
-            columns = (
-                TextColumn("{task.description:<14}"),
-                BarColumn(bar_width=None),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[note]}"),
-                TimeElapsedColumn(),
-            )
-            self._bar = Progress(*columns, console=console, expand=True)
-            self._bar.add_task("classes", total=self._total, completed=self._done, note="")
-            self._bar.start()
+        columns = (TextColumn("{task.fields[note]}"), TimeElapsedColumn())
+        name = "classes".ljust(_NAME_WIDTH)
+        self._terminal.open(*columns, task=name, total=self._total, done=self._done, note="")
         return self
 
     def __exit__(
@@ -49,38 +38,34 @@ class LearningProgress:
         trace: TracebackType | None,
     ) -> None:
         """Leave the last state on the screen."""
-        if self._bar is not None:
-            self._bar.stop()
+        self._terminal.close()
 
     def say(self, text: str) -> None:
         """A line of its own, above the bars."""
-        if self._bar is not None:
-            self._bar.console.print(text, highlight=False, markup=False)
-        else:
-            print(text, file=sys.stderr, flush=True)
+        self._terminal.say(text)
 
     def started(self, name: str, steps: int) -> None:
         """A class is begun in this process."""
         self._class, self._steps = name, steps
-        if self._bar is not None:
-            for task in self._bar.task_ids[1:]:
-                self._bar.remove_task(task)
-            self._bar.add_task(name, total=steps, note="drawing")
+        bar = self._terminal.bar
+        if bar is not None:
+            for task in bar.task_ids[1:]:
+                bar.remove_task(task)
+            bar.add_task(name.ljust(_NAME_WIDTH), total=steps, note="drawing")
 
     def step(self, step: int, loss: float) -> None:
         """One step of the class is done; the loss was before it."""
-        if self._bar is not None:
-            self._bar.update(self._bar.task_ids[-1], completed=step + 1, note=f"loss {loss:.4f}")
-        elif time.monotonic() - self._last_line >= LINE_SECONDS:
-            self._last_line = time.monotonic()
-            self.say(f"{self._class}: step {step + 1} of {self._steps}, loss {loss:.4f}")
+        note = f"loss {loss:.4f}"
+        line = f"{self._class}: step {step + 1} of {self._steps}, {note}"
+        self._terminal.show(step + 1, lambda: line, note=note)
 
     def finished(self, name: str, came: ClassResult | str) -> None:
         """A class is learnt, or has failed for a reason."""
         self._done += 1
-        self._last_line = time.monotonic()
-        if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=self._done)
+        self._terminal.put_off()
+        bar = self._terminal.bar
+        if bar is not None:
+            bar.update(bar.task_ids[0], completed=self._done)
         if isinstance(came, str):
             what = f"FAILED: {came}"
         else:

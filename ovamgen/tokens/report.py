@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from ovamgen.attribution.token_bank import TokenBank
-from ovamgen.errors import ConfigError
 from ovamgen.tokens.figures import before_and_after, loss_curves
 from ovamgen.tokens.iou import TAUS, TOKEN_TAU, WORD_TAU, IouCounts, mean_iou
 from ovamgen.tokens.learning import KINDS, ClassResult, ClassTask
+from ovamgen.whole_files import write_whole
 
 _DIGITS = 4
 
@@ -42,20 +41,20 @@ def write_report(
         ConfigError: the folder cannot be written.
     """
     by_name = {task.class_name: task for task in tasks}
-    try:
-        (folder / "classes").mkdir(parents=True, exist_ok=True)
-        text = json.dumps(report_json(by_name, results, bank), indent=2) + "\n"
-        _write(folder / "tokens.json", text.encode())
-        _write(folder / "tokens.csv", _table(by_name, results).encode())
-        _write(folder / "losses.csv", _losses(results).encode())
-        curves = loss_curves(results, tasks[0].settings)
-        _write(folder / "loss_curves.png", _drawn(curves, "png"))
-        _write(folder / "loss_curves.pdf", _drawn(curves, "pdf"))
-        for name, result in results.items():
-            picture = before_and_after(result, by_name[name].training[0])
-            _write(folder / "classes" / f"{name}.png", _drawn(picture, "png"))
-    except OSError as error:
-        raise ConfigError(f"the report {folder} cannot be written: {error}") from None
+
+    def write(name: str, data: bytes) -> None:
+        write_whole(folder / name, data, make_folder=True, name=f"the report {folder}")
+
+    text = json.dumps(report_json(by_name, results, bank), indent=2) + "\n"
+    write("tokens.json", text.encode())
+    write("tokens.csv", _table(by_name, results).encode())
+    write("losses.csv", _losses(results).encode())
+    curves = loss_curves(results, tasks[0].settings)
+    write("loss_curves.png", _drawn(curves, "png"))
+    write("loss_curves.pdf", _drawn(curves, "pdf"))
+    for name, result in results.items():
+        picture = before_and_after(result, by_name[name].training[0])
+        write(f"classes/{name}.png", _drawn(picture, "png"))
     return folder
 
 
@@ -162,12 +161,3 @@ def _drawn(figure: Figure, kind: str) -> bytes:
 
 def _rounded(value: Any) -> float:
     return round(float(value), _DIGITS)
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

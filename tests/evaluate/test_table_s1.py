@@ -97,8 +97,8 @@ def test_the_quick_table_is_smaller_and_another_one(asked, tmp_path):
         asked | {"images": 500, "train": {"size": "small"}, "pretrain": {"steps": 900}}
     )
     quick = settings.quick()
-    assert (quick.images, quick.rows) == (48, settings.rows)
-    assert (quick.train, quick.pretrain) == ({"size": "small", "steps": 60}, {"steps": 60})
+    assert (quick.images, quick.rows) == (24, settings.rows)
+    assert (quick.train, quick.pretrain) == ({"size": "small", "steps": 40}, {"steps": 40})
     assert settings.pretrain == {"steps": 900}
     (tmp_path / "table").mkdir()
     (tmp_path / "table/settings.json").write_text(json.dumps({"images": 1}))

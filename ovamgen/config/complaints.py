@@ -1,0 +1,56 @@
+"""What pydantic complains about, in one line and in our words."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+
+def one_line(error: ValidationError, root: type[BaseModel], noun: str) -> str:
+    """The first complaint: which field, what is wrong, what came.
+
+    Args:
+        error: what ``root.model_validate`` raised.
+        root: the model.
+        noun: what a field of it is called: ``configuration key``.
+    """
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        *section, name = first["loc"]
+        return f"unknown {noun} '{where}'{nearest(str(name), _fields(root, section))}"
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if first["type"] == "value_error":
+        return message
+    if first["type"] == "missing":
+        # what came is the whole section
+        return f"{noun} '{where}' must be given"
+    return f"{where}: {message}, got {first['input']!r}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``: did you mean 'X'?``, or all that is known where nothing is near."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f": did you mean '{close[0]}'?" if close else f": known are {', '.join(names)}"
+
+
+def _fields(root: type[BaseModel], section: Iterable[int | str]) -> Iterable[str]:
+    """The fields of the model at a place in ``root``; numbers count entries of a list."""
+    model = root
+    for part in section:
+        if isinstance(part, str):
+            model = next(_models(model.model_fields[part].annotation))
+    return model.model_fields
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models in ``Model``, ``Model | None`` and ``tuple[Model, ...]``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models(inner)

@@ -1,0 +1,52 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from ovamgen.errors import ConfigError
+
+
+def write_whole(
+    path: Path,
+    content: bytes | Callable[[BinaryIO], object],
+    *,
+    make_folder: bool = False,
+    durable: bool = False,
+    name: str = "",
+) -> None:
+    """Writes a file: readers see all of it, or what was there before.
+
+    Args:
+        path: the file; one that is there is replaced.
+        content: its bytes, or what writes them.
+        make_folder: make the folder where there is none.
+        durable: wait until the disk has the content, so that a power cut leaves no part of it.
+        name: what messages call it; its path where not given.
+
+    Raises:
+        ConfigError: the place cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        if make_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            if isinstance(content, bytes):
+                file.write(content)
+            else:
+                content(file)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ConfigError(f"{name or path} cannot be written: {error.strerror or error}") from None
+    finally:
+        # what is no folder holds no file either: the reason above is the one to tell
+        with contextlib.suppress(OSError):
+            temporary.unlink()

@@ -1,0 +1,62 @@
+import errno
+import os
+
+import pytest
+
+from ovamgen.errors import ConfigError
+from ovamgen.whole_files import write_whole
+
+
+def names(folder):
+    return sorted(os.listdir(folder))
+
+
+@pytest.mark.parametrize("content", [b"new", lambda file: file.write(b"new")])
+@pytest.mark.parametrize("durable", [False, True])
+def test_the_file_is_replaced_and_nothing_else_is_left(tmp_path, content, durable):
+    path = tmp_path / "scores.json"
+    path.write_bytes(b"old and longer")
+    write_whole(path, content, durable=durable)
+    assert path.read_bytes() == b"new"
+    assert names(tmp_path) == ["scores.json"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), ValueError("a bug")])
+def test_what_was_there_stays_where_the_writing_fails(tmp_path, error):
+    path = tmp_path / "scores.json"
+    path.write_bytes(b"old")
+
+    def fill(file):
+        file.write(b"half")
+        raise error
+
+    declared = isinstance(error, OSError)
+    with pytest.raises(ConfigError if declared else ValueError) as caught:
+        write_whole(path, fill)
+    if declared:
+        assert str(caught.value) == f"{path} cannot be written: No space left"
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["scores.json"]
+
+
+def test_the_folder_is_made_only_where_that_is_asked(tmp_path):
+    path = tmp_path / "a" / "b" / "file"
+    with pytest.raises(ConfigError, match=r"^the table cannot be written: No such file"):
+        write_whole(path, b"x", name="the table")
+    assert names(tmp_path) == []
+    write_whole(path, b"x", make_folder=True)
+    assert path.read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("make_folder", [False, True])
+def test_a_file_where_the_folder_should_be(tmp_path, make_folder):
+    (tmp_path / "plain").write_bytes(b"")
+    with pytest.raises(ConfigError, match="plain/file cannot be written: "):
+        write_whole(tmp_path / "plain" / "file", b"x", make_folder=make_folder)
+
+
+def test_a_folder_where_the_file_should_be(tmp_path):
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(ConfigError, match="taken cannot be written: "):
+        write_whole(tmp_path / "taken", b"x")
+    assert names(tmp_path) == ["taken"]

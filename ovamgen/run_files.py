@@ -7,23 +7,31 @@ import platform
 from importlib import metadata
 from typing import Any
 
-import fsspec
-import yaml
-
 from ovamgen.config import canonical_json
+from ovamgen.config.plain_yaml import load_plain_yaml
 from ovamgen.errors import ConfigError
 from ovamgen.plan.tasks import Plan
+from ovamgen.remote.reading import read_file
+from ovamgen.remote.retrying import RemoteError
+from ovamgen.shards.index import PLAN_NAME as PLAN_NAME
+from ovamgen.shards.index import RUN_NAME as RUN_NAME
 from ovamgen.shards.store import Store
-
-PLAN_NAME = "plan.parquet"
-RUN_NAME = "run.yaml"
 
 _PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow", "pyarrow", "pydensecrf2")
 
 
 def read_plan(store: Store) -> Plan | None:
     """The plan in the store, or None where there is none."""
-    return Plan.from_parquet(store.read(PLAN_NAME)) if store.exists(PLAN_NAME) else None
+    return Plan.open(store.open(PLAN_NAME)) if store.exists(PLAN_NAME) else None
+
+
+def write_plan_file(store: Store, plan: Plan) -> None:
+    """Puts the plan into the store; it is never held whole."""
+    with store.scratch() as folder:
+        path = folder / PLAN_NAME
+        with path.open("wb") as file:
+            plan.write_to(file)
+        store.publish_file(path, PLAN_NAME)
 
 
 def read_run_file(store: Store) -> dict[str, Any] | None:
@@ -36,8 +44,8 @@ def read_run_file(store: Store) -> dict[str, Any] | None:
         return None
     expected = {"fingerprint": str, "identity": dict, "model": dict, "config": dict}
     try:
-        data = yaml.safe_load(store.read(RUN_NAME))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        data = load_plain_yaml(store.read(RUN_NAME))
+    except ValueError:
         data = None
     if not isinstance(data, dict) or any(
         not isinstance(data.get(name), kind) for name, kind in expected.items()
@@ -55,14 +63,17 @@ def digest_of(url: str) -> str:
     Raises:
         ConfigError: the file cannot be read.
     """
-    digest = hashlib.sha256()
+
+    def digest(file: Any) -> str:
+        sums = hashlib.sha256()
+        while block := file.read(1 << 20):
+            sums.update(block)
+        return sums.hexdigest()
+
     try:
-        with fsspec.open(url, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except (OSError, ValueError, ImportError) as error:
-        raise ConfigError(f"{url} cannot be read: {' '.join(str(error).split())}") from None
-    return digest.hexdigest()
+        return read_file(url, digest)
+    except RemoteError as error:
+        raise ConfigError(f"{url} cannot be read: {error.explanation}") from None
 
 
 def library_versions() -> dict[str, str]:

@@ -202,6 +202,13 @@ class _Unpickler(pickle._Unpickler):
     of a pickle, claims the memory for as many entries.
     """
 
+    dispatch = {  # noqa: RUF012 (the name and kind that pickle looks for)
+        code: load
+        for code, load in pickle._Unpickler.dispatch.items()
+        # takes the memory for as many bytes as it is told, before it has read one
+        if code != pickle.BYTEARRAY8[0]
+    }
+
     def find_class(self, module: str, name: str) -> Any:
         """The stand-in of a name; anything else is refused."""
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":

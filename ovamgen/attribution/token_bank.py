@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import fsspec
 import numpy as np
 from jaxtyping import Float32
 from safetensors import SafetensorError
@@ -23,6 +21,10 @@ from safetensors.numpy import save as save_tensors
 from ovamgen.config import canonical_json
 from ovamgen.errors import ConfigError
 from ovamgen.mini import bank_place
+from ovamgen.remote.reading import read_file
+from ovamgen.remote.retrying import RemoteError
+from ovamgen.remote.urls import check_no_credentials
+from ovamgen.whole_files import write_whole
 
 FORMAT = "ovamgen-token-bank-1"
 _METADATA_KEY = "ovamgen"
@@ -114,17 +116,7 @@ class TokenBank:
         Raises:
             ConfigError: the place cannot be written.
         """
-        target = Path(path)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                file.write(self.to_bytes())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise ConfigError(f"token bank {target} cannot be written: {error}") from None
+        write_whole(Path(path), self.to_bytes(), durable=True, name=f"token bank {path}")
 
     @classmethod
     def load(cls, path: str | Path) -> TokenBank:
@@ -133,6 +125,7 @@ class TokenBank:
         Raises:
             ConfigError: no such file, or it is no token bank; a pickle is named and refused.
         """
+        check_no_credentials(str(path))
         name = f"token bank {path}"
         data = _read(bank_place(str(path)), name)
         try:
@@ -161,14 +154,13 @@ class TokenBank:
 
 def _read(path: str, name: str) -> bytes:
     try:
-        with fsspec.open(path, "rb") as file:
-            data: bytes = file.read(_LARGEST_FILE_BYTES + 1)
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{name} does not exist: give a .safetensors file, 'words' or 'untrained'"
-        ) from None
-    except (OSError, ValueError, ImportError) as error:
-        raise ConfigError(f"{name} cannot be read: {' '.join(str(error).split())}") from None
+        data = read_file(path, lambda file: file.read(_LARGEST_FILE_BYTES + 1))
+    except RemoteError as error:
+        if error.failure.kind == "missing":
+            raise ConfigError(
+                f"{name} does not exist: give a .safetensors file, 'words' or 'untrained'"
+            ) from None
+        raise ConfigError(f"{name} cannot be read: {error.explanation}") from None
     if len(data) > _LARGEST_FILE_BYTES:
         raise ConfigError(f"{name} is larger than {_LARGEST_FILE_BYTES} bytes: not a token bank")
     return data

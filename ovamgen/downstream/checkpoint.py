@@ -87,7 +87,7 @@ def read_position(folder: Path) -> Position | None:
                 "give another --out"
             )
         return Position(**json.loads(metadata["position"]))
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise _damaged(path, error) from None
 
 
@@ -120,7 +120,7 @@ def restore(folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer) 
                 if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
                     # in the memory order of the parameter, as it was before: sums depend on it
                     values[name] = torch.empty_like(parameter).copy_(value)
-    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise _damaged(path, error) from None
 
 

@@ -172,8 +172,15 @@ def read_metadata(
     """
     name = metadata_name(record.shard_index)
     try:
-        with store.open(name) as file:
-            table = pq.read_table(file, columns=None if columns is None else list(columns))
+        with store.open(name) as file, pq.ParquetFile(file) as parquet:
+            # a few bytes can stand for any number of equal rows: counted before they are read
+            rows = parquet.metadata.num_rows
+            if rows != record.samples + record.failed:
+                raise ShardError(
+                    f"{name} in {store.url} must have {record.samples + record.failed} rows as "
+                    f"its record says, got {rows}"
+                )
+            table = parquet.read(columns=None if columns is None else list(columns))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ShardError(f"{name} in {store.url} cannot be read as Parquet: {error}") from None
     missing = set(columns or ()) - set(table.column_names)
@@ -196,7 +203,7 @@ def _run_info(store: Store) -> dict[str, Any]:
         return {}
     try:
         info = json.loads(store.read(MANIFEST_NAME))["run"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ShardError(
             f"{MANIFEST_NAME} in {store.url} is damaged: run 'ovamgen generate' again"
         ) from None

@@ -15,15 +15,17 @@ import torch
 import webdataset as wds
 from jaxtyping import Float32, Int64
 from webdataset.shardlists import expand_urls
+from webdataset.tariterators import group_by_keys, tar_file_expander, url_opener
 from webdataset.utils import pytorch_worker_info
 
 from ovamgen.downstream.corpus import open_corpus
 from ovamgen.downstream.view import Keys
 from ovamgen.errors import ConfigError, ShardError
+from ovamgen.remote.urls import BUCKETS, scheme_of
 from ovamgen.shards.arrays import decode_jpeg, decode_png
 from ovamgen.shards.codec import IMAGE, MASK, DecodedSample, decode_sample
 from ovamgen.shards.reader import read_tar
-from ovamgen.shards.store import Store
+from ovamgen.shards.store import Store, open_store
 
 Augment = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 """(image, mask) to (image, mask); both of the same height and width, the mask still of ids."""
@@ -55,6 +57,7 @@ def segmentation_dataset(
 
     Raises:
         ConfigError: there is no shard.
+        ShardError: while it is read: a tar or a sample is damaged.
     """
     tars, keys = _tar_urls(urls)
     if resampled:
@@ -69,7 +72,7 @@ def segmentation_dataset(
         ]
     return wds.DataPipeline(
         *source,
-        wds.tarfile_to_samples(select_files=None if keys is None else partial(_is_kept, keys)),
+        partial(_samples, None if keys is None else partial(_is_kept, keys)),
         wds.detshuffle(bufsize=shuffle, initial=shuffle, seed=seed) if shuffle else None,
         wds.map(partial(_pair, augment=augment)),
     )
@@ -115,6 +118,41 @@ def _finished_tars(root: str) -> tuple[Store, list[str], Keys | None]:
 
 def _is_kept(keys: Keys, name: str) -> bool:
     return name.partition(".")[0] in keys
+
+
+def _samples(
+    select: Callable[[str], bool] | None, source: Iterable[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Tars to samples, as ``wds.tarfile_to_samples``, from object stores as well."""
+    files = tar_file_expander(_opened(source), handler=_refuse, select_files=select)
+    yield from group_by_keys(files, handler=_refuse)
+
+
+def _opened(source: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for entry in source:
+        url = entry["url"]
+        if scheme_of(url) in BUCKETS:
+            # webdataset would call a command line tool for these, or knows none
+            folder, _, name = url.rpartition("/")
+            with open_store(folder).open(name) as stream:
+                yield {**entry, "stream": stream}
+        else:
+            for opened in url_opener([entry], handler=_refuse):
+                # who reads it does not close it
+                with opened["stream"]:
+                    yield opened
+
+
+def _refuse(error: Exception) -> bool:
+    """What webdataset is to do about a tar that cannot be read: end, with the reason and no file.
+
+    It appends the stream and the URL to the error's arguments.
+    """
+    for argument in error.args:
+        if hasattr(argument, "close"):
+            argument.close()
+    told = [str(argument) for argument in error.args if not hasattr(argument, "close")]
+    raise ShardError(f"a shard cannot be read: {type(error).__name__}: {': '.join(told)}") from None
 
 
 def _warn_of_idle_workers(shards: int, source: Iterable[Any]) -> Iterator[Any]:

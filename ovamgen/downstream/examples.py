@@ -23,6 +23,7 @@ from ovamgen.errors import ConfigError, OvamgenError, ShardError
 from ovamgen.plan.vocabulary import IGNORE
 from ovamgen.shards.arrays import decode_jpeg, decode_png
 from ovamgen.shards.codec import IMAGE, MASK
+from ovamgen.shards.reader import BROKEN_TAR, is_plain_member
 from ovamgen.shards.store import Store, open_store
 
 
@@ -146,10 +147,13 @@ def _members(store: Store, name: str) -> Iterator[tuple[str, tuple[int, int, int
     found: dict[str, dict[str, tuple[int, int]]] = {}
     try:
         with store.open(name) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            size = store.size(name) or 0
             for header in tar:
+                if not is_plain_member(header, size):
+                    raise ValueError(f"'{header.name}' is no plain file, or not all of it is there")
                 key, _, extension = header.name.rpartition("/")[2].partition(".")
                 found.setdefault(key, {})[extension] = (header.offset_data, header.size)
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+    except BROKEN_TAR as error:
         raise ShardError(f"{store.url}/{name} cannot be read as a tar: {error}") from None
     for key, members in sorted(found.items()):
         for wanted, what in ((IMAGE, "picture"), (MASK, "mask")):

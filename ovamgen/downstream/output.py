@@ -67,7 +67,7 @@ def _read(store: Store, name: str) -> dict[str, Any] | None:
         return None
     try:
         data = json.loads(store.read(name))
-    except ValueError:
+    except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
         raise ConfigError(f"{store.url}/{name} is damaged: give another --out, or empty the folder")

@@ -28,6 +28,8 @@ from ovamgen.plan.vocabulary import IGNORE
 
 SEGMENTOR = "segmentor.safetensors"
 _FORMAT = "ovamgen-segmentor-1"
+_LARGEST_SIZE = 2048
+_LARGEST_DEPTH = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,8 +245,17 @@ def _read(file: Path) -> tuple[Architecture, dict[str, torch.Tensor]]:
             fields = json.loads(metadata["architecture"]).items()
             values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields}
             shape = Architecture(**values)
+            _check_shape(shape)
             weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+    except (
+        SafetensorError,
+        OSError,
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise _unreadable(file, error) from None
     if shape.num_classes != NUM_CLASSES:
         raise ConfigError(
@@ -252,6 +263,28 @@ def _read(file: Path) -> tuple[Architecture, dict[str, torch.Tensor]]:
             "background: give a checkpoint that was trained on VOC's classes"
         )
     return shape, weights
+
+
+def _check_shape(shape: Architecture) -> None:
+    """Refuses sizes that no network here has: it would be built, however large, before it is seen.
+
+    Raises:
+        ValueError: one of them is none, or out of range.
+    """
+    sizes = (shape.embedding_size, shape.head_size, shape.num_classes, *shape.hidden_sizes)
+    ranges = (
+        ("sizes", sizes, _LARGEST_SIZE),
+        ("depths", shape.depths, _LARGEST_DEPTH),
+        ("pool_scales", shape.pool_scales, _LARGEST_DEPTH),
+    )
+    for name, values, largest in ranges:
+        if not all(type(value) is int and 1 <= value <= largest for value in values):
+            raise ValueError(f"{name} must be whole numbers from 1 to {largest}")
+    stages = {len(shape.depths), len(shape.hidden_sizes)}
+    if stages != {4} or len(shape.pool_scales) > _LARGEST_DEPTH:
+        raise ValueError("expected the depths and sizes of 4 stages")
+    if shape.layer_type not in ("basic", "bottleneck"):
+        raise ValueError(f"expected layer_type basic or bottleneck, got {shape.layer_type!r:.40}")
 
 
 def _give(network: nn.Module, weights: dict[str, torch.Tensor], file: Path) -> None:

@@ -30,6 +30,16 @@ KEYS_NAME = "keys.txt"
 """The keys that were kept, one a line, ascending."""
 
 VIEW_KIND = "ovamgen-view-v1"
+_DAMAGED = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OSError,
+    RecursionError,
+    pa.ArrowException,
+)
+"""What parsing the files of a view raises on damaged ones."""
 
 
 class Keys:
@@ -111,7 +121,7 @@ def read_view(url: str) -> View | None:
         wanted, digest = int(info["samples"]), str(info["keys_sha256"])
         with store.open(TABLE_NAME) as file:
             rows = pq.read_table(file, columns=["key"], filters=[("kept", "=", True)])
-    except (ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
+    except _DAMAGED as error:
         raise ShardError(
             f"the view in {store.url} is damaged ({error}): run 'ovamgen select' again"
         ) from None
@@ -151,13 +161,18 @@ def write_view(
 
 def _relative(store: Store, source: str) -> str:
     """Folders are named from the view, so that the two can be moved together."""
-    return source if "://" in source else os.path.relpath(source, store.url)
+    is_remote = "://" in source or "://" in store.url
+    return source if is_remote else os.path.relpath(source, store.url)
 
 
 def _absolute(store: Store, source: str) -> str:
     if "://" in source:
         return source
-    path = os.path.normpath(os.path.join(store.url, source))
+    scheme, separator, root = store.url.rpartition("://")
+    path = os.path.normpath(os.path.join(root, source))
+    if separator and not os.path.isabs(source):
+        # moved into a bucket, together
+        return f"{scheme}://{path}"
     if not os.path.isdir(path):
         raise ConfigError(
             f"the view in {store.url} is of the corpus in {path}, which is not there: the two must "

@@ -8,14 +8,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import sys
 import zlib
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-import fsspec
-
-from ovamgen.errors import PlanError
+from ovamgen.errors import ConfigError, PlanError
+from ovamgen.remote.reading import read_file
+from ovamgen.remote.retrying import RemoteError
 
 MAX_BYTES = 2 * 1024**3
 """Bytes that a file may have, packed and unpacked: four times COCO's largest annotation file."""
@@ -68,16 +67,15 @@ def _read_stored(url: str) -> bytes:
     if not url:
         raise PlanError("no captions are named: set plan.captions to a file or URL")
     try:
-        with fsspec.open(url, "rb") as file:
-            stored: bytes = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise PlanError(f"{url} does not exist: expected a file of captions or instances") from None
-    except IsADirectoryError:
-        raise PlanError(f"{url} is a folder: expected a file of captions or instances") from None
-    except ImportError as error:
-        raise PlanError(f"{url} cannot be opened: {error}") from None
-    except _read_errors() as error:
-        raise PlanError(f"{url} cannot be read: {first_line(error)}") from None
+        stored: bytes = read_file(url, lambda file: file.read(MAX_BYTES + 1))
+    except ConfigError as error:
+        raise PlanError(f"the captions or instances cannot be opened: {error}") from None
+    except RemoteError as error:
+        kind = error.failure.kind
+        if kind in ("missing", "folder"):
+            what = "does not exist" if kind == "missing" else "is a folder"
+            raise PlanError(f"{url} {what}: expected a file of captions or instances") from None
+        raise PlanError(f"{url} cannot be read: {error.explanation}") from None
     _check_size(url, stored)
     return stored
 
@@ -104,19 +102,6 @@ def _suffix(url: str) -> str:
     path = url.partition("?")[0] if "://" in url else url
     name = PurePosixPath(path.replace("\\", "/")).name.lower()
     return PurePosixPath(name.removesuffix(".gz")).suffix
-
-
-def _read_errors() -> tuple[type[Exception], ...]:
-    """What reading can raise; clients of object stores have classes of their own, once loaded."""
-    classes = (
-        ("botocore.exceptions", "BotoCoreError"),
-        ("aiohttp", "ClientError"),
-        ("google.auth.exceptions", "GoogleAuthError"),
-    )
-    loaded = [
-        getattr(sys.modules[module], name) for module, name in classes if module in sys.modules
-    ]
-    return (OSError, ValueError, *loaded)
 
 
 def first_line(error: BaseException) -> str:

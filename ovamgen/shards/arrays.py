@@ -30,6 +30,7 @@ _BROKEN_IMAGE = (
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
+    Image.DecompressionBombWarning,  # where warnings are errors
 )
 """What Pillow raises on damaged files, format by format."""
 

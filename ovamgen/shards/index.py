@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ovamgen import fault_points
 from ovamgen.config import canonical_json
 from ovamgen.errors import ShardError
 from ovamgen.records import ShardRecord
@@ -20,6 +22,11 @@ from ovamgen.shards.schema import SCHEMA_VERSION
 MANIFEST_NAME = "manifest.json"
 WIDS_NAME = "index.json"
 CARD_NAME = "README.md"
+
+PLAN_NAME = "plan.parquet"
+RUN_NAME = "run.yaml"
+
+_BLOCK_BYTES = 1 << 20
 
 
 def write_indexes(
@@ -38,8 +45,10 @@ def write_indexes(
         ShardError: the store failed, or a shard's metadata cannot be read.
     """
     ordered = sorted(records, key=lambda record: record.shard_index)
-    store.put(MANIFEST_NAME, _manifest(ordered, run_info))
-    store.put(WIDS_NAME, _wids_index(ordered))
+    store.put(MANIFEST_NAME, manifest_json(ordered, run_info, digests_of_sources(store)))
+    fault_points.reach("index.manifest_put")
+    store.put(WIDS_NAME, wids_index(ordered))
+    fault_points.reach("index.wids_put")
     store.put(CARD_NAME, render_card(ordered, count_classes(store, ordered), run_info).encode())
 
 
@@ -66,18 +75,51 @@ def count_classes(store: Store, records: Iterable[ShardRecord]) -> list[ClassCou
     return [ClassCount(*key, samples=count) for key, count in sorted(counts.items())]
 
 
-def _manifest(records: list[ShardRecord], run_info: Mapping[str, Any]) -> bytes:
+def sha256_of(store: Store, name: str) -> str:
+    """sha256 (hex) of a file of the store, read in blocks."""
+    digest = hashlib.sha256()
+    with store.open(name) as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def digests_of_sources(store: Store) -> dict[str, str]:
+    """sha256 by name of the plan and of ``run.yaml``, which nothing else in an output vouches for.
+
+    What is not there is left out: corpora that were handed on have neither.
+    """
+    return {name: sha256_of(store, name) for name in (PLAN_NAME, RUN_NAME) if store.exists(name)}
+
+
+def manifest_json(
+    records: Sequence[ShardRecord], run_info: Mapping[str, Any], files: Mapping[str, str]
+) -> bytes:
+    """The manifest as canonical JSON.
+
+    Args:
+        records: of all shards, by ascending index.
+        run_info: as for `write_indexes`.
+        files: as `digests_of_sources` gives them.
+    """
     data = {
         "schema_version": SCHEMA_VERSION,
         "samples": sum(record.samples for record in records),
         "failed": sum(record.failed for record in records),
         "shards": [asdict(record) for record in records],
+        "files": dict(files),
         "run": dict(run_info),
+        "run_sha256": digest_of_run_info(run_info),
     }
     return canonical_json(data).encode()
 
 
-def _wids_index(records: list[ShardRecord]) -> bytes:
+def digest_of_run_info(run_info: Mapping[str, Any]) -> str:
+    """sha256 (hex) of what a manifest holds of its run, so that damage to it shows."""
+    return hashlib.sha256(canonical_json(dict(run_info)).encode()).hexdigest()
+
+
+def wids_index(records: Sequence[ShardRecord]) -> bytes:
     """The index format of wids 0.1 (conventions 3.4); urls are relative to the file itself."""
     shards = [
         {

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
+
+from ovamgen.errors import ConfigError, ShardError
 
 
 class Store(ABC):
@@ -41,7 +45,11 @@ class Store(ABC):
 
     @abstractmethod
     def create(self, name: str, data: bytes) -> bool:
-        """Write the file only if there is none; False, and nothing changed, where there is one."""
+        """Write the file only if there is none; False, and nothing changed, where there is one.
+
+        Of an object store, True may mean that one of the same content was there: whether an earlier
+        request or another process wrote it cannot be told where an answer was lost.
+        """
 
     @abstractmethod
     def delete(self, name: str) -> None:
@@ -67,6 +75,10 @@ class Store(ABC):
     def holder(self) -> str | None:
         """Who holds the lock, such as ``process 7 on node1``; None where no run is going on."""
 
+    def leftovers(self) -> list[str]:
+        """What dead attempts left behind, ascending: what `sweep` or `delete` removes by name."""
+        return []
+
     def exists(self, name: str) -> bool:
         """Whether the file is there."""
         return self.size(name) is not None
@@ -79,3 +91,28 @@ class Store(ABC):
         """The file's content; ShardError where there is none."""
         with self.open(name) as file:
             return file.read()
+
+
+def parts_of(name: str) -> list[str]:
+    """The parts of a file's name between its slashes.
+
+    Raises:
+        ShardError: the name could lead out of the store.
+    """
+    parts = name.split("/")
+    if any(part in ("", ".", "..") for part in parts) or "\0" in name:
+        raise ShardError(f"a name in a store must be relative, like 'a/b', got {name!a}")
+    return parts
+
+
+def this_process() -> str:
+    """How this process is named to others: ``process 7 on node1``."""
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def held_by(url: str, holder: str | None) -> ConfigError:
+    """The refusal of a second run on one store; None where the first has ended meanwhile."""
+    return ConfigError(
+        f"another run is writing to {url} ({holder or 'it has just ended'}): "
+        "wait for it, stop it, or give another --out"
+    )

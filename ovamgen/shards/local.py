@@ -5,21 +5,24 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
-import socket
+import re
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from ovamgen import fault_points
 from ovamgen.errors import ConfigError, OvamgenError, ShardError
 from ovamgen.shards.filelock import FileLock
-from ovamgen.shards.interface import Store
+from ovamgen.shards.interface import Store, held_by, parts_of, this_process
+from ovamgen.shards.scratch import Attempt, dead_attempts, sweep
 
 _SCRATCH = ".scratch"
 _LOCK = ".lock"
+
+_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
+"""What `ovamgen.whole_files` writes to before it renames."""
 
 _LOCK_ATTEMPTS = 3
 _LOCK_PAUSE_SECONDS = 0.05
@@ -70,7 +73,9 @@ class LocalStore(Store):
             target = self._path(name)
             _sync(path)
             self._make_folder(target.parent)
+            fault_points.reach("local.synced")
             path.replace(target)
+            fault_points.reach("local.renamed")
             _sync(target.parent)
 
     def put(self, name: str, data: bytes) -> None:
@@ -88,10 +93,12 @@ class LocalStore(Store):
             path.write_bytes(data)
             _sync(path)
             self._make_folder(target.parent)
+            fault_points.reach("local.record_synced")
             try:
                 _link(path, target)
             except FileExistsError:
                 return False
+            fault_points.reach("local.record_linked")
             _sync(target.parent)
             return True
 
@@ -106,46 +113,24 @@ class LocalStore(Store):
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """A folder under ``.scratch``; a lock beside it says that its process is alive."""
-        folder = self._root / _SCRATCH / uuid.uuid4().hex
         with self._reasons("make", _SCRATCH):
-            # A sweep may remove the empty parent between our two steps.
-            for attempts_left in (2, 1, 0):
-                try:
-                    self._make_folder(folder.parent)
-                    lock = FileLock.acquire(_lock_of(folder))
-                    break
-                except FileNotFoundError:
-                    if not attempts_left:
-                        raise
-            folder.mkdir()
-        assert lock is not None, "a fresh name can have no other holder"
+            attempt = Attempt.begin(self._root / _SCRATCH, self._make_folder)
         try:
-            yield folder
+            yield attempt.folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            lock.release()
+            attempt.end()
 
     def sweep(self) -> int:
         """Removes the scratch of processes that are gone."""
-        parent = self._root / _SCRATCH
         with self._reasons("sweep", _SCRATCH):
-            try:
-                names = sorted({entry.name.removesuffix(".lock") for entry in os.scandir(parent)})
-            except (FileNotFoundError, NotADirectoryError):
-                return 0
-            removed = 0
-            for name in names:
-                lock = FileLock.acquire(_lock_of(parent / name))
-                if lock is not None:
-                    shutil.rmtree(parent / name, ignore_errors=True)
-                    lock.release()
-                    removed += 1
-            try:
-                parent.rmdir()
-            except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
-                    raise
-        return removed
+            return sweep(self._root / _SCRATCH)
+
+    def leftovers(self) -> list[str]:
+        """Scratch whose process is gone, and temporaries of the files beside the shards."""
+        with self._reasons("list", _SCRATCH):
+            dead = [f"{_SCRATCH}/{name}" for name in dead_attempts(self._root / _SCRATCH)]
+            files = [path.name for path in self._root.glob(".*.tmp")]
+        return sorted([*dead, *(name for name in files if _TEMPORARY.fullmatch(name))])
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -154,7 +139,7 @@ class LocalStore(Store):
         is_new = not self._root.exists()
         with self._reasons("lock", _LOCK, ConfigError):
             self._make_folder(self._root)
-            note = f"process {os.getpid()} on {socket.gethostname()}"
+            note = this_process()
             lock = FileLock.acquire(path, note)
             for _ in range(_LOCK_ATTEMPTS - 1):
                 if lock is not None:
@@ -162,10 +147,7 @@ class LocalStore(Store):
                 time.sleep(_LOCK_PAUSE_SECONDS)
                 lock = FileLock.acquire(path, note)
         if lock is None:
-            raise ConfigError(
-                f"another run is writing to {self.url} ({self.holder() or 'it has just ended'}): "
-                "wait for it, stop it, or give another --out"
-            )
+            raise held_by(self.url, self.holder())
         try:
             yield
         finally:
@@ -181,10 +163,7 @@ class LocalStore(Store):
             return FileLock.holder(self._root / _LOCK)
 
     def _path(self, name: str) -> Path:
-        parts = name.split("/")
-        if any(part in ("", ".", "..") for part in parts) or "\0" in name:
-            raise ShardError(f"a name in a store must be relative, like 'a/b', got {name!a}")
-        return self._root.joinpath(*parts)
+        return self._root.joinpath(*parts_of(name))
 
     def _make_folder(self, folder: Path) -> None:
         """The folder with its parents, each made durable in the folder above it."""
@@ -204,7 +183,7 @@ class LocalStore(Store):
         except OSError as error:
             raise kind(
                 f"cannot {verb} {name} in {self.url}: {error.strerror or error}; "
-                f"{_advice(error.errno)}"
+                f"{advice_for(error.errno)}"
             ) from error
 
 
@@ -223,10 +202,6 @@ def _walk(folder: Path, name: str, prefix: str) -> Iterator[tuple[str, int]]:
         elif path.startswith(prefix):
             with suppress(FileNotFoundError):  # gone since the listing
                 yield path, entry.stat().st_size
-
-
-def _lock_of(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}.lock")
 
 
 def _link(path: Path, target: Path) -> None:
@@ -255,7 +230,8 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _advice(code: int | None) -> str:
+def advice_for(code: int | None) -> str:
+    """What to do about an error of the operating system."""
     if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "make room or raise the quota, then run again"
     if code in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -8,9 +8,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields
+from typing import TypeVar
 
+from ovamgen import fault_points
 from ovamgen.config import canonical_json
 from ovamgen.errors import ShardError
 from ovamgen.records import EncodedSample, SampleFailure, SampleSpec, ShardRecord
@@ -37,6 +40,16 @@ RECORDS = "manifests/"
 """Prefix of the names of shard records."""
 _METADATA = "metadata/"
 _TYPES = {"int": int, "str": str}
+_FIELDS = {field.name: _TYPES[str(field.type)] for field in fields(ShardRecord)}
+"""The types of a record's values, by name."""
+
+READERS = 32
+"""Records that are read at once: on an object store each is a round trip."""
+_READ_AT_ONCE = 64
+"""Records that one thread is given at a time."""
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class _DamagedRecordError(ShardError):
@@ -46,6 +59,11 @@ class _DamagedRecordError(ShardError):
 def shard_name(split: str, index: int) -> str:
     """``train-000000.tar``."""
     return f"{split}-{index:06d}.tar"
+
+
+def _is_shard_name(name: str, index: int) -> bool:
+    split = name.removesuffix(f"-{index:06d}.tar")
+    return split != name and split.isascii() and split.isalnum()
 
 
 def record_name(index: int) -> str:
@@ -81,16 +99,22 @@ def record_from_json(data: bytes) -> ShardRecord:
             f"a shard record has schema version {version}, this ovamgen reads {SCHEMA_VERSION}: "
             "use the ovamgen that wrote it, or another --out"
         )
-    types = {field.name: _TYPES[str(field.type)] for field in fields(ShardRecord)}
-    if values.keys() != types.keys():
+    if values.keys() != _FIELDS.keys():
         raise _DamagedRecordError(
-            f"a shard record must have the fields {', '.join(types)}; differing: "
-            f"{', '.join(sorted(values.keys() ^ types.keys()))}"
+            f"a shard record must have the fields {', '.join(_FIELDS)}; differing: "
+            f"{', '.join(sorted(values.keys() ^ _FIELDS.keys()))}"
         )
-    wrong = [name for name, kind in types.items() if type(values[name]) is not kind]
+    wrong = [name for name, kind in _FIELDS.items() if type(values[name]) is not kind]
     if wrong:
         raise _DamagedRecordError(f"a shard record has values of wrong types: {', '.join(wrong)}")
-    return ShardRecord(**values)
+    record = ShardRecord(**values)
+    # readers open what a record names, and a corpus may come from anybody
+    if record.shard_index < 0 or not _is_shard_name(record.name, record.shard_index):
+        raise _DamagedRecordError(
+            f"a shard record must name its tar like {shard_name('train', 0)}, with its own index "
+            f"{record.shard_index}, got {record.name!a:.60}"
+        )
+    return record
 
 
 def read_record(store: Store, index: int) -> ShardRecord | None:
@@ -109,7 +133,7 @@ def read_records(store: Store) -> dict[int, ShardRecord]:
     Raises:
         ShardError: a record is damaged; the next run makes its shard again.
     """
-    found = [record_from_json(store.read(name)) for name in store.list(RECORDS)]
+    found = _in_parallel(lambda name: record_from_json(store.read(name)), store.list(RECORDS))
     return {record.shard_index: record for record in found}
 
 
@@ -144,6 +168,7 @@ def publish_shard(
     with store.scratch() as folder:
         path = folder / name
         tar = write_tar(path, _without_members(samples, f"{shard_index:06d}", light))
+        fault_points.reach("shard.tar_closed")
         metadata = metadata_parquet(shard_index, light, failures)
         record = ShardRecord(
             schema_version=SCHEMA_VERSION,
@@ -162,8 +187,11 @@ def publish_shard(
         other = read_record(store, shard_index)
         if other is None:
             store.publish_file(path, name)
+            fault_points.reach("shard.tar_published")
             store.put(metadata_name(shard_index), metadata)
+            fault_points.reach("shard.metadata_put")
             if store.create(record_name(shard_index), record_to_json(record)):
+                fault_points.reach("shard.record_created")
                 return record
             other = read_record(store, shard_index)
     if other != record:
@@ -181,7 +209,8 @@ def finished_shards(
     """The records of the shards that are whole: record, tar and metadata of the recorded sizes.
 
     A record that is damaged or whose files are not of its sizes is removed, so that its shard can
-    be made again. Three listings whatever the number of shards, and one small read for each.
+    be made again. Three listings whatever the number of shards, and one small read for each, of
+    which `READERS` go on at once.
 
     Args:
         store: of the run.
@@ -195,12 +224,16 @@ def finished_shards(
     records = store.sizes(RECORDS)
     sizes = store.sizes(f"{split}-") | store.sizes(_METADATA)
     finished: dict[int, ShardRecord] = {}
-    for index in indices:
-        if record_name(index) not in records:
-            continue
+
+    def read(index: int) -> ShardRecord | None:
         try:
-            record = record_from_json(store.read(record_name(index)))
+            return record_from_json(store.read(record_name(index)))
         except _DamagedRecordError:
+            return None
+
+    there = [index for index in indices if record_name(index) in records]
+    for index, record in zip(there, _in_parallel(read, there), strict=True):
+        if record is None:
             store.delete(record_name(index))
             continue
         if record.fingerprint != fingerprint:
@@ -218,6 +251,14 @@ def finished_shards(
         else:
             store.delete(record_name(index))
     return finished
+
+
+def _in_parallel(read: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+    """The results for all items, in their order."""
+    parts = [items[start : start + _READ_AT_ONCE] for start in range(0, len(items), _READ_AT_ONCE)]
+    with ThreadPoolExecutor(READERS) as pool:
+        for results in pool.map(lambda part: [read(item) for item in part], parts):
+            yield from results
 
 
 def _without_members(

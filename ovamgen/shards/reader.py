@@ -12,6 +12,25 @@ from typing import BinaryIO
 
 from ovamgen.errors import ShardError
 
+BROKEN_TAR = (tarfile.TarError, OSError, EOFError, ValueError, MemoryError)
+"""What `tarfile` raises on damaged files; a name may claim to have gigabytes."""
+
+
+def is_plain_member(header: tarfile.TarInfo, size_bytes: int) -> bool:
+    """Whether a member is a file whose bytes all stand in the tar.
+
+    A sparse one of a few bytes unpacks to as many zeros as it says.
+
+    Args:
+        header: of the member.
+        size_bytes: of the tar.
+    """
+    return (
+        header.isreg()
+        and not header.issparse()
+        and 0 <= header.size <= size_bytes - header.offset_data
+    )
+
 
 def read_tar(
     file: BinaryIO, name: str, keys: Collection[str] | None = None
@@ -46,18 +65,22 @@ def read_tar(
 
 def _files(file: BinaryIO, name: str, keys: Collection[str] | None) -> Iterator[tuple[str, bytes]]:
     try:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
         with tarfile.open(fileobj=file, mode="r:") as tar:
             while (header := tar.next()) is not None:
-                content = tar.extractfile(header) if header.isreg() else None
+                content = tar.extractfile(header) if is_plain_member(header, size) else None
                 if content is None:
-                    raise ShardError(f"{name} must hold plain files only, got '{header.name}'")
+                    raise ShardError(
+                        f"{name} must hold plain files only, each whole, got '{header.name}' of "
+                        f"{header.size} bytes"
+                    )
                 if keys is None or header.name.partition(".")[0] in keys:
                     yield header.name, content.read()
                 tar.members.clear()  # type: ignore[attr-defined]  # public, not typed; or headers pile up
-        # A tar that was cut between two members reads like a shorter one.
-        size = file.seek(0, os.SEEK_END)
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+    except BROKEN_TAR as error:
         raise ShardError(f"{name} cannot be read as a tar: {error}") from None
+    # A tar that was cut between two members reads like a shorter one.
     if size % tarfile.RECORDSIZE:
         raise ShardError(
             f"{name} must be a multiple of {tarfile.RECORDSIZE} bytes long, got {size}: it was cut"

@@ -8,29 +8,47 @@ from __future__ import annotations
 from urllib.parse import unquote, urlsplit
 
 from ovamgen.errors import ConfigError
+from ovamgen.remote.urls import check_no_credentials, scheme_of
 from ovamgen.shards.interface import Store
 from ovamgen.shards.local import LocalStore
+from ovamgen.shards.object_store import ObjectStore
 
-__all__ = ["LocalStore", "Store", "open_store"]
+__all__ = ["LocalStore", "ObjectStore", "Store", "open_store"]
+
+_NO_STORES = {
+    "memory": "it is gone with its process",
+    "http": "its files cannot be listed; captions and tokens can be read from it",
+    "https": "its files cannot be listed; captions and tokens can be read from it",
+}
 
 
 def open_store(url: str) -> Store:
-    """The store at a local path or a ``file://`` URL; nothing is read or made yet.
+    """The store at a local path or at a URL of any filesystem of fsspec; nothing is read or made.
 
     Raises:
-        ConfigError: no path, or a URL of another scheme.
+        ConfigError: no path, a URL that names no store, credentials in it, or a scheme whose
+            library is not installed.
     """
-    scheme, separator, _ = url.partition("://")
-    if not separator:
+    scheme = scheme_of(url)
+    if not scheme:
         if not url.strip():
             raise ConfigError("expected a folder for the output, got an empty path")
         return LocalStore(url)
-    if scheme != "file":
-        raise ConfigError(
-            f"expected a folder or a file:// URL, got the scheme '{scheme}' in {url}: object "
-            "stores are not supported yet in this version; write to a folder and copy it"
-        )
+    check_no_credentials(url)
     parts = urlsplit(url)
-    if parts.netloc not in ("", "localhost") or not parts.path:
-        raise ConfigError(f"expected file:///ABSOLUTE/PATH, got {url}")
-    return LocalStore(unquote(parts.path))
+    if scheme in ("file", "local"):
+        if parts.netloc not in ("", "localhost") or not parts.path:
+            raise ConfigError(f"expected file:///ABSOLUTE/PATH, got {url}")
+        return LocalStore(unquote(parts.path))
+    if "::" in url:
+        raise ConfigError(f"expected the URL of one store, got a chain of them: {url}")
+    if scheme in _NO_STORES:
+        raise ConfigError(
+            f"{scheme}:// is no place for shards ({_NO_STORES[scheme]}): give a folder, or a URL "
+            "such as s3://BUCKET/FOLDER"
+        )
+    if not parts.netloc or parts.query or parts.fragment:
+        raise ConfigError(
+            f"expected a URL such as {scheme}://BUCKET/FOLDER, without ? and #, got {url}"
+        )
+    return ObjectStore(url)

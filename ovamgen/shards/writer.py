@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ovamgen import fault_points
 from ovamgen.errors import ShardError
 from ovamgen.records import EncodedSample, SampleFailure, SampleSpec
 from ovamgen.shards.schema import METADATA_SCHEMA, SCHEMA_VERSION, spec_fields
@@ -42,21 +43,32 @@ def write_tar(path: Path, samples: Iterable[EncodedSample]) -> TarDigest:
     last_key = ""
     try:
         with path.open("wb") as file:
+            fault_points.reach("tar.begun")
             target = _DigestingFile(file)
             with tarfile.open(fileobj=target, mode="w", format=tarfile.USTAR_FORMAT) as tar:  # type: ignore[call-overload]  # needs write and tell only
                 for sample in samples:
                     _check_key(sample.key, last_key)
                     last_key = sample.key
                     for extension, content in sample.members:
-                        tar.addfile(
-                            _header(f"{sample.key}.{extension}", content), io.BytesIO(content)
-                        )
+                        header = tar_header(f"{sample.key}.{extension}", len(content))
+                        tar.addfile(header, io.BytesIO(content))
+                    fault_points.reach("tar.sample_added")
     except OSError as error:
         raise ShardError(
             f"the tar {path.name} cannot be written: {error.strerror or error}; "
             "check the space and permissions of the output and run again"
         ) from error
     return target.digest()
+
+
+def tar_header(name: str, size_bytes: int) -> tarfile.TarInfo:
+    """The header of a member, every field of it fixed but name and size."""
+    header = tarfile.TarInfo(name)
+    header.size = size_bytes
+    header.mode = 0o644
+    header.mtime = header.uid = header.gid = 0
+    header.uname = header.gname = ""
+    return header
 
 
 def metadata_parquet(
@@ -106,15 +118,6 @@ class _DigestingFile:
         return TarDigest(
             size_bytes=self._size, sha256=self._sha256.hexdigest(), md5=self._md5.hexdigest()
         )
-
-
-def _header(name: str, content: bytes) -> tarfile.TarInfo:
-    header = tarfile.TarInfo(name)
-    header.size = len(content)
-    header.mode = 0o644
-    header.mtime = header.uid = header.gid = 0
-    header.uname = header.gname = ""
-    return header
 
 
 def _check_key(key: str, last_key: str) -> None:

@@ -60,11 +60,11 @@ def test_names():
 )
 def test_records_round_trip(numbers, texts):
     index, samples, failed, size, metadata_size = numbers
-    name, sha256, md5, metadata_sha256, fingerprint = texts
+    split, sha256, md5, metadata_sha256, fingerprint = texts
     record = ShardRecord(
         schema_version=1,
         shard_index=index,
-        name=name,
+        name=shard_name("val" if split else "train", index),
         samples=samples,
         failed=failed,
         size_bytes=size,
@@ -104,6 +104,12 @@ RECORD = {
         (json.dumps(RECORD | {"samples": "2"}).encode(), "wrong types: samples"),
         (json.dumps(RECORD | {"samples": True}).encode(), "wrong types: samples"),
         (json.dumps(RECORD | {"schema_version": 2}).encode(), "schema version 2"),
+        (json.dumps(RECORD | {"shard_index": 1}).encode(), "its own index 1"),
+        (json.dumps(RECORD | {"shard_index": -1}).encode(), "its own index -1"),
+        *(
+            (json.dumps(RECORD | {"name": name}).encode(), "must name its tar")
+            for name in ("../x-000000.tar", "a/b-000000.tar", "-000000.tar", "train-000000.tar.gz")
+        ),
     ],
 )
 def test_damaged_records_are_refused(data, message):

@@ -1,0 +1,225 @@
+"""What an exception of some store's library means, and what to do about it.
+
+Libraries of stores are looked up among the loaded modules and never imported.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+from dataclasses import dataclass
+from typing import Literal
+
+from ovamgen.remote.urls import redact
+
+Kind = Literal[
+    "missing",  # there is no such file
+    "folder",  # a folder is there
+    "exists",  # a file is there that must not be
+    "bucket",  # there is no such bucket
+    "refused",  # credentials or permissions
+    "full",  # a quota, or the disk behind the store
+    "unsupported",  # the store cannot do this
+    "range",  # bytes were asked for that the file does not have
+    "unreachable",  # nobody answers
+    "transient",  # it may go well the next time
+    "other",
+]
+
+
+class IncompleteTransferError(OSError):
+    """Fewer or other bytes came, or arrived, than there are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """An exception in our words, without credentials."""
+
+    kind: Kind
+    reason: str
+    """One line."""
+    advice: str
+    """What to do."""
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same call can go well a little later."""
+        return self.kind in ("transient", "unreachable")
+
+
+_ADVICE: dict[Kind, str] = {
+    "missing": "it is not there: check the path; 'ovamgen generate' makes shards that are missing",
+    "folder": "name a file",
+    "exists": "remove it, or give another --out",
+    "bucket": "there is no such bucket: check its name and the endpoint (AWS_ENDPOINT_URL), or "
+    "make it",
+    "refused": "check the credentials and region in the environment (AWS_ACCESS_KEY_ID, "
+    "AWS_SECRET_ACCESS_KEY, AWS_PROFILE, AWS_DEFAULT_REGION), and that they may list, read, write "
+    "and delete here",
+    "full": "make room or raise the quota, then run again",
+    "unsupported": "use a store that can",
+    "range": "the file is shorter than it was: read it again",
+    "unreachable": "check the network and the endpoint (AWS_ENDPOINT_URL), then run again",
+    "transient": "the store stays out of order: run again later",
+    "other": "see to the store, then run again",
+}
+
+_UNREACHABLE = {
+    "aiohttp": ("ClientConnectorError",),
+    "botocore.exceptions": (
+        "ConnectTimeoutError",
+        "EndpointConnectionError",
+        "ProxyConnectionError",
+        "SSLError",
+    ),
+}
+_TRANSIENT = {
+    "aiohttp": ("ClientConnectionError", "ClientPayloadError"),
+    "azure.core.exceptions": ("ServiceRequestError", "ServiceResponseError"),
+    "botocore.exceptions": ("HTTPClientError", "IncompleteReadError"),
+    "botocore.parsers": ("ResponseParserError",),
+    "gcsfs.retry": ("ChecksumError",),
+    "http.client": ("IncompleteRead", "RemoteDisconnected"),
+    "requests.exceptions": ("ConnectionError", "Timeout", "ChunkedEncodingError"),
+    "urllib3.exceptions": ("IncompleteRead", "ProtocolError"),
+}
+_REFUSED = {
+    "botocore.exceptions": ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"),
+    "google.auth.exceptions": ("GoogleAuthError",),
+}
+_OTHER = {
+    "aiohttp": ("ClientError",),
+    "azure.core.exceptions": ("AzureError",),
+    "botocore.exceptions": ("BotoCoreError", "ClientError"),
+    "gcsfs.retry": ("HttpError",),
+    "paramiko.ssh_exception": ("SSHException",),
+    "requests.exceptions": ("RequestException",),
+}
+
+_CODES: dict[str, Kind] = {
+    "NoSuchBucket": "bucket",
+    # of a multipart upload whose last answer was lost: it is whole, or has to begin again
+    "NoSuchUpload": "transient",
+    "NotImplemented": "unsupported",
+    "InvalidRange": "range",
+    "PreconditionFailed": "exists",
+    "ConditionalRequestConflict": "transient",
+    "OperationAborted": "transient",
+    "RequestTimeout": "transient",
+    "IncompleteBody": "transient",
+    "BadDigest": "transient",
+    "XAmzContentSHA256Mismatch": "transient",
+    "RequestTimeTooSkewed": "refused",
+    "AuthorizationHeaderMalformed": "refused",
+    "PermanentRedirect": "refused",
+    "InvalidToken": "refused",
+    "ExpiredToken": "refused",
+    "InvalidAccessKeyId": "refused",
+    "SignatureDoesNotMatch": "refused",
+    "AccessDenied": "refused",
+}
+_STATUSES: dict[int, Kind] = {
+    301: "refused",
+    401: "refused",
+    403: "refused",
+    404: "missing",
+    408: "transient",
+    409: "transient",
+    412: "exists",
+    416: "range",
+    425: "transient",
+    429: "transient",
+    501: "unsupported",
+    507: "full",
+}
+
+
+def store_errors() -> tuple[type[Exception], ...]:
+    """The exceptions that the work of a filesystem can end in."""
+    return (
+        OSError,
+        EOFError,
+        ValueError,
+        *_loaded(_OTHER),
+        *_loaded(_TRANSIENT),
+        *_loaded(_REFUSED),
+    )
+
+
+def failure_of(error: BaseException) -> Failure:
+    """What one of `store_errors` means."""
+    status, code, message = _answer(error)
+    text = " ".join((message or str(error)).split()) or type(error).__name__
+    if code and code != str(status) and code not in text:
+        text = f"{text} ({code})"
+    kind = _kind(error, status, code)
+    return Failure(kind=kind, reason=redact(text), advice=_ADVICE[kind])
+
+
+def _kind(error: BaseException, status: int | None, code: str) -> Kind:
+    if "quota" in code.lower() or "storagefull" in code.lower():
+        return "full"
+    if code in _CODES:
+        return _CODES[code]
+    if status is not None:
+        if status in _STATUSES:
+            return _STATUSES[status]
+        if status >= 500 or "throttl" in code.lower() or code == "SlowDown":
+            return "transient"
+    return _kind_without_answer(error)
+
+
+def _kind_without_answer(error: BaseException) -> Kind:
+    if isinstance(error, FileNotFoundError):
+        return "missing"
+    if isinstance(error, IsADirectoryError):
+        return "folder"
+    if isinstance(error, FileExistsError):
+        return "exists"
+    if isinstance(error, (PermissionError, *_loaded(_REFUSED))):
+        return "refused"
+    number = getattr(error, "errno", None)
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return "full"
+    if (
+        isinstance(error, (socket.gaierror, ConnectionRefusedError))
+        or number in (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN)
+        or isinstance(error, _loaded(_UNREACHABLE))
+    ):
+        return "unreachable"
+    inner = getattr(error, "kwargs", {}).get("error")
+    if isinstance(inner, (TypeError, ValueError)):
+        # aiobotocore's error for everything that it did not expect: settings, not the network
+        return "other"
+    passing = (ConnectionError, TimeoutError, EOFError, IncompleteTransferError)
+    if isinstance(error, (*passing, *_loaded(_TRANSIENT))):
+        return "transient"
+    return "other"
+
+
+def _answer(error: BaseException) -> tuple[int | None, str, str]:
+    """HTTP status, error code and message of the store's answer, where there was one."""
+    link: BaseException | None = error
+    while link is not None:
+        response = getattr(link, "response", None)
+        if isinstance(response, dict):
+            told = response.get("Error", {})
+            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            return status, str(told.get("Code") or ""), str(told.get("Message") or "")
+        for name in ("status_code", "status", "code"):
+            number = str(getattr(link, name, ""))
+            if number.isdigit() and 100 <= int(number) < 600:
+                return int(number), "", ""
+        link = link.__cause__
+    return None, "", ""
+
+
+def _loaded(names: dict[str, tuple[str, ...]]) -> tuple[type[Exception], ...]:
+    return tuple(
+        kind
+        for module, classes in names.items()
+        if module in sys.modules
+        for name in classes
+        if (kind := getattr(sys.modules[module], name, None)) is not None
+    )

@@ -1,0 +1,78 @@
+"""URLs as people give them: their scheme, and that no credentials stand in them.
+
+Credentials come from the environment of each process; a URL ends up in files and messages.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from urllib.parse import parse_qsl, urlsplit
+
+from ovamgen.errors import ConfigError
+
+BUCKETS = frozenset({"s3", "s3a", "gs", "gcs"})
+"""Schemes whose first part is a bucket: neither a user nor a port stands there."""
+
+_WITH_USERS = frozenset(
+    {"abfs", "abfss", "adl", "az", "wasb", "wasbs", "sftp", "ssh", "ftp", "hdfs", "webhdfs", "smb"}
+)
+"""Schemes with a container or a user's name before an @."""
+
+_SECRET_PARAMETER = re.compile(
+    r"signature|token|secret|passw|credential|access_?key|api_?key|^key$|^sig$|auth", re.IGNORECASE
+)
+_SECRET_VARIABLE = re.compile(
+    r"SECRET|TOKEN|PASSWORD|ACCESS_KEY|ACCOUNT_KEY|API_KEY|CONNECTION_STRING"
+)
+_USER_INFO = re.compile(r"://[^/\s@]+@")
+_SHORTEST_SECRET = 6
+
+
+def scheme_of(url: str) -> str:
+    """The scheme in lower case, "" for a path; of a chain ``a::b://c`` the first."""
+    first, separator, _ = url.partition("::")
+    if separator and "/" not in first:
+        return first.lower()
+    scheme, separator, _ = url.partition("://")
+    return scheme.lower() if separator else ""
+
+
+def check_no_credentials(url: str) -> None:
+    """Nothing, where the URL may be written down; paths always may.
+
+    Raises:
+        ConfigError: a user, a password, a key or a signature stands in it; it is not repeated.
+    """
+    for part in url.split("::"):
+        scheme, separator, _ = part.partition("://")
+        if separator and _holds_credentials(scheme.lower(), part):
+            raise ConfigError(
+                f"expected a URL without credentials, got some in one that begins with {scheme}://:"
+                " URLs end up in files and messages; set the variables of the store instead, such "
+                "as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
+
+
+def redact(text: str) -> str:
+    """The text without the values of this process's secret variables, and without users in URLs."""
+    for name, value in os.environ.items():
+        if len(value) >= _SHORTEST_SECRET and _SECRET_VARIABLE.search(name):
+            text = text.replace(value, "***")
+    return _USER_INFO.sub("://***@", text)
+
+
+def _holds_credentials(scheme: str, url: str) -> bool:
+    parts = urlsplit(url)
+    user, at, _ = parts.netloc.rpartition("@")
+    host = parts.netloc.rpartition("@")[2]
+    if scheme in BUCKETS and (at or ":" in host):
+        # a secret key may hold a slash, so that its @ need not be in this part
+        return True
+    if at and (":" in user or scheme not in _WITH_USERS):
+        return True
+    port = re.sub(r"^\[[^\]]*\]", "", host).partition(":")[2]
+    if port and not port.isdigit():
+        return True
+    names = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
+    return any(_SECRET_PARAMETER.search(name) for name in names)

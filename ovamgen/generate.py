@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from ovamgen import __version__
+from ovamgen import __version__, fault_points
 from ovamgen.config import RunConfig
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.isolation import (
@@ -30,6 +30,9 @@ from ovamgen.records import (
 from ovamgen.shards.codec import Provenance, encode_sample
 from ovamgen.shards.manifest import publish_shard
 from ovamgen.shards.store import Store
+from ovamgen.timing import StageClock
+
+Results = Sequence[EncodedSample | SampleFailure]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,40 +88,56 @@ def context_of(
 
 
 def refine(
-    batch: SynthesisBatch, start: int, stop: int, context: SampleContext
+    batch: SynthesisBatch,
+    start: int,
+    stop: int,
+    context: SampleContext,
+    clock: StageClock | None = None,
 ) -> list[EncodedSample | SampleFailure]:
-    """Label maps and encoded samples for images ``start`` to ``stop`` of a batch."""
-    return [_refine_one(batch, index, context) for index in range(start, stop)]
+    """Label maps and encoded samples for images ``start`` to ``stop`` of a batch.
+
+    Args:
+        batch: what was drawn.
+        start: index of the first image.
+        stop: index after the last one.
+        context: what the run's samples have in common.
+        clock: is told the seconds of ``masks`` and ``encoding``.
+    """
+    fault_points.reach("refine.begun")
+    clock = clock or StageClock()
+    return [_refine_one(batch, index, context, clock) for index in range(start, stop)]
 
 
 def _refine_one(
-    batch: SynthesisBatch, index: int, context: SampleContext
+    batch: SynthesisBatch, index: int, context: SampleContext, clock: StageClock
 ) -> EncodedSample | SampleFailure:
     spec, image, heatmaps = batch.specs[index], batch.images[index], batch.heatmaps[index]
     try:
         rows = [context.class_ids.index(target.class_id) for target in spec.targets]
-        labels = make_label_map(
-            heatmaps[rows],
-            [target.class_id for target in spec.targets],
-            image,
-            context.config.masks,
-        )
+        with clock.measure("masks"):
+            labels = make_label_map(
+                heatmaps[rows],
+                [target.class_id for target in spec.targets],
+                image,
+                context.config.masks,
+            )
     except SAMPLE_ERRORS as error:
         return SampleFailure(key=spec.key, stage="masks", reason=one_line(error))
     try:
-        return encode_sample(
-            spec,
-            image=image,
-            labels=labels.labels,
-            scores=labels.scores,
-            areas=labels.areas,
-            heatmaps=heatmaps,
-            heatmap_max=batch.heatmap_max[index],
-            class_ids=context.class_ids,
-            unsafe=batch.unsafe[index],
-            provenance=context.provenance,
-            settings=context.config.shards,
-        )
+        with clock.measure("encoding"):
+            return encode_sample(
+                spec,
+                image=image,
+                labels=labels.labels,
+                scores=labels.scores,
+                areas=labels.areas,
+                heatmaps=heatmaps,
+                heatmap_max=batch.heatmap_max[index],
+                class_ids=context.class_ids,
+                unsafe=batch.unsafe[index],
+                provenance=context.provenance,
+                settings=context.config.shards,
+            )
     except SAMPLE_ERRORS as error:
         return SampleFailure(key=spec.key, stage="encoding", reason=one_line(error))
 
@@ -134,6 +153,7 @@ def commit(
     Raises:
         ShardError: the results are not the samples of the task, each once, or the store failed.
     """
+    fault_points.reach("write.begun")
     samples: list[EncodedSample] = []
     failures: list[SampleFailure] = []
     for result in results:
@@ -163,7 +183,8 @@ def make_shard(
     context: SampleContext,
     store: Store,
     *,
-    after_batch: Callable[[int, Sequence[SampleFailure]], None] = lambda made, failures: None,
+    after_batch: Callable[[SynthesisBatch, Results], None] = lambda batch, results: None,
+    clock: StageClock | None = None,
 ) -> ShardRecord:
     """The record of one shard, made from start to end in this process.
 
@@ -172,12 +193,16 @@ def make_shard(
         engine: the loaded pipeline.
         context: what the run's samples have in common.
         store: where the shard goes.
-        after_batch: called with the images made and the failures of each batch; may raise to stop.
+        after_batch: called with each batch and what became of its images; may raise to stop.
+        clock: is told the seconds of every stage.
     """
+    clock = clock or StageClock()
     results: list[EncodedSample | SampleFailure] = []
     for specs in task.batches:
-        batch = synthesise_surviving(engine, specs)
-        results += refine(batch, 0, len(batch.specs), context)
-        results += batch.failures
-        after_batch(len(batch.specs), batch.failures)
-    return commit(task, results, context, store)
+        with clock.measure("synthesis"):
+            batch = synthesise_surviving(engine, specs)
+        refined = refine(batch, 0, len(batch.specs), context, clock)
+        results += [*refined, *batch.failures]
+        after_batch(batch, refined)
+    with clock.measure("writing"):
+        return commit(task, results, context, store)

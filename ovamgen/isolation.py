@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from ovamgen import fault_points
 from ovamgen.config import RunConfig
 from ovamgen.errors import OvamgenError, SampleError
 from ovamgen.records import ModelInfo, SampleFailure, SampleSpec, SynthesisBatch
@@ -59,6 +60,7 @@ def synthesise_surviving(
         specs: the batch as it was planned.
         culprits: reason by key, of samples that are known not to be makeable.
     """
+    fault_points.reach("batch.begun")
     known = dict(culprits or {})
     try:
         return _synthesise_without(engine, specs, known)

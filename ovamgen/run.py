@@ -15,13 +15,15 @@ from typing import Any
 
 import yaml
 
-from ovamgen import __version__
+from ovamgen import __version__, fault_points
 from ovamgen.config import RunConfig, SynthesisConfig, fingerprint, identity
 from ovamgen.errors import ConfigError
 from ovamgen.isolation import EarlyStop
+from ovamgen.journal import RunJournal
 from ovamgen.mini import bank_place
+from ovamgen.plan.plan_rows import PlannedTasks
 from ovamgen.plan.tasks import Plan, make_plan
-from ovamgen.records import ModelInfo, RunSummary, ShardRecord, ShardTask
+from ovamgen.records import ModelInfo, RunSummary, ShardRecord
 from ovamgen.run_files import (
     PLAN_NAME,
     RUN_NAME,
@@ -30,6 +32,7 @@ from ovamgen.run_files import (
     library_versions,
     read_plan,
     read_run_file,
+    write_plan_file,
 )
 from ovamgen.shards.manifest import finished_shards, write_indexes
 from ovamgen.shards.store import Store, open_store
@@ -53,22 +56,26 @@ class Run:
     """The finished shards by index; grows while the run goes on."""
     made_now: list[int] = field(default_factory=list)
     """Indices of the shards that this process had made."""
+    journal: RunJournal = field(default_factory=RunJournal)
+    """What this process is doing, and what took how long."""
+    confirmed: dict[str, str] | None = None
+    """Digests of the pipeline that was compared last: a thousand workers hold the same one."""
 
     @property
-    def pending(self) -> tuple[ShardTask, ...]:
-        """The shards that are still to be made, in order."""
-        return tuple(task for task in self.plan.tasks if task.shard_index not in self.records)
+    def pending(self) -> PlannedTasks:
+        """The shards that are still to be made now, in order; each is read when it is taken."""
+        return self.plan.tasks.without(self.records)
 
     @property
     def total_samples(self) -> int:
         """Samples of the whole plan."""
-        return sum(len(task.specs) for task in self.plan.tasks)
+        return self.plan.samples
 
     def early_stop(self) -> EarlyStop:
         """The watch over the samples that this process is about to have made."""
         return EarlyStop(
             made_before=self.summary().samples,
-            largest_shard=max((len(task.specs) for task in self.pending), default=1),
+            largest_shard=int(self.pending.sizes.max(initial=1)),
         )
 
     def confirm_model(self, info: ModelInfo, tokens_digest: str) -> None:
@@ -80,11 +87,16 @@ class Run:
             ConfigError: other weights or token rows than those of the shards that are there.
         """
         now = {"weights_sha256": info.digest, "tokens_sha256": tokens_digest}
+        if now == self.confirmed:
+            return
         saved = read_run_file(self.store)
         if saved is None:
             if not self.store.exists(PLAN_NAME):
-                self.store.put(PLAN_NAME, self.plan.to_parquet())
+                write_plan_file(self.store, self.plan)
+            fault_points.reach("run.plan_put")
             self.store.put(RUN_NAME, self._run_file(info, now))
+            fault_points.reach("run.run_file_put")
+            self.confirmed = now
             return
         changed = differences(saved["model"], now)
         if changed:
@@ -92,6 +104,7 @@ class Run:
                 f"{self.store.url} was begun with another model: {'; '.join(changed)}; "
                 "give that model, or another --out"
             )
+        self.confirmed = now
 
     def finished(self, record: ShardRecord) -> None:
         """Take note of a shard that was just published."""
@@ -100,7 +113,7 @@ class Run:
 
     def write_indexes(self) -> None:
         """The files that describe the whole corpus; only where every shard is there."""
-        records = [self.records[task.shard_index] for task in self.plan.tasks]
+        records = [self.records[index] for index in range(len(self.plan.tasks))]
         saved = read_run_file(self.store) or {}
         write_indexes(self.store, records, saved)
 
@@ -155,7 +168,9 @@ def open_run(config: RunConfig) -> Iterator[Run]:
     plan = saved_plan or plan_for(config)
     inputs = dict(plan.inputs)
     if saved_plan is not None:
-        changed = saved_plan.differences(config.plan, _input_digests(config))
+        # where no captions are named, those of the plan are meant
+        named = _input_digests(config) if config.plan.captions else inputs
+        changed = saved_plan.differences(config.plan, named)
         if changed:
             raise ConfigError(_another_configuration(store, changed))
     tokens = config.attribution.tokens
@@ -174,8 +189,7 @@ def open_run(config: RunConfig) -> Iterator[Run]:
         )
     with store.lock():
         store.sweep()
-        indices = [task.shard_index for task in plan.tasks]
-        records = finished_shards(store, config.shards.split, indices, mark)
+        records = finished_shards(store, config.shards.split, range(len(plan.tasks)), mark)
         try:
             yield Run(
                 config=config,
@@ -265,7 +279,6 @@ def write_plan(config: RunConfig) -> Plan:
         raise ConfigError("no output was given: use --out FOLDER or --out URL")
     store = open_store(config.out)
     plan = plan_for(config)
-    data = plan.to_parquet()
     if store.exists(PLAN_NAME):
         saved = read_plan(store)
         changed = saved.differences(config.plan, dict(plan.inputs)) if saved else []
@@ -273,5 +286,5 @@ def write_plan(config: RunConfig) -> Plan:
             raise ConfigError(_another_configuration(store, changed))
         return plan
     with store.lock():
-        store.put(PLAN_NAME, data)
+        write_plan_file(store, plan)
     return plan

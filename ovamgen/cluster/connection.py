@@ -42,6 +42,31 @@ def connected(config: RunConfig) -> Iterator[None]:
         ray.shutdown()
 
 
+@contextmanager
+def simulated_cluster(cpus: int) -> Iterator[None]:
+    """A Ray of this machine that believes in so many CPUs; the one that is there, if there is."""
+    if ray.is_initialized():
+        yield
+        return
+    ray.init(
+        address="local",
+        num_cpus=cpus,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def object_store_bytes() -> tuple[float, float]:
+    """(used, total) of the object stores of all nodes, as the nodes last told."""
+    total = ray.cluster_resources().get("object_store_memory", 0.0)
+    return total - ray.available_resources().get("object_store_memory", 0.0), total
+
+
 def worker_count(config: RunConfig, say: Callable[[str], None]) -> int:
     """How many workers to start, once the cluster has been seen to have what they need.
 

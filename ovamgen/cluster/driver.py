@@ -13,12 +13,16 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from ovamgen import fault_points
+from ovamgen.cluster.caps import Caps
 from ovamgen.cluster.connection import connected, worker_count
-from ovamgen.cluster.finishing import Finishing, Handlers
+from ovamgen.cluster.finishing import Finishing, Refine
+from ovamgen.cluster.handlers import Handlers
 from ovamgen.cluster.metrics import RunMetrics
 from ovamgen.cluster.open_work import OpenBatch, OpenShard
 from ovamgen.cluster.pool import Worker, WorkerPool, cause_of
-from ovamgen.cluster.workers import BatchStatus, WorkerReady
+from ovamgen.cluster.processes import OwnProcesses, WorkerProcesses
+from ovamgen.cluster.workers import BatchStatus, WorkerReady, refine_images
 from ovamgen.drain import Drain, drain_on_signals
 from ovamgen.errors import ClusterError
 from ovamgen.generate import context_of
@@ -30,12 +34,29 @@ from ovamgen.run import Run
 SHARD_RESTARTS = 5
 """Times that one shard may start again after a node took its images with it."""
 
+_POLL_SECONDS = 0.5
+"""How often signals and deadlines are looked at while nothing comes."""
+
 PROBINGS = 3
 """Times that a batch which takes workers down is probed for the samples that do it."""
 
 
-def generate_on_ray(run: Run, progress: RunProgress, factory: EngineFactory | None = None) -> None:
+def generate_on_ray(
+    run: Run,
+    progress: RunProgress,
+    factory: EngineFactory | None = None,
+    *,
+    processes: WorkerProcesses | None = None,
+    refine: Refine = refine_images,
+) -> None:
     """Makes every pending shard of the run on the Ray cluster, or on one started in this process.
+
+    Args:
+        run: open.
+        progress: told what is done.
+        factory: loads a pipeline in a worker's process; the real one where none is given.
+        processes: where workers live; a process for each where nothing else is given.
+        refine: what a refine task does; a simulation may have its own.
 
     Raises:
         ClusterError: no GPU, workers that keep dying, lost nodes.
@@ -49,7 +70,8 @@ def generate_on_ray(run: Run, progress: RunProgress, factory: EngineFactory | No
         drain_on_signals(runtime.drain_seconds, progress.say) as drain,
     ):
         count = worker_count(run.config, progress.say)
-        driver = Driver(run, progress, drain, count, factory)
+        processes = processes or OwnProcesses(run.config, factory)
+        driver = Driver(run, progress, drain, count, processes, refine)
         try:
             driver.loop()
         finally:
@@ -65,7 +87,8 @@ class Driver:
         progress: RunProgress,
         drain: Drain,
         workers: int,
-        factory: EngineFactory | None,
+        processes: WorkerProcesses,
+        refine: Refine = refine_images,
     ) -> None:
         """Starts the workers; they load while the loop begins."""
         self._run = run
@@ -73,19 +96,27 @@ class Driver:
         self._drain = drain
         self._runtime = run.config.runtime
         self._metrics = RunMetrics()
+        self._journal = run.journal
+        self._journal.workers_wanted = workers
         self._early_stop = run.early_stop()
-        self._tasks = deque(run.pending)
+        self._tasks = iter(run.pending)
+        self._next_task = next(self._tasks, None)
+        """Read one ahead, so that it is known whether there is one."""
         self._batches: deque[OpenBatch] = deque()
         self._open: dict[int, OpenShard] = {}
-        self._handlers: Handlers = {}
+        self._handlers = Handlers()
         self._given: dict[Any, tuple[OpenBatch, Any]] = {}
         """Batches on workers: (batch, payload reference) by status reference."""
         self._restarts: dict[int, int] = {}
         self._largest_batch_bytes = 0
         self._finishing = Finishing(
-            run, progress, self._metrics, self._handlers, self._begin_again, self._written
+            run, progress, self._handlers, self._begin_again, self._written, refine
         )
-        self._pool = WorkerPool(run.config, workers, factory, self._worker_ready, progress.say)
+        self._caps = Caps.of(run.config, workers)
+        self._pool = WorkerPool(
+            run.config, processes, self._handlers, self._worker_ready, progress.say
+        )
+        self._pool.start(workers)
 
     def loop(self) -> None:
         """Until nothing is left, or a signal says to stop."""
@@ -95,16 +126,18 @@ class Driver:
             self._drain.check()
             self._pool.check_deadline()
             self._feed()
-            if not self._open and (self._drain.asked or not self._tasks):
+            if not self._open and (self._drain.asked or self._next_task is None):
                 break
-            self._wait()
+            self._handlers.run_ready(_POLL_SECONDS)
             self._progress.tick()
-            self._metrics.state(self._pool.ready_count, self._in_flight_bytes)
+            self._journal.in_flight_bytes = self._in_flight_bytes
+            self._metrics.follow(self._journal)
         if self._run.pending:
             self._drain.finish()
 
     def stop(self) -> None:
         """Ends the workers and the tasks that still run; nothing unpublished is kept."""
+        self._metrics.follow(self._journal, at_once=True)
         self._pool.stop()
         for ref in self._handlers:
             if ref not in self._given:
@@ -120,16 +153,20 @@ class Driver:
                 return
             batch = self._batches.popleft()
             payload, status = self._pool.submit(worker, batch)
+            self._journal.batch_given(worker.name)
             self._given[status] = (batch, payload)
             self._handlers[status] = partial(self._synthesised, worker, status)
+            fault_points.reach("driver.batch_given")
 
     def _open_shard(self) -> None:
-        if self._drain.asked or not self._tasks or len(self._open) >= self._runtime.open_shards:
+        task = self._next_task
+        if self._drain.asked or task is None or len(self._open) >= self._caps.open_shards:
             return
-        task = self._tasks.popleft()
+        self._next_task = next(self._tasks, None)
         shard = OpenShard(task=task)
         self._open[task.shard_index] = shard
         self._batches += shard.begin()
+        self._journal.shard_begun(task.shard_index, len(task.specs))
 
     @property
     def _in_flight_bytes(self) -> int:
@@ -139,28 +176,17 @@ class Driver:
 
     def _has_room(self) -> bool:
         # with nothing under way, waiting would be for ever: a shard larger than the cap must end
-        if not self._handlers:
+        if len(self._handlers) == self._pool.loading_count:
             return True
-        return self._in_flight_bytes + self._largest_batch_bytes <= self._runtime.in_flight_bytes
+        cap = self._caps.in_flight_bytes(self._largest_batch_bytes)
+        return self._in_flight_bytes + self._largest_batch_bytes <= cap
 
     # ---- taking results
-
-    def _wait(self) -> None:
-        refs = [*self._handlers, *self._pool.loading]
-        if not refs:
-            return
-        ray.wait(refs, num_returns=1, timeout=0.5, fetch_local=False)
-        done, _ = ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)
-        loading = set(self._pool.loading)
-        for ref in done:
-            if ref in loading:
-                self._pool.became_ready(ref)
-            elif (handler := self._handlers.pop(ref, None)) is not None:
-                handler()
 
     def _worker_ready(self, ready: WorkerReady) -> None:
         run = self._run
         run.confirm_model(ready.info, ready.tokens_digest)
+        self._journal.worker_ready(ready.name, ready.seconds)
         context = context_of(
             run.config, run.fingerprint, ready.info, ready.tokens_digest, ready.class_ids
         )
@@ -174,7 +200,8 @@ class Driver:
         except RayError:
             self._worker_lost(worker)
             return
-        worker.queue.remove(status_ref)
+        self._journal.batch_ended(worker.name, status.seconds)
+        self._pool.answered(worker, status_ref)
         batch, payload = self._given.pop(status_ref)
         self._largest_batch_bytes = max(self._largest_batch_bytes, status.nbytes)
         if batch.stale:
@@ -187,9 +214,10 @@ class Driver:
 
     def _written(self, shard: OpenShard, record: ShardRecord) -> None:
         del self._open[shard.task.shard_index]
+        fault_points.reach("driver.shard_written")
         self._run.finished(record)
         self._progress.add(shards=1)
-        self._metrics.shard()
+        self._journal.shard_finished(record.shard_index)
 
     # ---- what goes wrong
 
@@ -198,7 +226,7 @@ class Driver:
         again: list[OpenBatch] = []
         running_found = False
         for status_ref in list(worker.queue):
-            self._handlers.pop(status_ref, None)
+            self._handlers.forget(status_ref)
             if not running_found and _succeeded(status_ref):
                 self._synthesised(worker, status_ref)
                 continue
@@ -210,6 +238,7 @@ class Driver:
                 again += self._after_death(batch)
         worker.queue.clear()
         self._batches.extendleft(reversed(again))
+        self._journal.worker_lost(worker.name)
         self._pool.lost(worker)
 
     def _after_death(self, batch: OpenBatch) -> list[OpenBatch]:
@@ -251,6 +280,7 @@ class Driver:
             )
         self._progress.say(f"shard {index} lost its images ({type(error).__name__}): again")
         self._progress.add(images=-shard.made, failed=-shard.failed)
+        self._journal.shard_lost(index, shard.made, shard.failed)
         self._batches = deque(batch for batch in self._batches if batch.shard is not shard)
         self._batches.extendleft(reversed(shard.begin()))
 

@@ -13,19 +13,25 @@ import ray
 from ray.exceptions import RayError, RayTaskError, WorkerCrashedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ovamgen.cluster.metrics import RunMetrics
+from ovamgen.cluster.handlers import Handlers
 from ovamgen.cluster.open_work import OpenBatch, OpenImages, OpenShard, failures_of
 from ovamgen.cluster.pool import cause_of
-from ovamgen.cluster.workers import BatchStatus, RefineStatus, refine_images, write_shard
+from ovamgen.cluster.workers import (
+    BatchStatus,
+    RefineStatus,
+    WriteStatus,
+    refine_images,
+    write_shard,
+)
 from ovamgen.generate import SampleContext
 from ovamgen.isolation import one_line
 from ovamgen.progress import RunProgress
-from ovamgen.records import SampleFailure, ShardRecord
+from ovamgen.records import EncodedSample, SampleFailure, ShardRecord
 from ovamgen.run import Run
 from ovamgen.shards.store import LocalStore
 
-Handlers = dict[Any, Callable[[], None]]
-"""What to do when a reference is ready."""
+Refine = Callable[..., tuple[list[EncodedSample | SampleFailure], RefineStatus]]
+"""`refine_images`, or what stands in for it: the same arguments, the same results."""
 
 
 class Finishing:
@@ -35,15 +41,14 @@ class Finishing:
         self,
         run: Run,
         progress: RunProgress,
-        metrics: RunMetrics,
         handlers: Handlers,
         on_lost: Callable[[OpenShard, RayError], None],
         on_written: Callable[[OpenShard, ShardRecord], None],
+        refine: Refine = refine_images,
     ) -> None:
         """``on_lost`` is told of a shard whose images or samples left with their node."""
         self._run = run
         self._progress = progress
-        self._metrics = metrics
         self._handlers = handlers
         self._on_lost = on_lost
         self._on_written = on_written
@@ -51,7 +56,7 @@ class Finishing:
         self.payload_bytes = 0
         """Bytes of images and heatmaps that wait for their refine task."""
         options: dict[str, Any] = {"num_cpus": 1, "max_retries": 3}
-        self._refine_remote = ray.remote(**options, num_returns=2)(refine_images)
+        self._refine_remote = ray.remote(**options, num_returns=2)(refine)
         if isinstance(run.store, LocalStore):
             # a folder of this machine is no folder of the others
             here = ray.get_runtime_context().get_node_id()
@@ -80,7 +85,7 @@ class Finishing:
     def fail(self, shard: OpenShard, failures: Sequence[SampleFailure]) -> None:
         """Record samples that cannot be made."""
         shard.failures += failures
-        self._count(shard, failed=len(failures))
+        self._count(shard, failures=failures)
 
     def ended(self, shard: OpenShard) -> None:
         """One thing that the shard waited for has ended; the last one begins the writing."""
@@ -122,23 +127,27 @@ class Finishing:
         except RayError as error:
             self._on_lost(shard, error)
             return
+        self._run.journal.spent(status.seconds)
         shard.refined.append(result)
         shard.nbytes += status.nbytes
-        self._count(shard, made=status.made, failed=len(status.failures))
+        self._count(shard, made=status.made, failures=status.failures)
         self.ended(shard)
 
     def _written(self, shard: OpenShard, record_ref: Any) -> None:
         try:
-            record: ShardRecord = ray.get(record_ref)
+            status: WriteStatus = ray.get(record_ref)
         except RayTaskError as error:
             raise cause_of(error) from None
         except RayError as error:
             self._on_lost(shard, error)
             return
-        self._on_written(shard, record)
+        self._run.journal.spent(status.seconds)
+        self._on_written(shard, status.record)
 
-    def _count(self, shard: OpenShard, *, made: int = 0, failed: int = 0) -> None:
+    def _count(
+        self, shard: OpenShard, *, made: int = 0, failures: Sequence[SampleFailure] = ()
+    ) -> None:
         shard.made += made
-        shard.failed += failed
-        self._progress.add(images=made, failed=failed)
-        self._metrics.samples(made=made, failed=failed)
+        shard.failed += len(failures)
+        self._progress.add(images=made, failed=len(failures))
+        self._run.journal.ended(shard.task.shard_index, made, failures)

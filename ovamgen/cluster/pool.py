@@ -10,27 +10,35 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import ray
 from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
 
 from ovamgen.cluster.connection import resources_line
+from ovamgen.cluster.handlers import Handlers
 from ovamgen.cluster.open_work import OpenBatch
-from ovamgen.cluster.workers import PipelineWorker, WorkerReady
+from ovamgen.cluster.processes import WorkerProcess, WorkerProcesses
+from ovamgen.cluster.workers import WorkerReady
 from ovamgen.config import RunConfig
 from ovamgen.errors import ClusterError
-from ovamgen.isolation import EngineFactory, one_line
+from ovamgen.isolation import one_line
 
 
 @dataclass(eq=False)
 class Worker:
-    """One actor and the references of the batches it was given, oldest first."""
+    """One process and the references of the batches it was given, oldest first."""
 
-    actor: Any
+    process: WorkerProcess
     ready_ref: Any
     ready: WorkerReady | None = None
     queue: list[Any] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """What people call it, once it is ready."""
+        return self.ready.name if self.ready else "a worker"
 
 
 class WorkerPool:
@@ -39,59 +47,62 @@ class WorkerPool:
     def __init__(
         self,
         config: RunConfig,
-        count: int,
-        factory: EngineFactory | None,
+        processes: WorkerProcesses,
+        handlers: Handlers,
         on_ready: Callable[[WorkerReady], None],
         say: Callable[[str], None],
     ) -> None:
         """``on_ready`` may raise to end the run: another model than the run's, say."""
         self._config = config
-        self._factory = factory
+        self._processes = processes
+        self._handlers = handlers
         self._on_ready = on_ready
         self._say = say
-        self._remote = ray.remote(
-            num_gpus=1 if config.model.device == "cuda" else 0,
-            num_cpus=0,
-            max_restarts=0,
-            max_task_retries=0,
-        )(PipelineWorker)
         self._crashes = 0
         self._none_ready_since = time.monotonic()
+        self.workers: list[Worker] = []
+        self.ready_count = 0
+        """Workers that hold a loaded pipeline."""
+        depth = config.runtime.queue_depth
+        self._with_room: list[dict[Worker, None]] = [{} for _ in range(depth)]
+        """Ready workers by the length of their queue, those first that have waited longest."""
+
+    def start(self, count: int) -> None:
+        """Starts the workers; each loads its pipeline now."""
         self.workers = [self._start() for _ in range(count)]
 
     @property
-    def loading(self) -> list[Any]:
-        """References to wait for: workers that are not ready yet."""
-        return [worker.ready_ref for worker in self.workers if worker.ready is None]
-
-    @property
-    def ready_count(self) -> int:
-        """Workers that hold a loaded pipeline."""
-        return sum(worker.ready is not None for worker in self.workers)
+    def loading_count(self) -> int:
+        """Workers that are not ready yet."""
+        return len(self.workers) - self.ready_count
 
     def free_worker(self) -> Worker | None:
         """The ready worker with the shortest queue that still has room, if any."""
-        depth = self._config.runtime.queue_depth
-        free = [w for w in self.workers if w.ready is not None and len(w.queue) < depth]
-        return min(free, key=lambda worker: len(worker.queue), default=None)
+        return next((next(iter(workers)) for workers in self._with_room if workers), None)
 
     def submit(self, worker: Worker, batch: OpenBatch) -> tuple[Any, Any]:
         """(payload, status) references of a batch given to a worker."""
-        method = worker.actor.synthesise.options(num_returns=2)
-        payload, status = method.remote(batch.specs, batch.culprits)
+        payload, status = worker.process.synthesise(batch.specs, batch.culprits)
+        self._remove(worker)
         worker.queue.append(status)
+        self._offer(worker)
         return payload, status
 
-    def became_ready(self, ready_ref: Any) -> None:
+    def answered(self, worker: Worker, status: Any) -> None:
+        """A batch has left the worker's queue."""
+        self._remove(worker)
+        worker.queue.remove(status)
+        self._offer(worker)
+
+    def _became_ready(self, worker: Worker) -> None:
         """A worker's loading has ended, well or not.
 
         Raises:
             OvamgenError: the model, tokens or device are not usable: no retry would help.
             ClusterError: workers keep dying while they load.
         """
-        worker = next(w for w in self.workers if w.ready_ref == ready_ref)
         try:
-            ready = ray.get(ready_ref)
+            ready = ray.get(worker.ready_ref)
         except RayTaskError as error:
             raise cause_of(error) from None
         except RayActorError as error:
@@ -99,15 +110,16 @@ class WorkerPool:
             return
         self._on_ready(ready)
         worker.ready = ready
+        self.ready_count += 1
+        self._offer(worker)
         self._crashes = 0
-        where = f"process {ready.process_id} on {ready.host}"
-        self._say(f"worker {self.ready_count} of {len(self.workers)} is ready ({where})")
+        self._say(f"worker {self.ready_count} of {len(self.workers)} is ready ({ready.name})")
 
     def lost(self, worker: Worker) -> None:
         """A worker that had been ready has died: another takes its place."""
         if worker not in self.workers:
             return
-        self._say(f"{_name(worker)} died: starting another")
+        self._say(f"the worker in {worker.name} died: starting another")
         self._replace(worker)
 
     def check_deadline(self) -> None:
@@ -126,16 +138,31 @@ class WorkerPool:
     def stop(self) -> None:
         """Ends every worker's process."""
         for worker in self.workers:
-            ray.kill(worker.actor, no_restart=True)
+            self._handlers.forget(worker.ready_ref)
+            worker.process.end()
         self.workers = []
 
     def _start(self) -> Worker:
-        actor = self._remote.remote(self._config, self._factory)
-        return Worker(actor=actor, ready_ref=actor.ready.remote())
+        process = self._processes.start()
+        worker = Worker(process=process, ready_ref=process.ready())
+        self._handlers[worker.ready_ref] = partial(self._became_ready, worker)
+        return worker
 
     def _replace(self, worker: Worker) -> None:
-        ray.kill(worker.actor, no_restart=True)
+        self._remove(worker)
+        self.ready_count -= worker.ready is not None
+        worker.process.end()
         self.workers[self.workers.index(worker)] = self._start()
+
+    def _offer(self, worker: Worker) -> None:
+        """The worker can be given a batch, if its queue has room."""
+        if len(worker.queue) < len(self._with_room):
+            self._with_room[len(worker.queue)][worker] = None
+
+    def _remove(self, worker: Worker) -> None:
+        """The worker is not to be given batches, or its queue is about to change."""
+        for workers in self._with_room:
+            workers.pop(worker, None)
 
     def _crashed_at_start(self, worker: Worker, error: RayActorError) -> None:
         self._crashes += 1
@@ -164,9 +191,3 @@ def death_reason(error: RayError) -> str:
     text = str(error) if isinstance(error, ActorDiedError) else one_line(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " ".join(lines)[-400:]
-
-
-def _name(worker: Worker) -> str:
-    if worker.ready is None:
-        return "a worker"
-    return f"the worker in process {worker.ready.process_id} on {worker.ready.host}"

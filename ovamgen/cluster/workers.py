@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ovamgen import fault_points
 from ovamgen.config import RunConfig
 from ovamgen.generate import SampleContext, commit, load_engine_factory, refine
 from ovamgen.isolation import EngineFactory, synthesise_surviving
@@ -24,6 +25,7 @@ from ovamgen.records import (
     SynthesisBatch,
 )
 from ovamgen.shards.store import Store
+from ovamgen.timing import Seconds, StageClock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,12 @@ class WorkerReady:
     class_ids: tuple[int, ...]
     process_id: int
     host: str
+    seconds: Seconds = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What people call the worker."""
+        return f"process {self.process_id} on {self.host}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +53,7 @@ class BatchStatus:
     """Of the images in the payload, in order."""
     failures: tuple[SampleFailure, ...]
     nbytes: int
+    seconds: Seconds = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +63,15 @@ class RefineStatus:
     made: int
     failures: tuple[SampleFailure, ...]
     nbytes: int
+    seconds: Seconds = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteStatus:
+    """A write task's result."""
+
+    record: ShardRecord
+    seconds: Seconds = field(default_factory=dict)
 
 
 class PipelineWorker:
@@ -70,13 +88,17 @@ class PipelineWorker:
         Raises:
             ConfigError: the model, the tokens or the device are not usable on this node.
         """
-        self._engine = (self._factory or load_engine_factory())(self._config)
+        clock = StageClock()
+        with clock.measure("loading"):
+            fault_points.reach("worker.loading")
+            self._engine = (self._factory or load_engine_factory())(self._config)
         return WorkerReady(
             info=self._engine.info,
             tokens_digest=self._engine.tokens_digest,
             class_ids=self._engine.class_ids,
             process_id=os.getpid(),
             host=socket.gethostname(),
+            seconds=clock.seconds,
         )
 
     def synthesise(
@@ -88,11 +110,14 @@ class PipelineWorker:
             specs: the batch as it was planned.
             culprits: reason by key, of samples that have taken workers down and are left out.
         """
-        batch = synthesise_surviving(self._engine, specs, culprits)
+        clock = StageClock()
+        with clock.measure("synthesis"):
+            batch = synthesise_surviving(self._engine, specs, culprits)
         status = BatchStatus(
             keys=tuple(spec.key for spec in batch.specs),
             failures=batch.failures,
             nbytes=batch.nbytes,
+            seconds=clock.seconds,
         )
         return batch, status
 
@@ -101,12 +126,14 @@ def refine_images(
     batch: SynthesisBatch, start: int, stop: int, context: SampleContext
 ) -> tuple[list[EncodedSample | SampleFailure], RefineStatus]:
     """Label maps and encoded samples of some images of a batch."""
-    results = refine(batch, start, stop, context)
+    clock = StageClock()
+    results = refine(batch, start, stop, context, clock)
     made = [result for result in results if isinstance(result, EncodedSample)]
     status = RefineStatus(
         made=len(made),
         failures=tuple(result for result in results if isinstance(result, SampleFailure)),
         nbytes=sum(sample.nbytes for sample in made),
+        seconds=clock.seconds,
     )
     return results, status
 
@@ -117,9 +144,12 @@ def write_shard(
     context: SampleContext,
     store: Store,
     *refined: list[EncodedSample | SampleFailure],
-) -> ShardRecord:
+) -> WriteStatus:
     """The record of the shard, published."""
+    clock = StageClock()
     results: list[EncodedSample | SampleFailure] = [*failures]
     for chunk in refined:
         results += chunk
-    return commit(task, results, context, store)
+    with clock.measure("writing"):
+        record = commit(task, results, context, store)
+    return WriteStatus(record=record, seconds=clock.seconds)

@@ -124,10 +124,11 @@ class RuntimeConfig(Section):
     """Images in one refine task."""
     queue_depth: int = Field(default=2, ge=1)
     """Batches handed to a worker ahead of time."""
-    open_shards: int = Field(default=8, ge=1)
-    """Shards begun and not yet written, at most."""
-    in_flight_bytes: int = Field(default=2 * 1024**3, ge=1)
-    """Bytes of images, heatmaps and encoded samples that wait for a later stage, at most."""
+    open_shards: int | None = Field(default=None, ge=1)
+    """Shards begun and not yet written, at most; by default 8, or as many as all workers need."""
+    in_flight_bytes: int | None = Field(default=None, ge=1)
+    """Bytes of images, heatmaps and encoded samples that wait for a later stage, at most, over all
+    nodes; by default 2 GiB, or three times what fills the queues of all workers."""
     ready_timeout_seconds: float = Field(default=600.0, gt=0)
     gpu_wait_seconds: float = Field(default=20.0, ge=0)
     """How long a cluster without enough GPUs is waited for; an autoscaling one needs minutes."""

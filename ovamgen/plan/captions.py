@@ -5,6 +5,7 @@ The format is told by the file's ending; what makes a caption a sample is decide
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,8 +18,10 @@ __all__ = [
     "Caption",
     "CaptionFile",
     "CaptionFormat",
+    "CaptionStream",
     "Instance",
     "InstanceFile",
+    "open_captions",
     "read_captions",
     "read_instances",
 ]
@@ -48,6 +51,17 @@ class CaptionFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CaptionStream:
+    """A file of captions that is read while they are taken."""
+
+    captions: Iterator[Caption]
+    """In the order of the file; at least one. What is wrong with the file is raised here."""
+    sha256: str
+    """Of the file as it is stored, hex."""
+    format: CaptionFormat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceFile:
     """A COCO instances file, read: what it says of VOC's classes."""
 
@@ -69,6 +83,16 @@ def read_captions(url: str) -> CaptionFile:
     Raises:
         PlanError: the file is missing, unreadable, damaged, of another format, or without captions.
     """
+    stream = open_captions(url)
+    return CaptionFile(captions=tuple(stream.captions), sha256=stream.sha256, format=stream.format)
+
+
+def open_captions(url: str) -> CaptionStream:
+    """As `read_captions`, one caption at a time; COCO's JSON is one document and read whole.
+
+    Raises:
+        PlanError: the file is missing, unreadable, or its name is of no format.
+    """
     source = read_source(url)
     form = _FORMATS.get(source.suffix)
     if form is None:
@@ -76,10 +100,16 @@ def read_captions(url: str) -> CaptionFile:
             f"{url}: expected a name that ends in {', '.join(_FORMATS)} (or these with .gz), "
             f"got '{source.suffix}'"
         )
-    captions = coco_captions(source) if form == "coco" else read_table(source)
-    if not captions:
+    captions = iter(coco_captions(source)) if form == "coco" else read_table(source)
+    return CaptionStream(captions=_some(url, captions), sha256=source.sha256, format=form)
+
+
+def _some(url: str, captions: Iterator[Caption]) -> Iterator[Caption]:
+    caption = None
+    for caption in captions:
+        yield caption
+    if caption is None:
         raise PlanError(f"{url}: expected captions, the file holds none")
-    return CaptionFile(captions=tuple(captions), sha256=source.sha256, format=form)
 
 
 def read_instances(url: str) -> InstanceFile:

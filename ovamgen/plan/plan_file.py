@@ -1,28 +1,29 @@
 """The plan as a Parquet file: one row a caption, taken and left out alike, typed columns.
 
 Settings and digests stand in the schema's metadata. Equal plans give equal bytes (one pyarrow
-version): no clock, no paths, no nulls.
+version): no clock, no paths, no nulls. It is written and read in parts, never whole.
 """
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Mapping, Sequence
-from itertools import groupby
-from operator import itemgetter
-from typing import Any
+import shutil
+import threading
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jaxtyping import Int64
 
 from ovamgen.config import canonical_json
 from ovamgen.errors import PlanError
-from ovamgen.plan.keys import sample_key
-from ovamgen.plan.prompts import Reason, Rejection
+from ovamgen.plan.plan_check import PlanCheck
 from ovamgen.plan.source import first_line
-from ovamgen.plan.vocabulary import VOC_CLASSES
-from ovamgen.records import SampleSpec, ShardTask, Target
 
 SCHEMA_VERSION = 1
 
@@ -43,96 +44,192 @@ _COLUMNS = {
     "word_included": pa.bool_(),
     "word_included_published": pa.bool_(),
 }
-_SCHEMA = pa.schema([pa.field(name, kind, nullable=False) for name, kind in _COLUMNS.items()])
+SCHEMA = pa.schema([pa.field(name, kind, nullable=False) for name, kind in _COLUMNS.items()])
+"""The columns of a plan, without its metadata."""
+
+GROUP_ROWS = 1 << 20
+"""Rows of a row group: what the writer holds at once."""
+_READ_ROWS = 1 << 14
+"""Rows that are decoded at once."""
 
 
-def pack_plan(
-    tasks: Sequence[ShardTask],
-    rejections: Sequence[Rejection],
+@runtime_checkable
+class ByteSink(Protocol):
+    """What a plan is written to: any binary file."""
+
+    def write(self, data: bytes, /) -> int:
+        """Takes bytes."""
+
+
+@runtime_checkable
+class ByteStream(Protocol):
+    """What a plan is read from: any seekable binary file."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Goes to a place."""
+
+    def close(self) -> None:
+        """Lets go of the file."""
+
+
+def write_plan_file(
+    sink: ByteSink,
+    tables: Iterable[pa.Table],
     *,
     inputs: Mapping[str, str],
     settings: Mapping[str, Any],
-) -> bytes:
-    """The Parquet file of a plan: samples in their order, then what was left out."""
-    targets = {voc_class.name: voc_class.target() for voc_class in VOC_CLASSES}
-    rows = [
-        _taken_row(task.shard_index, batch_index, spec)
-        for task in tasks
-        for batch_index, batch in enumerate(task.batches)
-        for spec in batch
-    ]
-    rows += [_rejected_row(rejection, targets) for rejection in rejections]
-    header = {"schema_version": SCHEMA_VERSION, "inputs": inputs, "settings": settings}
-    schema = _SCHEMA.with_metadata({_METADATA: canonical_json(header).encode()})
-    sink = io.BytesIO()
-    table = pa.Table.from_pylist(rows, schema)
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-    return sink.getvalue()
+) -> None:
+    """Writes a plan; one row group of `GROUP_ROWS` rows is held at once.
 
-
-def unpack_plan(
-    data: bytes,
-) -> tuple[tuple[ShardTask, ...], tuple[Rejection, ...], dict[str, str], dict[str, Any]]:
-    """Tasks, rejections, inputs and settings out of the bytes that `pack_plan` made.
-
-    Raises:
-        PlanError: the bytes are damaged, no plan, or of a schema this version does not know.
+    Args:
+        sink: open for writing.
+        tables: of `SCHEMA`, of any length: the samples in their order, then what was left out.
+        inputs: sha256 by name of what was read.
+        settings: the planning section of the configuration.
     """
-    try:
-        with pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True) as file:
-            header = _header(file.schema_arrow.metadata or {})
-            if not file.schema_arrow.equals(_SCHEMA):
+    header = {"schema_version": SCHEMA_VERSION, "inputs": inputs, "settings": settings}
+    schema = SCHEMA.with_metadata({_METADATA: canonical_json(header).encode()})
+    with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
+        written = 0
+        for table in _regrouped(tables):
+            writer.write_table(table, row_group_size=GROUP_ROWS)
+            written += 1
+        if not written:
+            writer.write_table(schema.empty_table())
+
+
+class PlanFile:
+    """A plan on disk or in memory, checked from end to end, of which any rows can be read."""
+
+    def __init__(self, stream: ByteStream) -> None:
+        """Reads the file once, a few rows at a time.
+
+        Args:
+            stream: seekable; it is this object's from now on.
+
+        Raises:
+            PlanError: the bytes are damaged, no plan, or of a schema this version does not know.
+        """
+        self._stream = stream
+        weakref.finalize(self, stream.close)
+        self._lock = threading.Lock()
+        self._position = self._cursor_end = -1
+        self._cursor: Iterator[pa.RecordBatch] = iter(())
+        self._batch: pa.RecordBatch | None = None
+        with _damage_named():
+            self._file = pq.ParquetFile(stream, page_checksum_verification=True)
+            header = _header(self._file.schema_arrow.metadata or {})
+            if not self._file.schema_arrow.equals(SCHEMA):
                 raise PlanError("the plan is damaged: its columns are not those of a plan")
-            rows = file.read().to_pylist()
-        tasks = _tasks([row for row in rows if not row["reason"]])
-        rejections = tuple(_rejection(row) for row in rows if row["reason"])
-    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+            check = PlanCheck()
+            for batch in self.batches():
+                check.add(batch)
+            self.row_count: int = self._file.metadata.num_rows
+            if check.rows != self.row_count:
+                raise ValueError(f"expected {self.row_count} rows, got {check.rows}")
+        self.inputs: dict[str, str] = header["inputs"]
+        self.settings: dict[str, Any] = header["settings"]
+        self.shard_starts: Int64[np.ndarray, " shards_and_one"] = check.shard_starts
+        """Row at which each shard begins, and last the row after the samples."""
+        groups = [
+            self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)
+        ]
+        self._group_starts = np.cumsum([0, *groups])
+
+    def batches(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """All rows in their order, a few at a time.
+
+        Raises:
+            PlanError: the file cannot be read.
+        """
+        with _damage_named():
+            yield from self._file.iter_batches(_READ_ROWS, columns=columns)
+
+    def rows(self, start: int, stop: int) -> list[dict[str, Any]]:
+        """Rows ``start`` to ``stop``; quick where they follow those that were asked for last.
+
+        Raises:
+            PlanError: the file cannot be read.
+        """
+        found: list[dict[str, Any]] = []
+        with self._lock, _damage_named():
+            self._seek(start)
+            while start < stop:
+                batch = self._batch_at(start)
+                first = start - self._position
+                part = batch.slice(first, stop - start)
+                found += _records(part)
+                start += part.num_rows
+        return found
+
+    def copy_to(self, sink: ByteSink) -> None:
+        """Writes the file's bytes."""
+        with self._lock:
+            self._stream.seek(0)
+            shutil.copyfileobj(self._stream, sink)
+
+    def _seek(self, row: int) -> None:
+        """Makes the cursor begin at or before the row, in the same row group."""
+        group = int(np.searchsorted(self._group_starts, row, side="right")) - 1
+        if self._position <= row and self._group_starts[group] <= self._cursor_end:
+            return
+        self._cursor = self._file.iter_batches(
+            _READ_ROWS, row_groups=list(range(group, self._file.num_row_groups))
+        )
+        self._position = self._cursor_end = int(self._group_starts[group])
+        self._batch = None
+
+    def _batch_at(self, row: int) -> pa.RecordBatch:
+        """The batch that holds the row; the cursor moves to it."""
+        while self._batch is None or row >= self._cursor_end:
+            self._batch = next(self._cursor)
+            self._position = self._cursor_end
+            self._cursor_end += self._batch.num_rows
+        return self._batch
+
+
+def _regrouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in tables of `GROUP_ROWS`, the last one shorter."""
+    waiting: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        waiting.append(table)
+        rows += table.num_rows
+        while rows >= GROUP_ROWS:
+            whole = pa.concat_tables(waiting)
+            yield whole.slice(0, GROUP_ROWS).combine_chunks()
+            waiting = [whole.slice(GROUP_ROWS)]
+            rows -= GROUP_ROWS
+    if rows:
+        yield pa.concat_tables(waiting).combine_chunks()
+
+
+def _records(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """The rows as dictionaries; ten times as quick as pyarrow's own way, which asks each value."""
+    columns = [_values(column) for column in batch.columns]
+    names = batch.schema.names
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _values(column: pa.Array) -> list[Any]:
+    if not pa.types.is_list(column.type):
+        return column.to_numpy(zero_copy_only=False).tolist()
+    values = _values(column.flatten())
+    ends = np.cumsum(column.value_lengths().to_numpy()).tolist()
+    return [values[start:stop] for start, stop in pairwise([0, *ends])]
+
+
+@contextmanager
+def _damage_named() -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, MemoryError, StopIteration) as error:
         raise PlanError(
             f"the plan cannot be read: {first_line(error)}: make it again with ovamgen plan"
         ) from None
-    return tasks, rejections, header["inputs"], header["settings"]
-
-
-def _taken_row(shard_index: int, batch_index: int, spec: SampleSpec) -> dict[str, Any]:
-    return {
-        "key": spec.key,
-        "shard_index": shard_index,
-        "batch_index": batch_index,
-        "reason": "",
-        "caption_id": spec.caption_id,
-        "image_id": spec.image_id,
-        "caption": spec.caption,
-        "prompt": spec.prompt,
-        **_class_lists(spec.targets),
-        "seed": spec.seed,
-        "word_included": spec.word_included,
-        "word_included_published": spec.word_included_published,
-    }
-
-
-def _rejected_row(rejection: Rejection, targets: Mapping[str, Target]) -> dict[str, Any]:
-    return {
-        "key": "",
-        "shard_index": -1,
-        "batch_index": -1,
-        "reason": rejection.reason.value,
-        "caption_id": rejection.caption_id,
-        "image_id": rejection.image_id,
-        "caption": rejection.caption,
-        "prompt": "",
-        **_class_lists([targets[name] for name in rejection.class_names]),
-        "seed": -1,
-        "word_included": False,
-        "word_included_published": False,
-    }
-
-
-def _class_lists(targets: Sequence[Target]) -> dict[str, list[Any]]:
-    return {
-        "class_ids": [target.class_id for target in targets],
-        "class_names": [target.class_name for target in targets],
-        "phrases": [target.phrase for target in targets],
-    }
 
 
 def _header(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
@@ -148,54 +245,3 @@ def _header(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
     if not all(isinstance(header.get(part), dict) for part in ("inputs", "settings")):
         raise PlanError("the plan is damaged: inputs or settings are missing from its metadata")
     return header
-
-
-def _tasks(rows: Sequence[Mapping[str, Any]]) -> tuple[ShardTask, ...]:
-    """The tasks, whose keys and batches must follow each other without a gap."""
-    tasks = []
-    for shard_index, (shard, in_shard) in enumerate(groupby(rows, itemgetter("shard_index"))):
-        samples = list(in_shard)
-        keys = [sample_key(shard_index, index) for index in range(len(samples))]
-        batches = {
-            number: tuple(map(_spec, batch))
-            for number, batch in groupby(samples, itemgetter("batch_index"))
-        }
-        if (
-            shard != shard_index
-            or [sample["key"] for sample in samples] != keys
-            or list(batches) != list(range(len(batches)))
-            or sum(map(len, batches.values())) != len(samples)
-        ):
-            raise PlanError(
-                f"the plan is damaged: the samples of shard {shard_index} are not in order"
-            )
-        tasks.append(ShardTask(shard_index=shard_index, batches=tuple(batches.values())))
-    return tuple(tasks)
-
-
-def _spec(row: Mapping[str, Any]) -> SampleSpec:
-    lists = zip(row["class_ids"], row["class_names"], row["phrases"], strict=True)
-    return SampleSpec(
-        key=row["key"],
-        prompt=row["prompt"],
-        caption=row["caption"],
-        targets=tuple(
-            Target(class_id=class_id, class_name=name, phrase=phrase)
-            for class_id, name, phrase in lists
-        ),
-        seed=row["seed"],
-        caption_id=row["caption_id"],
-        image_id=row["image_id"],
-        word_included=row["word_included"],
-        word_included_published=row["word_included_published"],
-    )
-
-
-def _rejection(row: Mapping[str, Any]) -> Rejection:
-    return Rejection(
-        caption_id=row["caption_id"],
-        image_id=row["image_id"],
-        caption=row["caption"],
-        reason=Reason(row["reason"]),
-        class_names=tuple(row["class_names"]),
-    )

@@ -5,8 +5,9 @@ The general path; the published selection is `ovamgen.plan.coco_cap`.
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,6 +16,7 @@ from tokenizers import Tokenizer
 from ovamgen.config import PlanConfig
 from ovamgen.errors import ConfigError, PlanError
 from ovamgen.plan.captions import Caption, InstanceFile
+from ovamgen.plan.seen import SeenNumbers
 from ovamgen.plan.vocabulary import Mention, VocClass, class_by_id, class_by_name, find_classes
 from ovamgen.tokenizer import last_token_index
 
@@ -98,13 +100,15 @@ def clean_caption(text: str) -> str:
 
 
 def collect_prompts(
-    captions: Sequence[Caption],
+    captions: Iterable[Caption],
     instances: InstanceFile | None,
     config: PlanConfig,
     tokenizer: Tokenizer,
     max_length: int,
-) -> list[PromptSpec | Rejection]:
+) -> Iterator[PromptSpec | Rejection]:
     """For each caption, in order, its prompt and targets or the reason why it is left out.
+
+    Of the captions before, their ids and the digests of their prompts are remembered.
 
     Targets are, the first that applies: the classes that the source states; for an image that the
     instances file lists, the classes with an instance above ``config.min_area``, largest total area
@@ -126,21 +130,21 @@ def collect_prompts(
     """
     asked = {class_by_name(name).id for name in config.classes}
     by_image = _classes_by_image(instances, config.min_area) if instances else {}
-    ids: set[int] = set()
-    prompts: set[str] = set()
-    collected: list[PromptSpec | Rejection] = []
+    # The last position is that of <EoT>, in a text that is cut off too.
+    last_position = max_length - 2
+    ids, prompts = SeenNumbers(), SeenNumbers()
     for caption in captions:
         prompt = clean_caption(caption.text)
+        # of a caption's id any 64 bits will do; of a prompt 128 bits of a digest
+        number, digest = caption.caption_id % 2**64, _digest(prompt.lower())
         named, mentions = _named_classes(caption, prompt, by_image)
         targets = tuple(voc for voc in named if not asked or voc.id in asked)
-        # The last position is that of <EoT>, in a text that is cut off too.
-        last_position = max_length - 2
         reason = None
-        if caption.caption_id in ids:
+        if number in ids:
             reason = Reason.DUPLICATE_ID
         elif not any(character.isalnum() for character in prompt):
             reason = Reason.EMPTY
-        elif prompt.lower() in prompts:
+        elif digest in prompts:
             reason = Reason.DUPLICATE
         elif not named:
             reason = Reason.NO_TARGET
@@ -148,21 +152,29 @@ def collect_prompts(
             reason = Reason.NOT_ASKED
         elif len(named) > config.max_targets:
             reason = Reason.TOO_MANY_TARGETS
-        elif (
-            mentions
-            and last_token_index(tokenizer, prompt, _end(mentions, targets)) > last_position
-        ):
+        elif mentions and _is_beyond(tokenizer, prompt, _end(mentions, targets), last_position):
             reason = Reason.BEYOND_TOKENS
-        ids.add(caption.caption_id)
+        ids.add(number)
         if reason is not None:
-            collected.append(reject(caption, reason, named))
+            yield reject(caption, reason, named)
         else:
-            prompts.add(prompt.lower())
-            collected.append(PromptSpec(caption=caption, prompt=prompt, targets=targets))
-    return collected
+            prompts.add(digest)
+            yield PromptSpec(caption=caption, prompt=prompt, targets=targets)
 
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ufeff]")
+
+
+def _digest(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "big")
+
+
+def _is_beyond(tokenizer: Tokenizer, prompt: str, end: int, last_position: int) -> bool:
+    """Whether a token of ``prompt[:end]`` stands behind the last position that is read."""
+    if end <= last_position and prompt[:end].isascii():
+        # every token takes at least one of the characters: no need to know which
+        return False
+    return last_token_index(tokenizer, prompt, end) > last_position
 
 
 def _named_classes(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -48,23 +50,19 @@ class PlanSummary:
             height: of the images, pixels, for the estimate.
             width: of the images, pixels.
         """
-        taken: Counter[str] = Counter()
-        rejected: Counter[tuple[str, Reason]] = Counter()
-        samples = 0
-        for spec in plan.specs:
-            samples += 1
-            taken.update(target.class_name for target in spec.targets)
-        for rejection in plan.rejections:
-            rejected.update((name, rejection.reason) for name in rejection.class_names or ("",))
-        reasons = Counter(rejection.reason for rejection in plan.rejections)
+        captions, classes = _counts(plan)
 
-        def tally(name: str) -> Tally:
-            return _tally(taken[name], Counter({r: rejected[name, r] for r in Reason}))
+        def tally_of(counts: Counter[str]) -> Tally:
+            return Tally(
+                available=counts.total(),
+                taken=counts[""],
+                rejected={reason: counts[reason] for reason in Reason if counts[reason]},
+            )
 
         return cls(
-            classes={voc_class.name: tally(voc_class.name) for voc_class in VOC_CLASSES},
-            unclassed=tally(""),
-            total=_tally(samples, reasons),
+            classes={voc.name: tally_of(classes[voc.name]) for voc in VOC_CLASSES},
+            unclassed=tally_of(classes[""]),
+            total=tally_of(captions),
             estimate=estimate(plan, height, width),
         )
 
@@ -147,12 +145,23 @@ class _Column:
         return _number(tally.rejected.get(Reason(self.heading), 0))
 
 
-def _tally(taken: int, rejected: Counter[Reason]) -> Tally:
-    return Tally(
-        available=taken + rejected.total(),
-        taken=taken,
-        rejected={reason: rejected[reason] for reason in Reason if rejected[reason]},
-    )
+def _counts(plan: Plan) -> tuple[Counter[str], defaultdict[str, Counter[str]]]:
+    """Captions by reason, "" where taken; and the same for each class, "" where there is none."""
+    captions: Counter[str] = Counter()
+    classes: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for batch in plan.columns("reason", "class_names"):
+        reasons, names = batch.column("reason"), batch.column("class_names")
+        unnamed = reasons.filter(pc.equal(pc.list_value_length(names), 0))
+        captions.update(_counted(reasons))
+        classes[""].update(_counted(unnamed))
+        name_of, reason_of = names.flatten(), reasons.take(pc.list_parent_indices(names))
+        for name in pc.unique(name_of).to_pylist():
+            classes[name].update(_counted(reason_of.filter(pc.equal(name_of, name))))
+    return captions, classes
+
+
+def _counted(values: pa.Array) -> dict[str, int]:
+    return {pair["values"]: pair["counts"] for pair in pc.value_counts(values).to_pylist()}
 
 
 def _plain(tally: Tally) -> dict[str, Any]:

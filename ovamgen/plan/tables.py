@@ -10,10 +10,12 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ovamgen.errors import PlanError
@@ -49,7 +51,16 @@ class _Row:
     cells: Mapping[str, Any]
 
 
-def read_table(source: Source) -> list[Caption]:
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A table that is read while its rows are taken."""
+
+    columns: Mapping[str, Any]
+    """The keys are the names; JSON lines need not agree in theirs: every name of any line."""
+    rows: Iterator[_Row]
+
+
+def read_table(source: Source) -> Iterator[Caption]:
     """The captions of a CSV, TSV, JSON lines, Parquet or text file, by its ending.
 
     The text stands in a column `caption`, `text` or `prompt` (the first of these that there is);
@@ -60,20 +71,19 @@ def read_table(source: Source) -> list[Caption]:
         PlanError: a malformed line, no column of text, or an id that is no integer.
     """
     if source.suffix == ".txt":
-        return [
-            Caption(caption_id=number, image_id=-1, text=line)
-            for number, line in enumerate(_lines(source.text()))
-        ]
-    readers = {".csv": _csv_rows, ".tsv": _csv_rows, ".jsonl": _jsonl_rows, ".ndjson": _jsonl_rows}
-    rows = readers.get(source.suffix, _parquet_rows)(source)
-    return list(_captions(source.url, rows))
+        for number, line in enumerate(_lines(source)):
+            yield Caption(caption_id=number, image_id=-1, text=line)
+        return
+    readers = {".csv": _csv_table, ".tsv": _csv_table, ".jsonl": _json_lines}
+    readers[".ndjson"] = _json_lines
+    table = readers.get(source.suffix, _parquet_table)(source)
+    if table.columns:
+        yield from _captions(source.url, table)
 
 
-def _captions(url: str, rows: Iterable[_Row]) -> Iterator[Caption]:
-    rows = list(rows)
-    # JSON lines need not agree in their keys: a column is one that any line has.
-    columns = _columns(url, {name: None for row in rows for name in row.cells}) if rows else {}
-    for number, row in enumerate(rows):
+def _captions(url: str, table: _Table) -> Iterator[Caption]:
+    columns = _columns(url, table.columns)
+    for number, row in enumerate(table.rows):
         where = f"{url} {row.place}"
         text = row.cells.get(columns["text"])
         if not isinstance(text, str):
@@ -157,45 +167,79 @@ def _classes(where: str, value: Any) -> tuple[str, ...]:
     return tuple(name.strip() for name in names if name.strip())
 
 
-def _lines(text: str) -> list[str]:
+def _lines(source: Source) -> Iterator[str]:
     """The lines of a text; only line feeds part them, as every other tool counts lines."""
-    lines = text.split("\n")
-    if not lines[-1]:
-        lines.pop()
-    return [line.removesuffix("\r") for line in lines]
+    with _text(source, "\n") as text:
+        for line in text:
+            yield line.removesuffix("\n").removesuffix("\r")
 
 
-def _csv_rows(source: Source) -> Iterator[_Row]:
-    delimiter = "\t" if source.suffix == ".tsv" else ","
-    reader = csv.reader(io.StringIO(source.text(), newline=""), delimiter=delimiter, strict=True)
-    header: list[str] | None = None
+@contextmanager
+def _text(source: Source, newline: str) -> Iterator[io.TextIOWrapper]:
+    """The content as text, decoded while it is read."""
     try:
-        for fields in reader:
-            if not fields:
-                continue
-            if header is None:
-                header = fields
-                _check_header(source.url, header)
-                continue
-            if len(fields) != len(header):
-                raise PlanError(
-                    f"{source.url} line {reader.line_num}: expected {len(header)} fields as the "
-                    f"header has, got {len(fields)}: quote texts that hold '{delimiter}'"
-                )
-            yield _Row(f"line {reader.line_num}", dict(zip(header, fields, strict=True)))
-    except csv.Error as error:
-        raise PlanError(f"{source.url} line {reader.line_num}: malformed CSV: {error}") from None
+        with io.TextIOWrapper(io.BytesIO(source.content), "utf-8-sig", newline=newline) as text:
+            yield text
+    except UnicodeDecodeError:
+        # decoded as a whole it knows the line
+        source.text()
+        raise
+
+
+def _csv_table(source: Source) -> _Table:
+    rows = _csv_fields(source)
+    _, header = next(rows, (0, []))
+    _check_header(source.url, header)
+    return _Table(dict.fromkeys(header), _csv_rows(source, header, rows))
+
+
+def _csv_rows(
+    source: Source, header: list[str], rows: Iterator[tuple[int, list[str]]]
+) -> Iterator[_Row]:
+    for line, fields in rows:
+        if len(fields) != len(header):
+            raise PlanError(
+                f"{source.url} line {line}: expected {len(header)} fields as the header has, got "
+                f"{len(fields)}: quote texts that hold '{_delimiter(source)}'"
+            )
+        yield _Row(f"line {line}", dict(zip(header, fields, strict=True)))
+
+
+def _csv_fields(source: Source) -> Iterator[tuple[int, list[str]]]:
+    """Line numbers and fields of the lines that are not empty."""
+    with _text(source, "") as text:
+        reader = csv.reader(text, delimiter=_delimiter(source), strict=True)
+        try:
+            for fields in reader:
+                if fields:
+                    yield reader.line_num, fields
+        except csv.Error as error:
+            raise PlanError(
+                f"{source.url} line {reader.line_num}: malformed CSV: {error}"
+            ) from None
+
+
+def _delimiter(source: Source) -> str:
+    return "\t" if source.suffix == ".tsv" else ","
 
 
 def _check_header(url: str, header: list[str]) -> None:
-    _columns(url, dict.fromkeys(header))
+    if header:
+        _columns(url, dict.fromkeys(header))
     for name in header:
         if header.count(name) > 1:
             raise PlanError(f"{url}: the column {name!r} stands twice in the header: rename one")
 
 
-def _jsonl_rows(source: Source) -> Iterator[_Row]:
-    for number, line in enumerate(_lines(source.text()), start=1):
+def _json_lines(source: Source) -> _Table:
+    names: dict[str, Any] = {}
+    for row in _json_rows(source):
+        names |= dict.fromkeys(row.cells)
+    return _Table(names, _json_rows(source))
+
+
+def _json_rows(source: Source) -> Iterator[_Row]:
+    for number, line in enumerate(_lines(source), start=1):
         if not line.strip():
             continue
         try:
@@ -209,20 +253,48 @@ def _jsonl_rows(source: Source) -> Iterator[_Row]:
         yield _Row(f"line {number}", cells)
 
 
-def _parquet_rows(source: Source) -> Iterator[_Row]:
+def _parquet_table(source: Source) -> _Table:
+    with _parquet(source) as file:
+        schema = file.schema_arrow
+    names = dict.fromkeys(schema.names)
+    wanted = [*_columns(source.url, names).values()]
+    texts = [name for name in wanted if _is_text(schema.field(name).type)]
+    return _Table(names, _parquet_rows(source, wanted, texts))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _parquet_rows(source: Source, wanted: list[str], texts: list[str]) -> Iterator[_Row]:
     number = size = 0
+    # each text once, however often it stands in the rows, until their length has been counted
+    with _parquet(source, texts) as file:
+        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=wanted):
+            size += sum(map(_unpacked_bytes, batch.columns))
+            if size > MAX_BYTES:
+                raise PlanError(
+                    f"{source.url} holds more than {MAX_BYTES} bytes, the most that is read"
+                )
+            for cells in batch.to_pylist():
+                number += 1
+                yield _Row(f"row {number}", cells)
+
+
+def _unpacked_bytes(column: pa.Array) -> int:
+    if not isinstance(column, pa.DictionaryArray):
+        return int(column.nbytes)
+    if not _is_text(column.type):
+        return int(column.dictionary_decode().nbytes)
+    lengths = pc.binary_length(column.dictionary).take(column.indices)
+    return int(pc.sum(lengths).as_py() or 0)
+
+
+@contextmanager
+def _parquet(source: Source, texts: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
     try:
-        with pq.ParquetFile(io.BytesIO(source.content)) as file:
-            names = file.schema_arrow.names
-            wanted = list(_columns(source.url, dict.fromkeys(names)).values())
-            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=wanted):
-                size += batch.nbytes
-                if size > MAX_BYTES:
-                    raise PlanError(
-                        f"{source.url} holds more than {MAX_BYTES} bytes, the most that is read"
-                    )
-                for cells in batch.to_pylist():
-                    number += 1
-                    yield _Row(f"row {number}", cells)
+        with pq.ParquetFile(io.BytesIO(source.content), read_dictionary=[*texts]) as file:
+            yield file
     except (pa.ArrowException, OSError, ValueError) as error:
         raise PlanError(f"{source.url} cannot be read as Parquet: {first_line(error)}") from None

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ovamgen.config import PlanConfig
 from ovamgen.errors import ConfigError, PlanError
 from ovamgen.plan.balance import balance
-from ovamgen.plan.captions import Caption, InstanceFile, read_captions, read_instances
+from ovamgen.plan.captions import InstanceFile, open_captions, read_captions, read_instances
 from ovamgen.plan.coco_cap import select_coco_cap
+from ovamgen.plan.judged import JudgedCaptions
 from ovamgen.plan.keys import sample_key, sample_seed
-from ovamgen.plan.plan_file import pack_plan, unpack_plan
-from ovamgen.plan.prompts import PromptSpec, Rejection, collect_prompts
+from ovamgen.plan.plan import Plan, plan_settings
+from ovamgen.plan.prompts import PromptSpec, collect_prompts
 from ovamgen.records import SampleSpec, ShardTask
 from ovamgen.tokenizer import model_tokenizer
 
@@ -49,58 +50,6 @@ class Estimate:
     """Of all shards together, roughly: JPEGs of textured images vary by a factor of two."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """All samples of a run in their order, and all captions that are not among them."""
-
-    tasks: tuple[ShardTask, ...]
-    """One a shard, in the order of the shards; none where no caption makes a sample."""
-    rejections: tuple[Rejection, ...]
-    inputs: dict[str, str]
-    """sha256 by name of what was read: ``captions``, and ``instances`` where given."""
-    settings: dict[str, Any]
-    """The planning section of the configuration, without the paths."""
-
-    @property
-    def specs(self) -> Iterator[SampleSpec]:
-        """All samples, in the order of the shards."""
-        return (spec for task in self.tasks for spec in task.specs)
-
-    def to_parquet(self) -> bytes:
-        """The plan as a Parquet file, one row a caption; equal plans give equal bytes.
-
-        The samples come first, in their order, then what was left out, in the order of the source.
-        """
-        return pack_plan(self.tasks, self.rejections, inputs=self.inputs, settings=self.settings)
-
-    @classmethod
-    def from_parquet(cls, data: bytes) -> Plan:
-        """The plan that `to_parquet` wrote.
-
-        Raises:
-            PlanError: the bytes are damaged, no plan, or of a schema this version does not know.
-        """
-        tasks, rejections, inputs, settings = unpack_plan(data)
-        return cls(tasks=tasks, rejections=rejections, inputs=inputs, settings=settings)
-
-    def differences(self, config: PlanConfig, inputs: dict[str, str]) -> list[str]:
-        """What makes another plan of these settings and inputs, as ``field: old -> new``.
-
-        Paths do not count, digests do.
-
-        Args:
-            config: what is asked for now.
-            inputs: sha256 by name, of the files as they are now.
-        """
-        old = {**self.settings, **_prefixed(self.inputs)}
-        new = {**plan_settings(config), **_prefixed(inputs)}
-        return [
-            f"{name}: {old.get(name)} -> {new.get(name)}"
-            for name in sorted({*old, *new})
-            if old.get(name) != new.get(name)
-        ]
-
-
 def make_plan(config: PlanConfig, *, model_id: str = "") -> Plan:
     """The plan that a configuration asks for; reads the captions, and the instances if given.
 
@@ -112,29 +61,17 @@ def make_plan(config: PlanConfig, *, model_id: str = "") -> Plan:
         PlanError: an input cannot be read, or is not what the preset needs.
         ConfigError: an unknown class is asked for, or the model's tokenizer is damaged.
     """
-    tokenizer, max_length = model_tokenizer(model_id)
-    captions = read_captions(config.captions)
-    inputs = {"captions": captions.sha256}
-    instances = None
-    if config.instances:
-        instances = read_instances(config.instances)
-        inputs["instances"] = instances.sha256
     if config.preset == "coco-cap":
-        taken, rejected = _select_preset(captions.captions, instances, config)
-    else:
-        collected = collect_prompts(captions.captions, instances, config, tokenizer, max_length)
-        taken, rejected = _balanced(collected, config)
-    return Plan(
-        tasks=_cut(taken, config),
-        rejections=tuple(rejected),
-        inputs=inputs,
-        settings=plan_settings(config),
-    )
-
-
-def plan_settings(config: PlanConfig) -> dict[str, Any]:
-    """The settings that decide a plan, by field; paths are none of them."""
-    return config.model_dump(mode="json", exclude={"captions", "instances"})
+        return _plan_preset(config)
+    tokenizer, max_length = model_tokenizer(model_id)
+    captions = open_captions(config.captions)
+    inputs = {"captions": captions.sha256}
+    instances = _instances(config, inputs)
+    with JudgedCaptions(config) as judged:
+        for item in collect_prompts(captions.captions, instances, config, tokenizer, max_length):
+            judged.add(item)
+        choice = balance(judged.candidates, per_class=config.per_class, limit=config.limit)
+        return Plan.of_tables(judged.tables(choice), inputs=inputs, settings=plan_settings(config))
 
 
 def estimate(plan: Plan, height: int, width: int) -> Estimate:
@@ -149,7 +86,7 @@ def estimate(plan: Plan, height: int, width: int) -> Estimate:
         height: of the images, pixels.
         width: of the images, pixels.
     """
-    images = sum(1 for _ in plan.specs)
+    images = plan.samples
     scale = height * width / 512**2
     each = (JPEG_BYTES + MASK_BYTES) * scale + TEXT_BYTES + TAR_BYTES
     return Estimate(images=images, shards=len(plan.tasks), bytes=round(images * each))
@@ -158,9 +95,11 @@ def estimate(plan: Plan, height: int, width: int) -> Estimate:
 _SET_BY_COCO_CAP = ("classes", "per_class", "max_targets", "min_area")
 
 
-def _select_preset(
-    captions: Sequence[Caption], instances: InstanceFile | None, config: PlanConfig
-) -> tuple[list[PromptSpec], list[Rejection]]:
+def _plan_preset(config: PlanConfig) -> Plan:
+    """The published selection: COCO's captions, few enough to be held at once."""
+    captions = read_captions(config.captions)
+    inputs = {"captions": captions.sha256}
+    instances = _instances(config, inputs)
     if instances is None:
         raise PlanError("preset coco-cap draws by instances, none are given: set plan.instances")
     for name in _SET_BY_COCO_CAP:
@@ -169,23 +108,22 @@ def _select_preset(
                 f"preset coco-cap decides plan.{name} itself, got {getattr(config, name)}: "
                 "leave it out, or use the preset general"
             )
-    return select_coco_cap(captions, instances, limit=config.limit)
-
-
-def _balanced(
-    collected: Sequence[PromptSpec | Rejection], config: PlanConfig
-) -> tuple[list[PromptSpec], list[Rejection]]:
-    """The prompts that are taken, and all rejections in the order of the source."""
-    prompts = [item for item in collected if isinstance(item, PromptSpec)]
-    taken, left_over = balance(
-        prompts, seed=config.seed, per_class=config.per_class, limit=config.limit
+    taken, rejected = select_coco_cap(captions.captions, instances, limit=config.limit)
+    return Plan(
+        tasks=_cut(taken, config),
+        rejections=rejected,
+        inputs=inputs,
+        settings=plan_settings(config),
     )
-    by_id = {rejection.caption_id: rejection for rejection in left_over}
-    found = [
-        item if isinstance(item, Rejection) else by_id.get(item.caption.caption_id)
-        for item in collected
-    ]
-    return taken, [rejection for rejection in found if rejection is not None]
+
+
+def _instances(config: PlanConfig, inputs: dict[str, str]) -> InstanceFile | None:
+    """The instances that the configuration names; their digest joins the inputs."""
+    if not config.instances:
+        return None
+    instances = read_instances(config.instances)
+    inputs["instances"] = instances.sha256
+    return instances
 
 
 def _cut(prompts: Sequence[PromptSpec], config: PlanConfig) -> tuple[ShardTask, ...]:
@@ -217,7 +155,3 @@ def _sample(prompt: PromptSpec, key: str, run_seed: int) -> SampleSpec:
         word_included=prompt.word_included,
         word_included_published=prompt.word_included_published,
     )
-
-
-def _prefixed(inputs: dict[str, str]) -> dict[str, str]:
-    return {f"inputs.{name}": digest for name, digest in inputs.items()}

@@ -6,6 +6,7 @@ It knows what a word means, not where a caption comes from. Ids follow VOC (trai
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from dataclasses import dataclass
 from itertools import product
@@ -134,6 +135,7 @@ def voc_palette() -> UInt8[np.ndarray, "256 3"]:
     return palette
 
 
+@functools.lru_cache(maxsize=8)  # what a prompt names is asked more than once, one after the other
 def find_classes(text: str) -> tuple[Mention, ...]:
     """Every mention of a class in a text, in the order of the text.
 

@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from ovamgen.cli import app
 from ovamgen.status import run_status
 from tests.runs import PROMPTS, captions_file, digests
 
@@ -22,11 +24,14 @@ def captions(tmp_path_factory):
     return captions_file(tmp_path_factory.mktemp("captions") / "captions.csv", texts)
 
 
+def arguments(captions, out, *more):
+    """Of the real command with the real pipeline: five shards of six samples."""
+    options = ["--captions", captions, "--model", "mini", "--steps", 2, "--shard-size", 6]
+    return ["generate", *map(str, [*options, "--batch-size", 3, "--out", out, *more])]
+
+
 def command(captions, out, *more):
-    """The real command with the real pipeline: five shards of six samples."""
-    options = ["--captions", captions, "--model", "mini", "--steps", 6, "--shard-size", 6]
-    options += ["--batch-size", 3, "--out", out, *more]
-    return [sys.executable, "-m", "ovamgen", "generate", *map(str, options)]
+    return [sys.executable, "-m", "ovamgen", *arguments(captions, out, *more)]
 
 
 def run(captions, out, *more):
@@ -34,13 +39,18 @@ def run(captions, out, *more):
         command(captions, out, *more), capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
-    return done
+
+
+def run_here(captions, out):
+    """The command in this process, which need not load the libraries again."""
+    done = CliRunner().invoke(app, arguments(captions, out, "--runner", "local"))
+    assert done.exit_code == 0, done.output
 
 
 @pytest.fixture(scope="module")
 def undisturbed(captions, tmp_path_factory):
     out = tmp_path_factory.mktemp("undisturbed") / "out"
-    run(captions, out, "--runner", "local")
+    run_here(captions, out)
     return digests(out)
 
 
@@ -60,10 +70,11 @@ def wait_for_records(out, count, process):
     pytest.fail(f"{count} shards expected before the command ended")
 
 
-def test_kill_9_of_the_driver_at_random_points(captions, undisturbed, tmp_path):
+@pytest.mark.parametrize("kills", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_kill_9_of_the_driver_at_random_points(captions, undisturbed, tmp_path, kills):
     out = tmp_path / "out"
     times = random.Random(20261122)
-    for _ in range(2):
+    for _ in range(kills):
         before = len(list(out.glob("manifests/*.json")))
         process = started(captions, out, "--workers", 2)
         wait_for_records(out, before + 1, process)
@@ -92,7 +103,7 @@ def test_sigterm_finishes_the_open_shard_and_the_command_goes_on(captions, undis
     status = run_status(str(out))
     assert 1 <= status.shards_done < 5
     assert not (out / ".scratch").exists()
-    run(captions, out, "--runner", "local")
+    run_here(captions, out)
     assert digests(out) == undisturbed
 
 
@@ -106,7 +117,7 @@ def test_a_drain_without_time_stops_between_two_batches_on_ray(captions, undistu
     assert process.returncode == 130, text
     assert "Traceback" not in text
     assert not list(out.glob(".scratch/*"))
-    run(captions, out, "--runner", "local")
+    run_here(captions, out)
     assert digests(out) == undisturbed
 
 

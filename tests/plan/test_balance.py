@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovamgen.plan.balance import balance
+from ovamgen.plan import balance as module
 from ovamgen.plan.captions import Caption
 from ovamgen.plan.prompts import PromptSpec, Reason
 from ovamgen.plan.vocabulary import class_by_id, class_by_name
@@ -18,6 +18,22 @@ def prompt(caption_id, *classes):
         prompt=text,
         targets=tuple(class_by_name(name) for name in classes),
     )
+
+
+def balance(prompts, *, seed, per_class, limit):
+    """The prompts that are taken, and the rejections of the others."""
+    candidates = module.Candidates(seed)
+    for item in prompts:
+        ids = [target.id for target in item.targets]
+        candidates.add(item.caption.caption_id, item.prompt, ids)
+    choice = module.balance(candidates, per_class=per_class, limit=limit)
+    rejected = [
+        prompts[number].reject(Reason.QUOTA_FULL if full else Reason.LIMIT_REACHED)
+        for number, (out, full) in enumerate(zip(choice.left_out, choice.quota_full, strict=True))
+        if out
+    ]
+    assert not (choice.quota_full & ~choice.left_out).any()
+    return [prompts[number] for number in choice.taken], rejected
 
 
 ROWS = st.lists(st.lists(st.integers(1, 6), min_size=1, max_size=3, unique=True), max_size=40)

@@ -22,7 +22,8 @@ def collect():
             else Caption(caption_id=100 + index, image_id=index, text=text, classes=tuple(classes))
             for index, text in enumerate(texts)
         ]
-        return collect_prompts(captions, instances, PlanConfig(**settings), tokenizer, max_length)
+        config = PlanConfig(**settings)
+        return list(collect_prompts(captions, instances, config, tokenizer, max_length))
 
     return run
 
@@ -96,7 +97,7 @@ def test_only_the_classes_asked_for():
         for index, text in enumerate(["a dog and a man", "a cat", "a dog, a cat and a cow"])
     ]
     config = PlanConfig(classes=("Dogs", "couch"), max_targets=2)
-    items = collect_prompts(captions, None, config, tokenizer, 77)
+    items = list(collect_prompts(captions, None, config, tokenizer, 77))
     # Classes that are not asked for count for max_targets.
     assert [outcome(item) for item in items] == [
         ["dog"],
@@ -104,7 +105,7 @@ def test_only_the_classes_asked_for():
         Reason.TOO_MANY_TARGETS,
     ]
     with pytest.raises(ConfigError, match=r"'dgo'.*'dog'"):
-        collect_prompts(captions, None, PlanConfig(classes=("dgo",)), tokenizer, 77)
+        next(collect_prompts(captions, None, PlanConfig(classes=("dgo",)), tokenizer, 77))
 
 
 def test_a_class_word_must_be_read_by_the_model(collect):
@@ -126,8 +127,9 @@ def test_a_class_word_must_be_read_by_the_model(collect):
 def test_targets_not_asked_for_may_be_cut_off():
     text = "dog " + "red " * 80 + "cat"
     captions = [Caption(caption_id=1, image_id=-1, text=text)]
-    items = collect_prompts(captions, None, PlanConfig(classes=("dog",)), clip_tokenizer(), 77)
-    assert outcome(items[0]) == ["dog"]
+    config = PlanConfig(classes=("dog",))
+    [item] = collect_prompts(captions, None, config, clip_tokenizer(), 77)
+    assert outcome(item) == ["dog"]
 
 
 def test_stated_classes_win(collect):

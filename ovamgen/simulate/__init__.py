@@ -1,0 +1,1 @@
+"""Scale without the machines: the real planner, store and driver under simulated load."""

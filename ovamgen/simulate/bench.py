@@ -1,0 +1,169 @@
+"""The scale bench: each measurement in a process of its own, results as JSON, table and figure."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.table import Table
+
+from ovamgen.simulate.driving import DriveMeasurement, DriveSettings, measure_driver
+from ovamgen.simulate.planning import measure_plan, measure_resume
+from ovamgen.simulate.recovery import measure_recovery
+from ovamgen.whole_files import write_whole
+
+T = TypeVar("T")
+
+
+def apart(function: Callable[..., T], *arguments: object) -> T:
+    """The result of a function that is called in a new process, so that memory is its own."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_be_quiet) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def _be_quiet() -> None:
+    """What Ray says goes to stderr: stdout is for the figures."""
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+
+def bench_driver(
+    settings: DriveSettings,
+    workers: Sequence[int],
+    *,
+    repeats: int = 1,
+    recovery: bool = True,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """The driver over so many simulated workers: for each number the run of median utilisation."""
+    rows, loads = [], []
+    for count in workers:
+        runs: list[DriveMeasurement] = []
+        for number in range(repeats):
+            loads.append(os.getloadavg()[0])
+            say(f"{count} simulated workers, run {number + 1} of {repeats}, load {loads[-1]:.1f}")
+            runs.append(apart(measure_driver, replace(settings, workers=count)))
+        shares = sorted(run.utilisation for run in runs)
+        middle = statistics.median_low(shares)
+        row = next(run for run in runs if run.utilisation == middle).to_json()
+        rows.append(row | {"utilisations": shares})
+    found: dict[str, Any] = {"driver": rows, "recovery": []}
+    if recovery:
+        for number in range(repeats):
+            say(f"a worker is killed, run {number + 1} of {repeats}")
+            found["recovery"].append(apart(measure_recovery).to_json())
+    return found | {"machine": _machine(loads)}
+
+
+def bench_plan(
+    captions: Sequence[int], shards: int | None, *, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Plans of so many captions, and resuming over so many finished shards."""
+    rows = []
+    loads = [os.getloadavg()[0]]
+    for count in captions:
+        say(f"a plan of {count:,} captions")
+        rows.append(apart(measure_plan, count).to_json())
+        loads.append(os.getloadavg()[0])
+    found: dict[str, Any] = {"plan": rows}
+    if len(rows) > 1:
+        first, last = rows[0], rows[-1]
+        more = last["captions"] - first["captions"]
+        grown = last["make_private_bytes"] - first["make_private_bytes"]
+        found["bytes_per_caption"] = round(grown / more, 1)
+    if shards is not None:
+        say(f"resuming over {shards:,} finished shards")
+        found["resume"] = apart(measure_resume, shards).to_json()
+    return found | {"machine": _machine(loads)}
+
+
+def save(folder: Path, name: str, found: dict[str, Any]) -> Path:
+    """Writes the figures as ``NAME.json`` into a folder."""
+    path = folder / f"{name}.json"
+    write_whole(path, (json.dumps(found, indent=2) + "\n").encode(), make_folder=True)
+    return path
+
+
+def driver_tables(found: dict[str, Any]) -> list[Table]:
+    """The figures of `bench_driver` for people."""
+    table = _table(
+        "the driver over simulated workers",
+        *["workers", "busy", "batches/s", "gap ms", "driver ms/batch", "process ms/batch"],
+        *["driver core", "driver MB", "store MB"],
+    )
+    for row in found["driver"]:
+        table.add_row(
+            str(row["workers"]),
+            f"{100 * row['utilisation']:.1f} %",
+            f"{row['batches'] / row['window_seconds']:.1f}",
+            f"{row['gap_ms_median']:.0f} .. {row['gap_ms_p99']:.0f}",
+            f"{row['driver_ms_per_batch']:.2f}",
+            f"{row['process_ms_per_batch']:.2f}",
+            f"{100 * row['driver_load']:.1f} %",
+            f"{row['private_bytes_first'] / 1e6:.0f} .. {row['private_bytes_peak'] / 1e6:.0f}",
+            f"{row['object_store_bytes_peak'] / 1e6:.0f}",
+        )
+    if not found["recovery"]:
+        return [table]
+    recovery = _table(
+        "batches a second before and after a worker is killed",
+        *["before", "after", "after / before", "s without it"],
+    )
+    for row in found["recovery"]:
+        recovery.add_row(
+            f"{row['before']:.2f}",
+            f"{row['after']:.2f}",
+            f"{row['ratio']:.3f}",
+            f"{row['seconds_without']:.1f}",
+        )
+    return [table, recovery]
+
+
+def plan_tables(found: dict[str, Any]) -> list[Table]:
+    """The figures of `bench_plan` for people."""
+    table = _table(
+        "plans",
+        *["captions", "plan MB", "CPU s", "peak MB", "open CPU s", "open MB", "shard ms"],
+        *["far shard ms"],
+    )
+    for row in found["plan"]:
+        table.add_row(
+            f"{row['captions']:,}",
+            f"{row['plan_bytes'] / 1e6:.1f}",
+            f"{row['make_seconds']:.1f}",
+            f"{row['make_private_bytes'] / 1e6:.0f}",
+            f"{row['open_seconds']:.1f}",
+            f"{row['open_private_bytes'] / 1e6:.0f}",
+            f"{row['task_ms']:.1f}",
+            f"{row['far_task_ms']:.1f}",
+        )
+    if "resume" not in found:
+        return [table]
+    resume = _table("resuming", "finished shards", "s", "CPU s")
+    row = found["resume"]
+    resume.add_row(f"{row['shards']:,}", f"{row['seconds']:.1f}", f"{row['processor_seconds']:.1f}")
+    return [table, resume]
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title)
+    for name in columns:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _machine(loads: Sequence[float]) -> dict[str, Any]:
+    """What the figures depend on, without the name of a host."""
+    return {
+        "logical_cores": os.cpu_count(),
+        "load_lowest": round(min(loads), 1),
+        "load_highest": round(max(loads), 1),
+    }

@@ -1,0 +1,137 @@
+"""What is left of the throughput after a worker's process was killed and replaced."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ovamgen.cluster.connection import simulated_cluster
+from ovamgen.cluster.processes import OwnProcesses
+from ovamgen.errors import ConfigError
+from ovamgen.run import open_run
+from ovamgen.simulate.driving import DriveSettings, drive, simulated_config
+from ovamgen.simulate.engine import Interval, SimulatedEngine, read_marks
+from ovamgen.simulate.refining import simulated_refine
+
+KILL_AFTER_BATCHES = 15
+"""Batches that every worker has made when one of them is killed."""
+
+DEFAULTS = DriveSettings(workers=4, batch_seconds=0.5, batches=50, shard_size=200, cpus=4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryMeasurement:
+    """Batches a second before and after."""
+
+    workers: int
+    batch_seconds: float
+    before: float
+    """From the first batch of the last worker to the kill."""
+    after: float
+    """From the first batch of the new worker on."""
+    ratio: float
+    """after / before"""
+    seconds_without: float
+    """From the kill to the first batch of the new worker."""
+    samples: int
+    failed: int
+    timeline: tuple[tuple[float, int], ...]
+    """(seconds since the kill, batches that ended in that second)"""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for programs."""
+        return asdict(self)
+
+
+def measure_recovery(settings: DriveSettings = DEFAULTS) -> RecoveryMeasurement:
+    """A simulated run, each worker in a process of its own, one of which gets a SIGKILL.
+
+    Raises:
+        ConfigError: the run was over before the new worker had work for long enough.
+    """
+    with tempfile.TemporaryDirectory(prefix="ovamgen-simulate-") as folder:
+        root = Path(folder)
+        marks = root / "marks"
+        marks.mkdir()
+        config = simulated_config(root, settings)
+        factory = partial(SimulatedEngine, batch_seconds=settings.batch_seconds, marks=marks)
+        killer = _Killer(marks, settings.workers)
+        with simulated_cluster(settings.cpus), open_run(config) as run, killer:
+            drive(
+                run,
+                processes=OwnProcesses(config, factory),
+                refine=simulated_refine,
+            )
+            summary = run.summary()
+        measured = _measurement(settings, read_marks(marks), killer.killed_at)
+        return replace(measured, samples=summary.samples, failed=summary.failed)
+
+
+class _Killer:
+    """A context manager with a thread that kills one worker once all have made some batches."""
+
+    def __init__(self, marks: Path, workers: int) -> None:
+        self.killed_at = 0.0
+        self._marks, self._workers = marks, workers
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._wait_and_kill, daemon=True)
+
+    def __enter__(self) -> _Killer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _wait_and_kill(self) -> None:
+        while not self._ended.wait(0.05):
+            batches = read_marks(self._marks)
+            counts = [len(intervals) for intervals in batches.values()]
+            if len(counts) == self._workers and min(counts) >= KILL_AFTER_BATCHES:
+                process, _, _ = min(batches).partition("-")
+                os.kill(int(process), signal.SIGKILL)
+                self.killed_at = time.monotonic()
+                return
+
+
+def _measurement(
+    settings: DriveSettings, batches: Mapping[str, list[Interval]], killed_at: float
+) -> RecoveryMeasurement:
+    firsts = {name: intervals[0].begin for name, intervals in batches.items() if intervals}
+    new = [begin for begin in firsts.values() if begin > killed_at]
+    lasts = [intervals[-1].end for intervals in batches.values() if intervals]
+    living = [end for end in lasts if end > killed_at]
+    if not killed_at or not new or len(living) != settings.workers:
+        raise ConfigError("the run was over before the killed worker was replaced: more --batches")
+    begin = max(first for first in firsts.values() if first < killed_at)
+    again, end = min(new), min(living)
+    ends = sorted(b.end for intervals in batches.values() for b in intervals)
+
+    def rate(start: float, stop: float) -> float:
+        return sum(start < moment <= stop for moment in ends) / (stop - start)
+
+    before, after = rate(begin, killed_at), rate(again, end)
+    seconds = range(int(begin - killed_at) - 1, int(end - killed_at) + 1)
+    return RecoveryMeasurement(
+        workers=settings.workers,
+        batch_seconds=settings.batch_seconds,
+        before=round(before, 3),
+        after=round(after, 3),
+        ratio=round(after / before, 4),
+        seconds_without=round(again - killed_at, 2),
+        samples=0,
+        failed=0,
+        timeline=tuple(
+            (second, sum(killed_at + second < moment <= killed_at + second + 1 for moment in ends))
+            for second in seconds
+        ),
+    )

@@ -1,0 +1,87 @@
+"""A refine task that takes a known time and gives encoded samples of real size."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from ovamgen.cluster.workers import RefineStatus
+from ovamgen.generate import SampleContext
+from ovamgen.plan.vocabulary import VOC_CLASSES
+from ovamgen.records import EncodedSample, SampleFailure, SampleSpec, SynthesisBatch
+from ovamgen.shards.codec import encode_sample
+from ovamgen.shards.schema import spec_fields
+from ovamgen.simulate.engine import CELLS, CLASS_IDS, SIDE_PX
+
+IMAGE_SECONDS = 0.005
+"""That an image takes. The real dCRF takes some 70 times that, on as many cores as it needs; here a
+few have to do for the workers of a whole cluster."""
+
+_NOISE = 6
+"""Grey levels of the template's noise: its JPEG has about 100 kB, as a generated image has."""
+
+
+def simulated_refine(
+    batch: SynthesisBatch, start: int, stop: int, context: SampleContext
+) -> tuple[list[EncodedSample | SampleFailure], RefineStatus]:
+    """Stands in for `refine_images`: sleeps in place of the dense CRF and the encoders."""
+    time.sleep(IMAGE_SECONDS * (stop - start))
+    made = [sample_like_template(spec, context) for spec in batch.specs[start:stop]]
+    nbytes = sum(sample.nbytes for sample in made)
+    return [*made], RefineStatus(made=len(made), failures=(), nbytes=nbytes)
+
+
+def sample_like_template(spec: SampleSpec, context: SampleContext) -> EncodedSample:
+    """The template under another key: its pixels, the spec's own metadata and caption."""
+    template = _template(context)
+    members = dict(template.members) | {"txt": spec.caption.encode()}
+    return replace(
+        template,
+        key=spec.key,
+        members=tuple(sorted(members.items())),
+        metadata=template.metadata | spec_fields(spec),
+    )
+
+
+_templates: dict[str, EncodedSample] = {}
+
+
+def _template(context: SampleContext) -> EncodedSample:
+    """One sample, really encoded, once in a process."""
+    fingerprint = context.provenance.fingerprint
+    if fingerprint not in _templates:
+        _templates[fingerprint] = _encoded(context)
+    return _templates[fingerprint]
+
+
+def _encoded(context: SampleContext) -> EncodedSample:
+    random = np.random.default_rng(0)
+    image = random.integers(128 - _NOISE, 128 + _NOISE, (SIDE_PX, SIDE_PX, 3), np.uint8)
+    labels = np.zeros((SIDE_PX, SIDE_PX), np.uint8)
+    labels[128:384, 100:400] = CLASS_IDS[0]
+    heatmaps = random.random((len(CLASS_IDS), CELLS, CELLS), np.float32).astype(np.float16)
+    return encode_sample(
+        SampleSpec(
+            key="0" * 11,
+            prompt="",
+            caption="",
+            targets=(VOC_CLASSES[0].target(),),
+            seed=0,
+            caption_id=0,
+            image_id=-1,
+            word_included=True,
+            word_included_published=True,
+        ),
+        image=image,
+        labels=labels,
+        scores=(0.5,),
+        areas=(0.3,),
+        heatmaps=heatmaps,
+        heatmap_max=(0.5,) * len(CLASS_IDS),
+        class_ids=CLASS_IDS,
+        unsafe=False,
+        provenance=context.provenance,
+        settings=context.config.shards,
+    )

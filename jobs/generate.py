@@ -13,6 +13,7 @@ from ovamgen.config import build_config, parse_overrides, read_config_file
 from ovamgen.drain import Interrupted
 from ovamgen.errors import OvamgenError
 from ovamgen.launch import generate
+from ovamgen.log_format import say, use_log_format_of_environment
 
 
 def main() -> int:
@@ -25,16 +26,17 @@ def main() -> int:
     parser.add_argument("--config", required=True, help="YAML file; see jobs/configs/")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="sets")
     options = parser.parse_args()
+    use_log_format_of_environment()
     try:
         config = build_config(read_config_file(options.config), parse_overrides(options.sets))
         outcome = generate(config)
         print("\n".join(outcome.lines()))
         outcome.check_complete()
     except OvamgenError as error:
-        print(f"ovamgen: {error}", file=sys.stderr)
+        say(f"ovamgen: {error}", level="error", event="error", exit_code=error.exit_code)
         return error.exit_code
     except Interrupted as stop:
-        print(f"ovamgen: {stop}", file=sys.stderr)
+        say(f"ovamgen: {stop}", level="error", event="error", exit_code=stop.exit_code)
         return stop.exit_code
     return 0
 

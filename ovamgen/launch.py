@@ -5,18 +5,27 @@ The command line and ``jobs/generate.py`` are thin shells around this module.
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from ovamgen import fault_points
 from ovamgen.config import RunConfig
 from ovamgen.errors import ConfigError, IncompleteError
+from ovamgen.heartbeat import keep_logs
+from ovamgen.isolation import EngineFactory
+from ovamgen.log_format import say
 from ovamgen.plan.summary import PlanSummary
 from ovamgen.plan.tasks import Plan
 from ovamgen.progress import RunProgress
-from ovamgen.records import RunSummary
+from ovamgen.records import RunSummary, ShardRecord
 from ovamgen.run import Run, open_run
 from ovamgen.shards.manifest import shard_name
+from ovamgen.shards.store import Store
 from ovamgen.status import failures_by_reason
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 CONTACT_SHEET_NAME = "contact_sheet.png"
 
@@ -56,14 +65,18 @@ class Outcome:
             )
 
 
-def generate(config: RunConfig) -> Outcome:
+def generate(config: RunConfig, factory: EngineFactory | None = None) -> Outcome:
     """Makes, or goes on with, the corpus of a configuration.
+
+    Args:
+        config: resolved.
+        factory: loads what draws, in the process of each worker; the real engine where not given.
 
     Raises:
         OvamgenError: with the exit code of its kind.
         Interrupted: a signal came; the same configuration goes on from there.
     """
-    with open_run(config) as run:
+    with open_run(config) as run, keep_logs(run):
         _announce(run)
         done = sum(r.samples + r.failed for r in run.records.values())
         progress = RunProgress(
@@ -75,13 +88,15 @@ def generate(config: RunConfig) -> Outcome:
             elif config.runtime.runner == "local":
                 from ovamgen.local import generate_local
 
-                generate_local(run, progress)
+                generate_local(run, progress, factory)
             else:
                 from ovamgen.cluster.driver import generate_on_ray
 
-                generate_on_ray(run, progress)
+                generate_on_ray(run, progress, factory)
         run.write_indexes()
+        fault_points.reach("run.indexes_put")
         sheet = _write_contact_sheet(run)
+        fault_points.reach("run.contact_sheet_put")
         reasons = failures_by_reason(run.store, run.records)
         split = config.shards.split
         return Outcome(
@@ -113,7 +128,7 @@ def _announce(run: Run) -> None:
         f"plan: {run.total_samples} samples, {len(plan.tasks)} shards ({len(run.records)} there "
         f"already), {len(plan.rejections)} captions left out"
     ]
-    if model.id == "mini" or model.id.startswith("random:"):
+    if model.id.startswith("random:"):
         lines.append(
             f"NOTE: '{model.id}' has random weights. It shows that the whole chain works; its "
             "pictures and masks show no objects."
@@ -123,21 +138,28 @@ def _announce(run: Run) -> None:
             f"no token bank was given: attributing the class words, tau {run.config.masks.tau}. "
             "'ovamgen tokens import' reads the published tokens"
         )
-    print("\n".join(lines), file=sys.stderr, flush=True)
+    for line in lines:
+        say(line)
+
+
+def draw_contact_sheet(
+    store: Store, records: Sequence[ShardRecord], config: RunConfig
+) -> Image.Image:
+    """The contact sheet of finished shards, by ascending index; one sample at least."""
+    # matplotlib's fonts and colour maps: only here, at the end
+    from ovamgen.report.figures import contact_sheet
+
+    samples = sum(record.samples for record in records)
+    title = f"{samples} samples, {config.model.id}, {config.synthesis.steps} steps"
+    return contact_sheet(store, records, title=title)
 
 
 def _write_contact_sheet(run: Run) -> str:
-    # matplotlib's fonts and colour maps: only here, at the end
-    from ovamgen.report.figures import contact_sheet, encode_sheet
-
-    if not any(record.samples for record in run.records.values()):
-        return ""
     records = [run.records[index] for index in sorted(run.records)]
-    model, samples = run.config.model.id, run.summary().samples
-    sheet = contact_sheet(
-        run.store,
-        records,
-        title=f"{samples} samples, {model}, {run.config.synthesis.steps} steps",
-    )
+    if not any(record.samples for record in records):
+        return ""
+    from ovamgen.report.figures import encode_sheet
+
+    sheet = draw_contact_sheet(run.store, records, run.config)
     run.store.put(CONTACT_SHEET_NAME, encode_sheet(sheet))
     return f"{run.store.url}/{CONTACT_SHEET_NAME}"

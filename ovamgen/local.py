@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import socket
 
+from ovamgen import fault_points
 from ovamgen.drain import drain_on_signals
-from ovamgen.generate import load_engine_factory, make_shard, sample_context
+from ovamgen.generate import Results, load_engine_factory, make_shard, sample_context
 from ovamgen.isolation import EngineFactory
 from ovamgen.progress import RunProgress
-from ovamgen.records import SampleFailure
+from ovamgen.records import SampleFailure, SynthesisBatch
 from ovamgen.run import Run
+from ovamgen.timing import StageClock
 
 
 def generate_local(run: Run, progress: RunProgress, factory: EngineFactory | None = None) -> None:
@@ -20,21 +23,40 @@ def generate_local(run: Run, progress: RunProgress, factory: EngineFactory | Non
         OvamgenError: the model cannot be loaded, the first samples all fail, the store fails.
     """
     progress.say(f"loading {run.config.model.id} on {run.config.model.device}")
-    engine = (factory or load_engine_factory())(run.config)
+    clock, journal = StageClock(), run.journal
+    with clock.measure("loading"):
+        fault_points.reach("worker.loading")
+        engine = (factory or load_engine_factory())(run.config)
     run.confirm_model(engine.info, engine.tokens_digest)
+    worker = f"process {os.getpid()} on {socket.gethostname()}"
+    journal.workers_wanted = 1
+    journal.worker_ready(worker, clock.take())
+    journal.batch_given(worker)
     context = sample_context(run.config, run.fingerprint, engine)
     early_stop = run.early_stop()
     with drain_on_signals(run.config.runtime.drain_seconds, progress.say) as drain:
-
-        def after_batch(made: int, failures: Sequence[SampleFailure]) -> None:
-            early_stop.count(made, failures)
-            progress.add(images=made, failed=len(failures))
-            drain.check()
-
         for task in run.pending:
             if drain.asked:
                 break
-            run.finished(make_shard(task, engine, context, run.store, after_batch=after_batch))
+
+            def after_batch(
+                batch: SynthesisBatch, refined: Results, index: int = task.shard_index
+            ) -> None:
+                early_stop.count(len(batch.specs), batch.failures)
+                bad = [result for result in refined if isinstance(result, SampleFailure)]
+                made, failures = len(refined) - len(bad), [*batch.failures, *bad]
+                progress.add(images=made, failed=len(failures))
+                journal.batch_ended(worker, clock.take())
+                journal.ended(index, made, failures)
+                journal.batch_given(worker)
+                drain.check()
+
+            journal.shard_begun(task.shard_index, len(task.specs))
+            run.finished(
+                make_shard(task, engine, context, run.store, after_batch=after_batch, clock=clock)
+            )
+            journal.spent(clock.take())
+            journal.shard_finished(task.shard_index)
             progress.add(shards=1)
         if run.pending:
             drain.finish()

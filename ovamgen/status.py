@@ -1,19 +1,36 @@
-"""How far an output folder is: what was planned, what is there, what failed and why."""
+"""How far an output folder is: what was planned, what is there, what failed and why.
+
+Asked from anywhere that can read the folder: what the run is doing now comes from its own log.
+"""
 
 from __future__ import annotations
 
 import io
 from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import pyarrow.parquet as pq
 
 from ovamgen.errors import ConfigError, ShardError
+from ovamgen.live import Activity, stragglers_of, understand
+from ovamgen.log_format import printable
 from ovamgen.records import ShardRecord
 from ovamgen.run_files import PLAN_NAME, read_plan, read_run_file
-from ovamgen.shards.manifest import metadata_name, read_records
-from ovamgen.shards.store import Store, open_store
+from ovamgen.run_logs import LiveProgress, read_progress
+from ovamgen.shards.index import MANIFEST_NAME
+from ovamgen.shards.interface import Store
+from ovamgen.shards.manifest import RECORDS, metadata_name, record_from_json
+from ovamgen.shards.store import open_store
+from ovamgen.terminal import time_left
+
+_HANDED_ON = {"selection.json": "a selection", "export.json": "an export"}
+"""What a folder of shards without a plan is, by the mark that select or export leaves."""
+
+_READERS = 16
+"""Records read at once: each is one small request to an object store."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +41,8 @@ class RunStatus:
     state: Literal["planned", "partial", "complete"]
     running: bool
     """A process holds the output's lock."""
+    activity: Activity
+    """What the latest run is doing, or how it ended."""
     shards_planned: int
     shards_done: int
     samples_planned: int
@@ -32,8 +51,26 @@ class RunStatus:
     bytes_written: int
     failures: dict[str, int] = field(default_factory=dict)
     """Failed samples by ``stage: reason``, the most frequent first."""
+    handed_on: str = ""
+    """``a selection`` or ``an export``: finished shards of a run, without its plan."""
     model: str = ""
     fingerprint: str = ""
+    process: str = ""
+    """The run that is going on, or that went on last."""
+    heard_seconds_ago: float | None = None
+    """Since it last wrote its log, by the clocks of two machines; None where they disagree."""
+    error: str = ""
+    """Why the latest run ended early, as it told."""
+    samples_in_open_shards: int = 0
+    """Made or failed, in shards that are not written yet."""
+    images_per_second: float | None = None
+    seconds_left: float | None = None
+    workers_ready: int = 0
+    workers_wanted: int = 0
+    worker_restarts: int = 0
+    shard_restarts: int = 0
+    stragglers: tuple[str, ...] = ()
+    """Shards open for much longer than others, workers that have not answered for long."""
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -41,19 +78,153 @@ class RunStatus:
 
     def lines(self) -> list[str]:
         """As text for people."""
+        ended = self.samples_made + self.samples_failed
         text = [
-            f"{self.out}: {self.state}{', a run is going on' if self.running else ''}",
+            f"{self.out}: {self.handed_on + ', ' if self.handed_on else ''}{self.state}"
+            f"{', a run is going on' if self.running else ''}",
             f"  shards   {self.shards_done} of {self.shards_planned}",
             f"  samples  {self.samples_made} made, {self.samples_failed} failed, "
-            f"{self.samples_planned} planned",
+            f"{self.samples_planned} planned ({_percent(ended, self.samples_planned)})",
             f"  size     {self.bytes_written / 1e6:.1f} MB",
         ]
         if self.model:
             text.append(f"  model    {self.model}")
+        text += [f"  run      {line}" for line in self._run_lines()]
+        text += [f"  slow     {line}" for line in self.stragglers]
         text += [f"  failed   {count} x {reason}" for reason, count in self.failures.items()]
         if self.state != "complete" and not self.running:
             text.append("  the command that began this run goes on with it")
-        return text
+        return [printable(line) for line in text]
+
+    def line(self) -> str:
+        """The same in one line, for logs."""
+        failed = f", {self.samples_failed} failed" if self.samples_failed else ""
+        rate = f", {self.images_per_second:.2f} images/s" if self.images_per_second else ""
+        left = "" if self.seconds_left is None else f", {time_left(self.seconds_left)}"
+        slow = f", {len(self.stragglers)} slow" if self.stragglers else ""
+        what = self.state if self.activity == "none" else self.activity
+        return (
+            f"{what}: {self.shards_done} of {self.shards_planned} shards, "
+            f"{self.samples_made + self.samples_failed + self.samples_in_open_shards}/"
+            f"{self.samples_planned} samples{failed}{rate}{left}{slow}"
+        )
+
+    def _run_lines(self) -> list[str]:
+        heard = self.heard_seconds_ago
+        last = "" if heard is None else f", last heard of {_ago(heard)}"
+        who = self.process or "it"
+        match self.activity:
+            case "running" | "silent":
+                restarts = self.worker_restarts + self.shard_restarts
+                again = f", {restarts} restarts" if restarts else ""
+                speed = f"{self.images_per_second or 0.0:.2f} images/s"
+                left = "" if self.seconds_left is None else f", {time_left(self.seconds_left)}"
+                workers = f"{self.workers_ready} of {self.workers_wanted} workers ready"
+                found = [
+                    f"{who}: {workers}, {self.samples_in_open_shards} samples in open shards"
+                    f"{again}",
+                    f"{speed}{left}",
+                ]
+                if self.activity == "silent":
+                    found.append(f"it holds the output but is silent{last}: see to its machine")
+                return found
+            case "loading":
+                return [f"{who}: no worker is ready yet"]
+            case "dead":
+                return [f"{who} has died{last}; what it published is whole"]
+            case "stopped" | "failed":
+                return [f"{who} {self.activity}{last}" + (f": {self.error}" if self.error else "")]
+            case _:
+                return []
+
+
+class StatusReader:
+    """Reads the status of one output, again and again; what cannot change is read once."""
+
+    def __init__(self, url: str) -> None:
+        """Nothing is read yet.
+
+        Raises:
+            ConfigError: the URL names no store.
+        """
+        self.store = open_store(url)
+        self._url = url
+        self._planned: tuple[int, int] | None = None
+        self._records: dict[tuple[str, int], ShardRecord] = {}
+        self._failures: dict[int, Counter[str]] = {}
+
+    def read(self) -> RunStatus:
+        """The status now.
+
+        Raises:
+            ConfigError: there is no plan, so no run was ever begun there.
+            ShardError: the store fails, or a record is damaged.
+        """
+        store = self.store
+        # before the records: a run that ends while they are read must not look dead
+        holder, live = store.holder(), read_progress(store)
+        shards, samples = self._plan(is_held=holder is not None)
+        saved = read_run_file(store)
+        records = self._read_records()
+        found = understand(holder, live)
+        state: Literal["planned", "partial", "complete"] = "partial"
+        if shards and len(records) == shards:
+            state = "complete"
+        elif saved is None:
+            state = "planned"
+        return RunStatus(
+            out=store.url,
+            handed_on=self._handed_on(),
+            state=state,
+            running=holder is not None,
+            activity=found.activity,
+            shards_planned=shards,
+            shards_done=len(records),
+            samples_planned=samples,
+            samples_made=sum(record.samples for record in records.values()),
+            samples_failed=sum(record.failed for record in records.values()),
+            bytes_written=sum(record.size_bytes for record in records.values()),
+            failures=failures_by_reason(store, records, self._failures),
+            model=saved["model"].get("id", "") if saved else "",
+            fingerprint=saved["fingerprint"] if saved else "",
+            process=found.process,
+            heard_seconds_ago=found.heard_seconds_ago,
+            error=live.error if live and found.activity in ("stopped", "failed") else "",
+            **_live_fields(live if found.is_current else None, records),
+        )
+
+    def _plan(self, *, is_held: bool) -> tuple[int, int]:
+        """Shards and samples of the plan, which never changes; a run that loads has none yet."""
+        if self._planned is None:
+            plan = read_plan(self.store)
+            if plan is None and is_held:
+                return 0, 0
+            if plan is None and self._handed_on():
+                found = self._read_records().values()
+                return len(found), sum(record.samples + record.failed for record in found)
+            if plan is None:
+                raise ConfigError(
+                    f"{self._url} holds no {PLAN_NAME}: expected the --out of 'ovamgen plan' or "
+                    "'generate'"
+                )
+            self._planned = len(plan.tasks), plan.samples
+        return self._planned
+
+    def _handed_on(self) -> str:
+        """What the output is where no run of its own made its shards, else ""."""
+        if not self.store.exists(MANIFEST_NAME):
+            return ""
+        found = (what for name, what in _HANDED_ON.items() if self.store.exists(name))
+        return next(found, "")
+
+    def _read_records(self) -> dict[int, ShardRecord]:
+        names = self.store.sizes(RECORDS)
+        new = [item for item in names.items() if item not in self._records]
+        with ThreadPoolExecutor(_READERS) as pool:
+            read = pool.map(lambda item: record_from_json(self.store.read(item[0])), new)
+            self._records |= dict(zip(new, read, strict=True))
+        found = [self._records[item] for item in names.items()]
+        return {record.shard_index: record for record in found}
 
 
 def run_status(url: str) -> RunStatus:
@@ -62,50 +233,63 @@ def run_status(url: str) -> RunStatus:
     Raises:
         ConfigError: there is no plan, so no run was ever begun there.
     """
-    store = open_store(url)
-    plan = read_plan(store)
-    if plan is None:
-        raise ConfigError(
-            f"{url} holds no {PLAN_NAME}: expected the --out of 'ovamgen plan' or 'generate'"
-        )
-    saved = read_run_file(store)
-    records = read_records(store)
-    done = len(records)
-    state: Literal["planned", "partial", "complete"] = "partial"
-    if done == len(plan.tasks):
-        state = "complete"
-    elif saved is None:
-        state = "planned"
-    return RunStatus(
-        out=store.url,
-        state=state,
-        running=store.holder() is not None,
-        shards_planned=len(plan.tasks),
-        shards_done=done,
-        samples_planned=sum(len(task.specs) for task in plan.tasks),
-        samples_made=sum(record.samples for record in records.values()),
-        samples_failed=sum(record.failed for record in records.values()),
-        bytes_written=sum(record.size_bytes for record in records.values()),
-        failures=failures_by_reason(store, records),
-        model=saved["model"].get("id", "") if saved else "",
-        fingerprint=saved["fingerprint"] if saved else "",
-    )
+    return StatusReader(url).read()
 
 
-def failures_by_reason(store: Store, records: dict[int, ShardRecord]) -> dict[str, int]:
-    """Failed samples by ``stage: reason``; only metadata of shards with failures is read."""
+def failures_by_reason(
+    store: Store,
+    records: Mapping[int, ShardRecord],
+    known: dict[int, Counter[str]] | None = None,
+) -> dict[str, int]:
+    """Failed samples by ``stage: reason``; only metadata of shards with failures is read.
+
+    Args:
+        store: of the run.
+        records: of the finished shards.
+        known: counts by shard that were read before; grows.
+    """
+    known = {} if known is None else known
     counts: Counter[str] = Counter()
     for index, record in sorted(records.items()):
-        if not record.failed:
-            continue
-        try:
-            data = io.BytesIO(store.read(metadata_name(index)))
-            table = pq.read_table(data, columns=["status", "stage", "reason"])
-        except (OSError, ValueError) as error:
-            raise ShardError(
-                f"{store.url}/{metadata_name(index)} cannot be read as Parquet: {error}"
-            ) from None
-        for row in table.to_pylist():
-            if row["status"] == "failed":
-                counts[f"{row['stage']}: {row['reason']}"] += 1
+        if record.failed:
+            if index not in known:
+                known[index] = _failures_of(store, index)
+            counts += known[index]
     return dict(counts.most_common())
+
+
+def _failures_of(store: Store, index: int) -> Counter[str]:
+    try:
+        data = io.BytesIO(store.read(metadata_name(index)))
+        table = pq.read_table(data, columns=["status", "stage", "reason"])
+    except (OSError, ValueError) as error:
+        raise ShardError(
+            f"{store.url}/{metadata_name(index)} cannot be read as Parquet: {error}"
+        ) from None
+    rows = table.to_pylist()
+    return Counter(f"{r['stage']}: {r['reason']}" for r in rows if r["status"] == "failed")
+
+
+def _live_fields(live: LiveProgress | None, records: Mapping[int, ShardRecord]) -> dict[str, Any]:
+    """What a run that goes on tells; shards that were written since are no longer open."""
+    if live is None:
+        return {}
+    still_open = [shard for shard in live.shards_open if shard.shard not in records]
+    return {
+        "samples_in_open_shards": sum(shard.ended for shard in still_open),
+        "images_per_second": live.images_per_second,
+        "seconds_left": live.seconds_left,
+        "workers_ready": len(live.workers),
+        "workers_wanted": live.workers_wanted,
+        "worker_restarts": live.worker_restarts,
+        "shard_restarts": live.shard_restarts,
+        "stragglers": stragglers_of(live, still_open),
+    }
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.0f} %" if whole else "0 %"
+
+
+def _ago(seconds: float) -> str:
+    return f"{time_left(seconds).removesuffix(' left')} ago"

@@ -73,10 +73,13 @@ def make(
 
 
 def digests(folder: Path | str) -> dict[str, str]:
-    """sha256 of every file below a folder, hidden and temporary ones included."""
+    """sha256 of every file below a folder, hidden and temporary ones included.
+
+    What a run says of itself under ``logs/`` holds clocks, and is no part of the corpus.
+    """
     root = Path(folder)
     return {
         str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(root.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.relative_to(root).parts[0] != "logs"
     }

@@ -1,4 +1,4 @@
-"""``plan``, ``generate`` and ``status``: the corpus."""
+"""``plan`` and ``generate``: the corpus."""
 
 from __future__ import annotations
 
@@ -150,19 +150,6 @@ def generate(
     outcome = run(resolved)
     print("\n".join(outcome.lines()))
     outcome.check_complete()
-
-
-def status(
-    out: Annotated[str, typer.Argument(metavar="DIR_OR_URL")], as_json: AsJson = False
-) -> None:
-    """Say how far an output is, and what failed.
-
-    Example: `ovamgen status corpus --json`
-    """
-    from ovamgen.status import run_status
-
-    found = run_status(out)
-    print(json.dumps(found.to_json(), indent=2) if as_json else "\n".join(found.lines()))
 
 
 def _show(summary: PlanSummary) -> None:

@@ -14,6 +14,7 @@ from ovamgen.errors import ConfigError, PlanError, ShardError
 from ovamgen.plan.tasks import Plan
 from ovamgen.records import ShardRecord
 from ovamgen.run_files import PLAN_NAME, read_plan, read_run_file
+from ovamgen.run_logs import ProcessTimes, read_times
 from ovamgen.shards.interface import Store
 from ovamgen.shards.manifest import RECORDS, metadata_name, record_from_json, record_name
 
@@ -32,6 +33,9 @@ class Corpus:
     """What ``run.yaml`` holds; empty where no shard was ever begun."""
     records: tuple[ShardRecord, ...]
     """Of the finished shards, by ascending index."""
+    times: tuple[ProcessTimes, ...] = ()
+    """What the processes of its runs wrote of themselves."""
+    illegible_times: int = 0
 
     @property
     def name(self) -> str:
@@ -42,8 +46,8 @@ class Corpus:
     def missing(self) -> tuple[int, ...]:
         """Indices of planned shards that are not finished."""
         done = {record.shard_index for record in self.records}
-        tasks = self.plan.tasks if self.plan else ()
-        return tuple(task.shard_index for task in tasks if task.shard_index not in done)
+        planned = range(len(self.plan.tasks) if self.plan else 0)
+        return tuple(index for index in planned if index not in done)
 
     @property
     def state(self) -> str:
@@ -82,7 +86,15 @@ def read_corpus(store: Store) -> Corpus:
             f"{store.url} holds no {PLAN_NAME} and no finished shard: expected {expected}"
         )
     _check_sizes(store, records)
-    return Corpus(store=store, plan=plan, run=read_run_file(store) or {}, records=records)
+    times, illegible = read_times(store)
+    return Corpus(
+        store=store,
+        plan=plan,
+        run=read_run_file(store) or {},
+        records=records,
+        times=tuple(times),
+        illegible_times=illegible,
+    )
 
 
 def _records(store: Store) -> list[ShardRecord]:

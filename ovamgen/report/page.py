@@ -33,6 +33,7 @@ from ovamgen.report.sections import (
 )
 from ovamgen.report.statistics import ClassTally, Distribution, Statistics
 from ovamgen.report.thumbnails import Thumbnail
+from ovamgen.report.times import times_of
 
 _BARS = 40
 _PROMPT_CHARACTERS = 400
@@ -84,6 +85,7 @@ def render_page(corpus: Corpus, statistics: Statistics, thumbnails: Sequence[Thu
         shown_classes=_shown_classes(thumbnails),
         failures=_failures(statistics),
         more_failures=max(0, len(statistics.failures) - _SHOWN_FAILURES),
+        times=times_of(corpus.times, corpus.illegible_times, statistics.samples),
         made_with=made_with(corpus),
         configuration=configuration(corpus),
         loading=loading(corpus),

@@ -85,7 +85,7 @@ def funnel(corpus: Corpus, statistics: Statistics) -> list[FunnelRow]:
     """From captions to samples, with what was left out on the way and why."""
     plan = corpus.plan
     made, failed = statistics.samples, statistics.failed
-    planned = sum(len(task.specs) for task in plan.tasks) if plan else made + failed
+    planned = plan.samples if plan else made + failed
     rejected = Counter(rejection.reason for rejection in plan.rejections) if plan else Counter()
     captions = planned + rejected.total()
 

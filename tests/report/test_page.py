@@ -376,11 +376,6 @@ def test_damage_is_named_and_nothing_is_written(case, corpus, tmp_path):
     assert not list(tmp_path.glob("*page.html*"))
 
 
-def test_an_object_store_is_refused():
-    with pytest.raises(ConfigError, match="object stores are not supported yet"):
-        write_report("s3://bucket/corpus")
-
-
 @pytest.mark.parametrize(("out", "message"), [(".", "got a folder"), ("no/page.html", "no folder")])
 def test_an_out_that_cannot_be_written_is_said_first(out, message, tmp_path):
     with pytest.raises(ConfigError, match=message):

@@ -1,0 +1,60 @@
+"""All checks in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ovamgen.config import RunConfig
+from ovamgen.doctor import inputs, machine
+from ovamgen.doctor.findings import Finding, fine, guarded, problem, warning
+
+_INSTALL = "pip install -c constraints.txt --force-reinstall ovamgen"
+
+
+def examine(config: RunConfig) -> Iterator[Finding]:
+    """What stands in the way of a run of the configuration, one check after the other.
+
+    Nothing is loaded, downloaded or left behind. The output is looked at where one is given.
+    """
+    yield from guarded("versions", _INSTALL, machine.versions)
+    yield from guarded("cores", _INSTALL, lambda: machine.cores(config))
+    yield from guarded("gpu", _INSTALL, lambda: machine.gpu(config))
+    yield from guarded("dense crf", _INSTALL, machine.dense_crf)
+    yield from guarded(
+        "temporary", "set TMPDIR to a folder that may be written to", machine.temporary_space
+    )
+    if config.runtime.runner == "ray":
+        yield from guarded("ray", _INSTALL, lambda: _ray(config))
+    yield from guarded(
+        "model", "give --model a folder, a hub id or mini", lambda: inputs.model(config)
+    )
+    yield from guarded(
+        "tokens",
+        "give --tokens a bank that fits the model, or 'words'",
+        lambda: inputs.tokens(config),
+    )
+    if config.out:
+        fix = "give an --out that may be written to, or mend its permissions"
+        yield from guarded("output", fix, lambda: inputs.output(config))
+        yield from guarded("room", fix, lambda: inputs.room(config))
+
+
+def _ray(config: RunConfig) -> Iterator[Finding]:
+    from ovamgen.cluster.diagnosis import examine_ray
+
+    facts = examine_ray()
+    if not facts.is_reachable:
+        yield problem(
+            "ray",
+            facts.message,
+            "correct RAY_ADDRESS (and RAY_AUTH_MODE, where the cluster asks for a token), or "
+            "unset it to start Ray in the process",
+        )
+    elif facts.address and config.model.device == "cuda" and not facts.gpus:
+        yield warning(
+            "ray",
+            f"{facts.message}, and {config.model.id} is to run on cuda",
+            "add a GPU node; for a cluster that grows, raise runtime.gpu_wait_seconds",
+        )
+    else:
+        yield fine("ray", facts.message)

@@ -7,7 +7,8 @@
     |-- SampleError             1   one sample failed: it is recorded and its neighbours go on
     |-- ShardError              1   a shard, its record or the store that holds it
     |-- ClusterError            1   Ray: no GPU, workers that keep dying
-    `-- IncompleteError         3   the run ended, but samples are missing
+    |-- IncompleteError         3   the run ended, but samples are missing
+    `-- VerificationError       4   an output is not as its records say
 
 Every message says what was expected, what came, and what to do. This module knows nothing else.
 """
@@ -55,3 +56,9 @@ class IncompleteError(OvamgenError):
     """The run ended in order, but samples or shards are missing."""
 
     exit_code = 3
+
+
+class VerificationError(OvamgenError):
+    """An output was verified, and something in it is damaged, missing or foreign."""
+
+    exit_code = 4

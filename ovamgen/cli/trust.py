@@ -1,0 +1,133 @@
+"""``verify``, ``repair`` and ``replay``: trust in what lies in an output."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ovamgen.cli.counting import Counting
+from ovamgen.cli.options import AsJson, ConfigFile, Sets
+from ovamgen.errors import ConfigError
+from ovamgen.log_format import say
+
+if TYPE_CHECKING:
+    from ovamgen.integrity.findings import Finding
+
+Output = Annotated[str, typer.Argument(metavar="DIR_OR_URL", help="What generate wrote to.")]
+Jobs = Annotated[
+    int | None, typer.Option(min=1, help="Shards read at once; by default one for each core.")
+]
+
+
+def verify(
+    url: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR_OR_URL", help="What generate, select, reannotate or export hf wrote."
+        ),
+    ],
+    jobs: Jobs = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read every byte of an output and say what is not as it must be; changes nothing.
+
+    Ends with 0 where the output is whole, with 4 where something is damaged, missing or foreign,
+    and with 3 where nothing is but the run has not ended.
+
+    Example: `ovamgen verify corpus --json`
+    """
+    from ovamgen.integrity.verify import verify as run
+
+    found = run(url, jobs=jobs or _cores(), counting=lambda: Counting("shards"))
+    print(json.dumps(found.to_json(), indent=2) if as_json else "\n".join(found.lines()))
+    found.check()
+
+
+def repair(
+    url: Output,
+    gc: Annotated[
+        bool, typer.Option("--gc", help="Remove files that nothing in the output knows.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --gc: do not ask.")] = False,
+    jobs: Jobs = None,
+    config: ConfigFile = None,
+    sets: Sets = None,
+    as_json: AsJson = False,
+) -> None:
+    """Verify an output, and make again exactly what is missing or damaged.
+
+    Shards are made by the run's own settings, as generate makes them, and get their bytes back;
+    an unfinished run is finished. What is whole is not touched.
+
+    Example: `ovamgen repair corpus --set runtime.runner=local`
+    """
+    from ovamgen.integrity.repair import repair as run
+
+    if yes and not gc:
+        raise ConfigError("--yes answers the question of --gc: give both")
+    done = run(
+        url,
+        gc=gc,
+        agree=(lambda findings: True) if yes else _ask,
+        overrides=_layers(config, sets),
+        jobs=jobs or _cores(),
+        say=say,
+        counting=lambda: Counting("shards"),
+    )
+    print(json.dumps(done.to_json(), indent=2) if as_json else "\n".join(done.lines()))
+    done.left.check()
+
+
+def replay(
+    url: Output,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Of the sample: 11 digits.")],
+    out: Annotated[
+        str | None, typer.Option(help="Folder for the stored and the new image and mask.")
+    ] = None,
+    config: ConfigFile = None,
+    sets: Sets = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make one sample again as the run made it, and say how far it is from the stored one.
+
+    Example: `ovamgen replay corpus 00000000003 --out replayed`
+
+    Where the run had a GPU and this machine has none: `--set model.device=cpu`.
+    """
+    from ovamgen.integrity.replay import replay as run
+
+    done = run(
+        url,
+        key,
+        out=out,
+        overrides=_layers(config, sets),
+        say=say,
+    )
+    print(json.dumps(done.to_json(), indent=2) if as_json else "\n".join(done.lines()))
+
+
+def _layers(config: str | None, sets: list[str] | None) -> tuple[dict[str, Any], ...]:
+    from ovamgen.config import parse_overrides, read_config_file
+
+    layers = (read_config_file(config) if config else {}, parse_overrides(sets or []))
+    return tuple(layer for layer in layers if layer)
+
+
+def _ask(findings: Sequence[Finding]) -> bool:
+    for finding in findings:
+        print(finding.line(), file=sys.stderr)
+    if not sys.stdin.isatty():
+        raise ConfigError(
+            f"--gc would remove the {len(findings)} files above and there is no terminal to ask "
+            "on: give --yes, or leave --gc out"
+        )
+    return typer.confirm(f"remove these {len(findings)}?", err=True)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))

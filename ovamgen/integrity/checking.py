@@ -1,0 +1,78 @@
+"""The shards of an output, checked one in each process."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from typing import Any
+
+from ovamgen.errors import ShardError
+from ovamgen.integrity.shard_check import ShardJob, ShardResult, check_shard
+from ovamgen.shards.store import Store
+
+_AHEAD = 2
+"""Shards handed to each process: a plan of millions need not be in the queue at once."""
+
+
+def check_shards(store: Store, jobs: Iterable[ShardJob], processes: int) -> Iterator[ShardResult]:
+    """The result of each shard, as they are found.
+
+    Raises:
+        ShardError: the store cannot be read, or a process died.
+    """
+    if processes <= 1:
+        for job in jobs:
+            yield check_shard(store, job)
+        return
+    # spawn: a fork would share the parent's threads and locks
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    executor = ProcessPoolExecutor(processes, context, _start, (store, stop))
+    waiting: set[Future[ShardResult]] = set()
+    left = iter(jobs)
+    try:
+        while True:
+            room = processes * _AHEAD - len(waiting)
+            waiting |= {executor.submit(_check, job) for job in islice(left, room)}
+            if not waiting:
+                return
+            finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in finished:
+                yield future.result()
+    except BrokenProcessPool:
+        raise ShardError(
+            "a process that checked shards was killed, perhaps for want of memory: run the same "
+            "command again with fewer --jobs"
+        ) from None
+    except BaseException:
+        stop.set()
+        raise
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+_store: Store
+
+
+def _start(store: Store, stop: Any) -> None:
+    """Sets a process up; Ctrl-C is the parent's to answer."""
+    global _store
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(stop,), daemon=True).start()
+    _store = store
+
+
+def _end_with(stop: Any) -> None:
+    """A tar may take minutes, and the parent has given up; nothing is held that could be lost."""
+    stop.wait()
+    os._exit(1)
+
+
+def _check(job: ShardJob) -> ShardResult:
+    return check_shard(_store, job)

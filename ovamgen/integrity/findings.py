@@ -1,0 +1,158 @@
+"""What verification says of an output: its state, and every file that is not as it must be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from ovamgen.errors import IncompleteError, VerificationError
+
+Kind = Literal["missing", "damaged", "orphan", "leftover"]
+"""``damaged``: there, with another content than the rest of the output says. ``orphan``: a file
+that nothing in the output knows. ``leftover``: scratch of a process that is gone."""
+
+Layout = Literal["run", "reannotation", "selection", "view", "export"]
+
+MAX_FINDINGS_OF_A_SHARD = 12
+"""A shard of garbage has as many things wrong as it has samples: the first few say it all."""
+
+_SHOWN = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One file that is not as it must be."""
+
+    file: str
+    kind: Kind
+    expected: str
+    found: str
+    shard: int | None = None
+    """Index of the shard that the file belongs to."""
+
+    def line(self) -> str:
+        """For people."""
+        return f"{self.kind:9}{self.file}: expected {self.expected}, got {self.found}"
+
+
+class Findings:
+    """The findings of one shard or of the files beside the shards, in the order they were made."""
+
+    def __init__(self, shard: int | None = None, most: int | None = None) -> None:
+        """Keeps at most so many; what comes after is counted."""
+        self._shard = shard
+        self._most = most
+        self._kept: list[Finding] = []
+        self._left_out = 0
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self._kept)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def add(self, file: str, expected: str, found: str, kind: Kind = "damaged") -> None:
+        """Take note of something; the same thing twice counts once."""
+        finding = Finding(
+            file=file,
+            kind=kind,
+            expected=_short(expected),
+            found=_short(found),
+            shard=self._shard,
+        )
+        if finding in self._kept:
+            return
+        if self._most is not None and len(self._kept) >= self._most:
+            self._left_out += 1
+            return
+        self._kept.append(finding)
+
+    def all(self) -> tuple[Finding, ...]:
+        """What was kept, and how much was left out."""
+        if not self._left_out:
+            return tuple(self._kept)
+        *first, last = self._kept
+        more = f"{last.found} (and {self._left_out} more in this shard)"
+        return (*first, Finding(**{**asdict(last), "found": more}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What was found in an output; counts are of samples unless they say otherwise."""
+
+    out: str
+    layout: Layout
+    state: Literal["planned", "unfinished", "complete"]
+    """Of the run, whatever is damaged; what is no run is complete once it is there."""
+    running: bool
+    """A process holds the lock: what is being written may look unfinished."""
+    shards: int
+    """That there must be in the end."""
+    shards_there: int
+    shards_checked: int
+    """Whose tar was read."""
+    samples: int
+    failed: int
+    bytes_checked: int
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+    """What was not looked at, and why."""
+    mend: str
+    """The command that finishes or mends the output; "" where there is nothing to do."""
+
+    @property
+    def ok(self) -> bool:
+        """Nothing is damaged, missing or foreign; an unfinished run can be ok."""
+        return not self.findings
+
+    @property
+    def damaged_shards(self) -> tuple[int, ...]:
+        """Indices of the shards with a finding, ascending."""
+        return tuple(sorted({f.shard for f in self.findings if f.shard is not None}))
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        data = asdict(self)
+        return {**data, "ok": self.ok, "damaged_shards": list(self.damaged_shards)}
+
+    def lines(self) -> list[str]:
+        """As text for people: the state, the findings, and at the end the command that mends."""
+        going_on = ", a run is going on" if self.running else ""
+        verdict = "nothing wrong" if self.ok else f"{len(self.findings)} findings"
+        text = [
+            f"{self.out}: {self.layout}, {self.state}{going_on}, {verdict}",
+            f"  shards   {self.shards_checked} checked of {self.shards_there} there, "
+            f"{self.shards} in all",
+            f"  samples  {self.samples}, {self.failed} recorded as failed",
+            f"  read     {self.bytes_checked / 1e6:.1f} MB",
+        ]
+        text += [f"  {finding.line()}" for finding in self.findings[:_SHOWN]]
+        if len(self.findings) > _SHOWN:
+            text.append(f"  ... and {len(self.findings) - _SHOWN} more, see --json")
+        text += [f"  note     {note}" for note in self.notes]
+        if self.mend:
+            text.append(f"  {self.mend}")
+        return text
+
+    def check(self) -> None:
+        """Raises where the output is not whole.
+
+        Raises:
+            VerificationError: something is damaged, missing or foreign.
+            IncompleteError: nothing is, but the run has not ended.
+        """
+        if self.findings:
+            raise VerificationError(
+                f"{self.out} is not as it must be: {len(self.findings)} findings; {self.mend}"
+            )
+        if self.state != "complete":
+            raise IncompleteError(
+                f"{self.out} is not finished: {self.shards - self.shards_there} of {self.shards} "
+                f"shards are still to be made; {self.mend}"
+            )
+
+
+def _short(text: str, most: int = 300) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[:most]} ..."

@@ -1,0 +1,237 @@
+"""What says how an output was made: ``run.yaml``, the plan and the manifest, against each other.
+
+Each is read as bytes, with a bound, and believed only as far as another one, or a digest, bears it
+out. Whatever cannot be believed is a finding, never an exception.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from ovamgen.config import canonical_json
+from ovamgen.config.plain_yaml import load_plain_yaml
+from ovamgen.errors import OvamgenError, ShardError
+from ovamgen.integrity.bounded import read_bounded
+from ovamgen.integrity.findings import Findings
+from ovamgen.integrity.shard_check import parse_record
+from ovamgen.plan.tasks import Plan
+from ovamgen.records import ShardRecord
+from ovamgen.run_files import PLAN_NAME, RUN_NAME, read_plan
+from ovamgen.shards.index import MANIFEST_NAME, digest_of_run_info, sha256_of
+from ovamgen.shards.schema import SCHEMA_VERSION
+from ovamgen.shards.store import Store
+
+MAX_RUN_FILE_BYTES = 4 * 1024**2
+MAX_MANIFEST_BYTES = 1024**3
+"""Half a kilobyte a shard."""
+
+_REQUIRED = {"fingerprint": str, "identity": dict, "model": dict, "config": dict, "inputs": dict}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Manifest:
+    """A manifest whose text is whole; what it says of files may still be wrong."""
+
+    records: dict[int, ShardRecord]
+    run: dict[str, Any]
+    files: dict[str, str]
+    """sha256 by name."""
+    has_digests: bool
+    """False where an ovamgen wrote it that took none."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Papers:
+    """What could be read and believed; None is what is not there or not to be believed."""
+
+    manifest: Manifest | None = None
+    run: dict[str, Any] | None = None
+    """The content of ``run.yaml``, or the same from the manifest."""
+    run_file_is_there: bool = False
+    plan: Plan | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def read_papers(store: Store, names: Mapping[str, int], findings: Findings) -> Papers:
+    """The papers of an output, and what is wrong with them.
+
+    Args:
+        store: of the output.
+        names: its files.
+        findings: grows.
+    """
+    papers = Papers(run_file_is_there=RUN_NAME in names)
+    if MANIFEST_NAME in names:
+        try:
+            papers.manifest = parse_manifest(read_bounded(store, MANIFEST_NAME, MAX_MANIFEST_BYTES))
+        except ShardError as error:
+            findings.add(MANIFEST_NAME, "the manifest of the output", str(error))
+    manifest = papers.manifest
+    if manifest is not None and not manifest.has_digests:
+        papers.notes.append(
+            f"{MANIFEST_NAME} was written by an ovamgen that recorded no digests of {RUN_NAME} and "
+            f"{PLAN_NAME}: some damage to those would not show; generating again adds them"
+        )
+    if RUN_NAME in names:
+        _read_run_file(store, papers, findings)
+    elif manifest is not None:
+        papers.run = manifest.run or None
+        if RUN_NAME in manifest.files:
+            findings.add(RUN_NAME, "the settings of the run", "no such file", "missing")
+    if PLAN_NAME in names:
+        _read_plan(store, papers, findings)
+    elif manifest is not None and PLAN_NAME in manifest.files:
+        findings.add(PLAN_NAME, "the plan of the run", "no such file", "missing")
+    return papers
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """The manifest in the bytes.
+
+    Raises:
+        ShardError: no ovamgen wrote them.
+    """
+    try:
+        values = json.loads(data)
+        whole = canonical_json(values).encode() == data
+    except (ValueError, RecursionError) as error:
+        raise ShardError(f"it cannot be read as JSON: {error}") from None
+    if not isinstance(values, dict) or not whole:
+        raise ShardError("its text is not the canonical JSON of an object")
+    has_digests = "run_sha256" in values
+    wanted = {"schema_version", "samples", "failed", "shards", "run"}
+    if has_digests:
+        wanted |= {"files", "run_sha256"}
+    if values.keys() != wanted or values["schema_version"] != SCHEMA_VERSION:
+        raise ShardError(f"its fields must be {', '.join(sorted(wanted))} of version 1")
+    run, files, shards = values["run"], values.get("files", {}), values["shards"]
+    if not isinstance(run, dict) or not isinstance(files, dict) or not isinstance(shards, list):
+        raise ShardError("its fields are of wrong types")
+    if has_digests and digest_of_run_info(run) != values["run_sha256"]:
+        raise ShardError("what it holds of the run is not what its digest says")
+    records = [parse_record(canonical_json(entry).encode()) for entry in shards]
+    counts = {
+        "samples": sum(record.samples for record in records),
+        "failed": sum(record.failed for record in records),
+    }
+    if wrong := [name for name, count in counts.items() if values[name] != count]:
+        raise ShardError(f"its {', '.join(wrong)} are not the sum over its shards")
+    indices = [record.shard_index for record in records]
+    if indices != sorted(set(indices)):
+        raise ShardError("its shards do not ascend, each once")
+    return Manifest(
+        records={record.shard_index: record for record in records},
+        run=run,
+        files={str(name): str(digest) for name, digest in files.items()},
+        has_digests=has_digests,
+    )
+
+
+def parse_run_file(data: bytes) -> dict[str, Any]:
+    """The content of a ``run.yaml``, which must be whole in itself.
+
+    Raises:
+        ShardError: it is not.
+    """
+    try:
+        values = load_plain_yaml(data)
+    except ValueError as error:
+        raise ShardError(f"it cannot be read as YAML: {error}") from None
+    if not isinstance(values, dict) or any(
+        not isinstance(values.get(name), kind) for name, kind in _REQUIRED.items()
+    ):
+        raise ShardError(f"it must hold {', '.join(_REQUIRED)}")
+    if run_file_bytes(values) != data:
+        raise ShardError("its text is not as ovamgen writes it")
+    if "derived" not in values and values["fingerprint"] != _fingerprint(values["identity"]):
+        raise ShardError("its fingerprint is not that of its identity")
+    return values
+
+
+def run_file_bytes(values: Mapping[str, Any]) -> bytes:
+    """``run.yaml`` with this content."""
+    return yaml.safe_dump(dict(values), sort_keys=True, allow_unicode=True).encode()
+
+
+def plan_fits(plan: Plan, run: Mapping[str, Any]) -> bool:
+    """Whether a plan is the one that a run's settings and inputs ask for."""
+    wanted = {**run["config"].get("plan", {})}
+    settings = {name: value for name, value in wanted.items() if name in plan.settings}
+    inputs = {name: digest for name, digest in run["inputs"].items() if name != "tokens"}
+    return settings == plan.settings and inputs == plan.inputs
+
+
+def _fingerprint(identity: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical_json(dict(identity)).encode()).hexdigest()
+
+
+def _read_run_file(store: Store, papers: Papers, findings: Findings) -> None:
+    manifest = papers.manifest
+    try:
+        data = read_bounded(store, RUN_NAME, MAX_RUN_FILE_BYTES)
+        digest = hashlib.sha256(data).hexdigest()
+        papers.run = parse_run_file(data)
+    except ShardError as error:
+        findings.add(RUN_NAME, "the settings of the run", str(error))
+        papers.run = manifest.run if manifest is not None and manifest.run else None
+        return
+    if manifest is None or not manifest.has_digests:
+        return
+    recorded = manifest.files.get(RUN_NAME)
+    if papers.run == manifest.run:
+        if recorded != digest:
+            findings.add(MANIFEST_NAME, f"the sha256 {digest} of {RUN_NAME}", str(recorded))
+    elif recorded == digest:
+        findings.add(MANIFEST_NAME, f"the content of {RUN_NAME}", "another")
+    else:
+        findings.add(RUN_NAME, f"sha256 {recorded}", digest)
+        papers.run = manifest.run
+
+
+def _read_plan(store: Store, papers: Papers, findings: Findings) -> None:
+    manifest = papers.manifest
+    recorded = manifest.files.get(PLAN_NAME) if manifest is not None else None
+    digest = sha256_of(store, PLAN_NAME) if recorded else None
+    try:
+        plan = read_plan(store)
+    except OvamgenError as error:
+        findings.add(PLAN_NAME, "the plan of the run", str(error))
+        return
+    fits = plan is not None and (papers.run is None or plan_fits(plan, papers.run))
+    if plan is None or not fits:
+        findings.add(PLAN_NAME, f"the plan of the settings in {RUN_NAME}", "another plan")
+    elif digest == recorded:
+        papers.plan = plan
+    elif _digest_of_content(plan) == digest:
+        # as its own content says it must be: it is the manifest that errs
+        papers.plan = plan
+        findings.add(MANIFEST_NAME, f"the sha256 {digest} of {PLAN_NAME}", str(recorded))
+    else:
+        findings.add(PLAN_NAME, f"sha256 {recorded}", str(digest))
+
+
+class _Digest:
+    """Takes what is written, and keeps the digest alone."""
+
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        return len(data)
+
+
+def _digest_of_content(plan: Plan) -> str:
+    """sha256 (hex) of the file that is written for what a plan says."""
+    again = Plan(
+        tasks=plan.tasks, rejections=plan.rejections, inputs=plan.inputs, settings=plan.settings
+    )
+    sink = _Digest()
+    again.write_to(sink)
+    return sink.sha256.hexdigest()

@@ -1,0 +1,288 @@
+"""One sample made again as the run made it, and compared with what its shard holds."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ovamgen.config import RunConfig, identity
+from ovamgen.errors import ConfigError, ShardError
+from ovamgen.generate import load_engine_factory, refine, sample_context
+from ovamgen.integrity.metadata_table import MetadataTable, read_table
+from ovamgen.integrity.settings import inputs_of, saved_config
+from ovamgen.isolation import EngineFactory, SampleEngine, synthesise_surviving
+from ovamgen.plan.tasks import Plan
+from ovamgen.records import EncodedSample, SampleFailure, SampleSpec, ShardRecord, ShardTask
+from ovamgen.run_files import (
+    PLAN_NAME,
+    RUN_NAME,
+    differences,
+    library_versions,
+    read_plan,
+    read_run_file,
+)
+from ovamgen.shards.codec import IMAGE, MASK, METADATA, DecodedSample, decode_sample
+from ovamgen.shards.manifest import metadata_name, read_record
+from ovamgen.shards.reader import read_tar
+from ovamgen.shards.store import Store, open_store
+from ovamgen.whole_files import write_whole
+
+_DIED = "the worker process died"
+"""How the reason of a sample begins that took its worker down (`ovamgen.cluster.driver`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """A sample made again, beside the stored one; None where one of the two is a failure."""
+
+    key: str
+    stored_failure: str
+    """``stage: reason`` where the sample is recorded as failed, else ""."""
+    failure: str
+    """``stage: reason`` where it failed now, else ""."""
+    image_max_abs_diff: int | None
+    """Largest difference of a channel, 0..255, between the stored JPEG and the new JPEG, both
+    decoded."""
+    mask_pixels_different: int | None
+    """Pixels of the mask with another class id."""
+    image_sha256_equal: bool | None
+    """Of the pixels before JPEG: whether not even the last bit differs."""
+    mask_sha256_equal: bool | None
+    members_equal: bool | None
+    """Whether every member of the tar has the same bytes."""
+    metadata_different: tuple[str, ...]
+    """``field: stored -> new`` of the sample's json."""
+    versions_different: tuple[str, ...]
+    """``name: of the run -> here``, libraries and weights."""
+    settings_different: tuple[str, ...]
+    """What overrides have changed of what determines samples."""
+    saved: tuple[str, ...] = ()
+    """Files that were written."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """As text for people."""
+        text = [f"sample         {self.key}"]
+        if self.stored_failure:
+            text.append(f"recorded as    failed, {self.stored_failure}")
+        if self.failure:
+            same = self.failure == self.stored_failure
+            text.append(f"replayed       {'fails the same way' if same else self.failure}")
+        elif self.stored_failure:
+            text.append("replayed       it was made this time")
+        else:
+            bits = "every bit equal" if self.image_sha256_equal else "bits differ"
+            text += [
+                f"image          differs by at most {self.image_max_abs_diff} of 255 (stored JPEG "
+                f"against new JPEG, decoded); before JPEG: {bits}",
+                f"mask           {self.mask_pixels_different} pixels different",
+                f"members        {'the same bytes' if self.members_equal else 'other bytes'}",
+            ]
+        text += [f"metadata       {line}" for line in self.metadata_different]
+        text += [f"other version  {line}" for line in self.versions_different]
+        text += [f"other setting  {line}" for line in self.settings_different]
+        return [*text, *(f"saved          {path}" for path in self.saved)]
+
+
+def replay(
+    url: str,
+    key: str,
+    *,
+    out: str | None = None,
+    overrides: tuple[dict[str, Any], ...] = (),
+    factory: EngineFactory | None = None,
+    say: Callable[[str], object] = lambda text: None,
+) -> Replayed:
+    """The sample, made again together with the batch that it was planned in.
+
+    The size and the members of a batch decide the last bits of its images, so that the whole batch
+    is drawn. Nothing is written to the run's output.
+
+    Args:
+        url: folder or URL of the run.
+        key: of the sample.
+        out: folder for the stored and the new members; made where it is not there.
+        overrides: layers above the run's own configuration, such as another device.
+        factory: loads what draws; the real engine where not given.
+        say: told what goes on.
+
+    Raises:
+        ConfigError: no such sample, its shard is not finished, or it is no run.
+        ShardError: the shard is damaged.
+    """
+    store = open_store(url)
+    run, plan = read_run_file(store), read_plan(store)
+    if run is None or plan is None or "derived" in run:
+        raise ConfigError(
+            f"replay needs what the samples were made from, {PLAN_NAME} and {RUN_NAME}: expected "
+            f"the folder that 'ovamgen generate' wrote to, got {store.url}"
+        )
+    task, batch = _planned(plan, key)
+    record = read_record(store, task.shard_index)
+    if record is None:
+        raise ConfigError(
+            f"sample {key} is planned, but its shard {task.shard_index} is not finished: "
+            "'ovamgen generate' goes on with the run"
+        )
+    table = _table(store, record)
+    failures = _failures(table)
+    stored_failure = failures.get(key, "")
+    if stored_failure.partition(": ")[2].startswith(_DIED):
+        raise ConfigError(
+            f"sample {key} is recorded as failed ({stored_failure}): making it again would take "
+            "this process down as well"
+        )
+    stored = None if stored_failure else _stored(store, record, key)
+    config = saved_config(run, store.url, *overrides)
+    say(f"loading {config.model.id} on {config.model.device}")
+    engine = (factory or load_engine_factory())(config)
+    say(f"drawing the batch of {len(batch)} that {key} belongs to")
+    made = _made(key, batch, failures, config, str(run["fingerprint"]), engine)
+    saved = _save(Path(out), key, stored, made) if out else ()
+    return _compared(key, stored, stored_failure, made, run, config, plan, engine, saved)
+
+
+def _planned(plan: Plan, key: str) -> tuple[ShardTask, tuple[SampleSpec, ...]]:
+    first = last = ""
+    shard_keys: list[str] = []
+    for task in plan.tasks:
+        keys = [spec.key for spec in task.specs]
+        first, last = first or keys[0], keys[-1]
+        if key in keys:
+            batch = next(specs for specs in task.batches if key in [spec.key for spec in specs])
+            return task, batch
+        if key[:6] == keys[0][:6]:
+            shard_keys = keys
+    near = difflib.get_close_matches(key, shard_keys or [first, last], n=3, cutoff=0.0)
+    raise ConfigError(
+        f"no sample {key} was planned: keys go from {first} to {last}, near it are "
+        f"{', '.join(sorted(near))}"
+    )
+
+
+def _table(store: Store, record: ShardRecord) -> MetadataTable:
+    name = metadata_name(record.shard_index)
+    try:
+        return read_table(store.read(name), record.shard_index)
+    except ShardError as error:
+        raise ShardError(f"{store.url}/{name}: {error}; 'ovamgen repair' mends it") from None
+
+
+def _failures(table: MetadataTable) -> dict[str, str]:
+    """``stage: reason`` of the samples that failed, by key."""
+    rows = table.table.select(["key", "status", "stage", "reason"]).to_pylist()
+    return {r["key"]: f"{r['stage']}: {r['reason']}" for r in rows if r["status"] == "failed"}
+
+
+def _stored(store: Store, record: ShardRecord, key: str) -> dict[str, bytes]:
+    with store.open(record.name) as file:
+        for _, members in read_tar(file, record.name, {key}):
+            return members
+    raise ShardError(
+        f"{store.url}/{record.name} does not hold sample {key}, which its metadata names: "
+        "'ovamgen repair' mends it"
+    )
+
+
+def _made(
+    key: str,
+    batch: tuple[SampleSpec, ...],
+    failures: Mapping[str, str],
+    config: RunConfig,
+    mark: str,
+    engine: SampleEngine,
+) -> EncodedSample | SampleFailure:
+    # what took workers down was left out of its batch, and is again
+    deadly = {
+        spec.key: failures[spec.key].partition(": ")[2]
+        for spec in batch
+        if failures.get(spec.key, "").partition(": ")[2].startswith(_DIED)
+    }
+    drawn = synthesise_surviving(engine, batch, deadly)
+    for failure in drawn.failures:
+        if failure.key == key:
+            return failure
+    place = [spec.key for spec in drawn.specs].index(key)
+    context = sample_context(config, mark, engine)
+    return refine(drawn, place, place + 1, context)[0]
+
+
+def _compared(
+    key: str,
+    stored: Mapping[str, bytes] | None,
+    stored_failure: str,
+    made: EncodedSample | SampleFailure,
+    run: Mapping[str, Any],
+    config: RunConfig,
+    plan: Plan,
+    engine: SampleEngine,
+    saved: tuple[str, ...],
+) -> Replayed:
+    old = None if stored is None else decode_sample(stored)
+    new = decode_sample(dict(made.members)) if isinstance(made, EncodedSample) else None
+    weights = {"weights_sha256": engine.info.digest, "tokens_sha256": engine.tokens_digest}
+    asked = identity(config, inputs_of(config, plan))
+    both = old is not None and new is not None
+    return Replayed(
+        key=key,
+        stored_failure=stored_failure,
+        failure=f"{made.stage}: {made.reason}" if isinstance(made, SampleFailure) else "",
+        image_max_abs_diff=_largest(old, new),
+        mask_pixels_different=_different(old, new),
+        image_sha256_equal=_same(old, new, "image_sha256"),
+        mask_sha256_equal=_same(old, new, "mask_sha256"),
+        members_equal=stored == dict(made.members)
+        if both and isinstance(made, EncodedSample)
+        else None,
+        metadata_different=tuple(differences(old.metadata, new.metadata)) if old and new else (),
+        versions_different=(
+            *differences(run.get("versions", {}), library_versions()),
+            *differences(run["model"], weights),
+        ),
+        settings_different=tuple(differences(run["identity"], asked)),
+        saved=saved,
+    )
+
+
+def _largest(old: DecodedSample | None, new: DecodedSample | None) -> int | None:
+    if old is None or new is None or old.image.shape != new.image.shape:
+        return None
+    return int(np.abs(old.image.astype(np.int16) - new.image.astype(np.int16)).max())
+
+
+def _different(old: DecodedSample | None, new: DecodedSample | None) -> int | None:
+    if old is None or new is None or old.labels.shape != new.labels.shape:
+        return None
+    return int(np.count_nonzero(old.labels != new.labels))
+
+
+def _same(old: DecodedSample | None, new: DecodedSample | None, field: str) -> bool | None:
+    if old is None or new is None:
+        return None
+    return bool(old.metadata[field] == new.metadata[field])
+
+
+def _save(
+    folder: Path,
+    key: str,
+    stored: Mapping[str, bytes] | None,
+    made: EncodedSample | SampleFailure,
+) -> tuple[str, ...]:
+    sides = {"stored": dict(stored or {})}
+    sides["replayed"] = dict(made.members) if isinstance(made, EncodedSample) else {}
+    paths = []
+    for side, members in sides.items():
+        for extension in (IMAGE, MASK, METADATA):
+            if extension in members:
+                path = folder / f"{key}.{side}.{extension}"
+                write_whole(path, members[extension], make_folder=True)
+                paths.append(str(path))
+    return tuple(paths)

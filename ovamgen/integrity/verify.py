@@ -1,0 +1,284 @@
+"""A whole output, verified: what it is, how far it is, and every file that is not as it must be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from ovamgen.downstream.output import INCOMPLETE_NAME
+from ovamgen.integrity.checking import check_shards
+from ovamgen.integrity.findings import Finding, Findings, Layout, Verification
+from ovamgen.integrity.indexes import check_indexes
+from ovamgen.integrity.layout import INDEXES, layout_of, recorded_indices, unknown_files
+from ovamgen.integrity.papers import Papers, read_papers
+from ovamgen.integrity.sample_check import SampleRules
+from ovamgen.integrity.shard_check import ShardJob, ShardResult
+from ovamgen.integrity.view_check import verify_view
+from ovamgen.shards.index import MANIFEST_NAME
+from ovamgen.shards.manifest import record_name, shard_name
+from ovamgen.shards.store import Store, open_store
+
+_WORTH_A_PROCESS = 32 * 1024**2
+"""Bytes of tars that take longer to check than a process takes to start."""
+
+_PROVENANCE = {"model": "id", "model_digest": "weights_sha256", "tokens_sha256": "tokens_sha256"}
+"""Fields of ``KEY.json`` and where the same stands in ``run.yaml``."""
+
+
+@runtime_checkable
+class Steps(Protocol):
+    """What is told how many shards there are to check, and when one is done."""
+
+    def start(self, total: int) -> None:
+        """So many."""
+
+    def add(self) -> None:
+        """One more is done."""
+
+
+class _Silent:
+    def start(self, total: int) -> None:
+        """Nothing."""
+
+    def add(self) -> None:
+        """Nothing."""
+
+
+def nothing_counted() -> AbstractContextManager[Steps]:
+    """For who does not want to know how far it is."""
+    return nullcontext(_Silent())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Examined:
+    """A verification, with what mending needs beside it."""
+
+    verification: Verification
+    papers: Papers
+    results: dict[int, ShardResult]
+    """Of the shards that were checked, by index."""
+    tars: dict[int, str]
+    """Name of every shard's tar, by index."""
+
+
+def verify(
+    url: str,
+    *,
+    jobs: int = 1,
+    counting: Callable[[], AbstractContextManager[Steps]] = nothing_counted,
+) -> Verification:
+    """The verification of a run, or of what select, reannotate or export wrote.
+
+    Every byte of every shard is read. Nothing is changed.
+
+    Args:
+        url: folder or URL.
+        jobs: shards checked at once, each in a process of its own.
+        counting: shows how far it is.
+
+    Raises:
+        ConfigError: nothing there that ovamgen wrote.
+        ShardError: the store cannot be read.
+    """
+    store = open_store(url)
+    names = store.sizes()
+    layout = layout_of(store, names)
+    if layout == "view":
+        return verify_view(store, names)
+    with counting() as steps:
+        return examine(store, jobs=jobs, steps=steps).verification
+
+
+def examine(
+    store: Store,
+    *,
+    jobs: int = 1,
+    only: Collection[int] | None = None,
+    is_locked: bool = False,
+    steps: Steps | None = None,
+) -> Examined:
+    """What `verify` finds in a store that is no view, with what mending needs.
+
+    Args:
+        store: of the output.
+        jobs: shards checked at once.
+        only: indices of the shards to read; the records of others are taken from the manifest.
+        is_locked: the lock is the caller's own.
+        steps: told how far it is.
+    """
+    names = store.sizes()
+    findings = Findings()
+    papers = read_papers(store, names, findings)
+    layout = _refined(layout_of(store, names), papers.run)
+    tars = _expected(names, papers)
+    there = set(recorded_indices(names)) & tars.keys()
+    finished = any(name in names for name in INDEXES) and INCOMPLETE_NAME not in names
+    wanted = [index for index in sorted(tars) if finished or index in there]
+    to_check = wanted if only is None else [index for index in wanted if index in only]
+    steps = steps or _Silent()
+    steps.start(len(to_check))
+    results: dict[int, ShardResult] = {}
+    todo = _jobs(to_check, tars, papers)
+    size = sum(names.get(tars[index], 0) for index in to_check)
+    for result in check_shards(store, todo, min(jobs, len(to_check), 1 + size // _WORTH_A_PROCESS)):
+        results[result.index] = result
+        steps.add()
+    of_shards = [f for _, result in sorted(results.items()) for f in result.findings]
+    _check_manifest(papers, results, tars, findings)
+    if finished:
+        papers.notes += _check_derived(store, names, layout, papers, results, tars, findings)
+    state: Literal["planned", "unfinished", "complete"] = "complete"
+    if not finished:
+        state = "unfinished" if there or papers.run_file_is_there else "planned"
+    for name in unknown_files(layout, names, tars):
+        findings.add(name, "no file but those of the output", f"{names[name]} bytes", "orphan")
+    running = not is_locked and store.holder() is not None
+    if not running:
+        for name in store.leftovers():
+            findings.add(name, "nothing of processes that are gone", "their scratch", "leftover")
+    known = [results[i].record for i in results] + [
+        record
+        for index, record in (papers.manifest.records if papers.manifest else {}).items()
+        if index not in results
+    ]
+    records = [record for record in known if record is not None]
+    found = (*findings.all(), *of_shards)
+    verification = Verification(
+        out=store.url,
+        layout=layout,
+        state=state,
+        running=running,
+        shards=len(tars),
+        shards_there=len(there),
+        shards_checked=len(results),
+        samples=sum(record.samples for record in records),
+        failed=sum(record.failed for record in records),
+        bytes_checked=sum(result.bytes_read for result in results.values()),
+        findings=_settled(found, state),
+        notes=tuple(papers.notes),
+        mend=_mend(store, layout, _settled(found, state), state, running),
+    )
+    return Examined(verification=verification, papers=papers, results=results, tars=tars)
+
+
+def _refined(layout: Layout, run: Mapping[str, Any] | None) -> Layout:
+    derived = (run or {}).get("derived")
+    is_reannotated = isinstance(derived, dict) and derived.get("command") == "reannotate"
+    return "reannotation" if layout == "run" and is_reannotated else layout
+
+
+def _expected(names: Mapping[str, int], papers: Papers) -> dict[int, str]:
+    """Names of all tars that there must be, by index: from the best witness there is."""
+    listed = papers.manifest.records if papers.manifest else {}
+    if papers.plan is None and listed:
+        return {index: record.name for index, record in listed.items()}
+    split = _split(names, papers)
+    indices = recorded_indices(names) if papers.plan is None else range(len(papers.plan.tasks))
+    return {index: shard_name(split, index) for index in indices}
+
+
+def _split(names: Mapping[str, int], papers: Papers) -> str:
+    if papers.run is not None and papers.manifest is None:
+        return str(papers.run["config"].get("shards", {}).get("split", "train"))
+    listed = papers.manifest.records.values() if papers.manifest else ()
+    tars = [record.name for record in listed] or [n for n in names if n.endswith("-000000.tar")]
+    return tars[0].rpartition("-")[0] if tars else "train"
+
+
+def _jobs(
+    indices: list[int],
+    tars: Mapping[int, str],
+    papers: Papers,
+) -> Iterator[ShardJob]:
+    run = papers.run or {}
+    fingerprint = str(run.get("fingerprint", ""))
+    rules = _rules(run, fingerprint)
+    listed = papers.manifest.records if papers.manifest else {}
+    for index in indices:
+        yield ShardJob(
+            index=index,
+            name=tars[index],
+            specs=papers.plan.tasks[index].specs if papers.plan is not None else None,
+            listed=listed.get(index),
+            fingerprint=fingerprint,
+            rules=rules,
+        )
+
+
+def _rules(run: Mapping[str, Any], fingerprint: str) -> SampleRules:
+    fingerprints = {fingerprint} - {""}
+    derived = run.get("derived")
+    if isinstance(derived, dict) and derived.get("command") == "select":
+        # samples that were copied keep what they say of themselves
+        fingerprints.add(str(derived.get("from_fingerprint")))
+    model, config = run.get("model"), run.get("config")
+    provenance = []
+    if isinstance(model, dict):
+        provenance = [(name, model[there]) for name, there in _PROVENANCE.items() if there in model]
+    heatmaps = config.get("shards", {}).get("heatmaps") if isinstance(config, dict) else None
+    return SampleRules(
+        fingerprints=frozenset(fingerprints), provenance=tuple(provenance), heatmaps=heatmaps
+    )
+
+
+def _check_manifest(
+    papers: Papers,
+    results: Mapping[int, ShardResult],
+    tars: Mapping[int, str],
+    findings: Findings,
+) -> None:
+    if papers.manifest is None:
+        return
+    listed = papers.manifest.records
+    if listed.keys() != tars.keys():
+        findings.add(MANIFEST_NAME, f"the {len(tars)} shards of the plan", f"{len(listed)}")
+    for index, result in results.items():
+        if result.manifest_is_wrong:
+            findings.add(
+                MANIFEST_NAME, f"what {record_name(index)} and its files say", "something else"
+            )
+
+
+def _check_derived(
+    store: Store,
+    names: Mapping[str, int],
+    layout: Layout,
+    papers: Papers,
+    results: Mapping[int, ShardResult],
+    tars: Mapping[int, str],
+    findings: Findings,
+) -> list[str]:
+    if MANIFEST_NAME not in names:
+        findings.add(MANIFEST_NAME, "the manifest of the output", "no such file", "missing")
+    listed = papers.manifest.records if papers.manifest else {}
+    # a damaged shard will be again what the manifest says of it
+    found = [(results[i].record if i in results else None) or listed.get(i) for i in sorted(tars)]
+    records = [record for record in found if record is not None]
+    if len(records) < len(tars) or papers.run is None:
+        return ["the files that describe the whole were not compared: mend the shards first"]
+    return check_indexes(store, names, layout, records, papers.run, findings)
+
+
+def _settled(found: tuple[Finding, ...], state: str) -> tuple[Finding, ...]:
+    """Findings that count: what a killed process leaves in an unfinished run is no damage."""
+    if state == "complete":
+        return found
+    return tuple(finding for finding in found if finding.kind != "leftover")
+
+
+def _mend(
+    store: Store, layout: Layout, findings: tuple[Finding, ...], state: str, running: bool
+) -> str:
+    if not findings and (state == "complete" or running):
+        return ""
+    if layout != "run":
+        verb = {"reannotation": "reannotate", "selection": "select", "export": "export hf"}
+        return (
+            f"ovamgen repair does not make this: remove what is damaged and run the 'ovamgen "
+            f"{verb[layout]}' again that wrote it"
+        )
+    removable = {"orphan", "leftover"}
+    gc = " --gc" if any(finding.kind in removable for finding in findings) else ""
+    return f"run: ovamgen repair {store.url}{gc}"

@@ -5,17 +5,35 @@ from __future__ import annotations
 import signal
 import sys
 from types import FrameType
+from typing import Annotated, Literal, NoReturn
 
 import typer
+from typer import rich_utils
 
-from ovamgen.cli import annotate, corpus, evaluate, hand_on, images, report, samples, train
+from ovamgen import log_format
+from ovamgen.cli import (
+    annotate,
+    corpus,
+    evaluate,
+    hand_on,
+    images,
+    operations,
+    report,
+    samples,
+    simulate,
+    train,
+    trust,
+)
+from ovamgen.cli import bench as benches
 from ovamgen.cli import tokens as token_commands
 from ovamgen.drain import Interrupted
 from ovamgen.errors import OvamgenError
 
+_UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
+"""click's own, whichever click typer brings along."""
+
 app = typer.Typer(
     name="ovamgen",
-    help="Image and mask shards for semantic segmentation, out of Stable Diffusion's attention.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -31,7 +49,11 @@ evaluation = typer.Typer(help="Score masks, methods and segmentors.", no_args_is
 
 app.command()(corpus.plan)
 app.command()(corpus.generate)
-app.command()(corpus.status)
+app.command()(operations.status)
+app.command()(operations.doctor)
+app.command()(trust.verify)
+app.command()(trust.repair)
+app.command()(trust.replay)
 app.command()(report.report)
 app.command()(images.attribute)
 app.add_typer(tokens, name="tokens")
@@ -42,7 +64,11 @@ tokens.command("export")(token_commands.export)
 tokens.command("import")(token_commands.import_tokens)
 tokens.command("list")(token_commands.list_bank)
 app.add_typer(bench, name="bench")
-bench.command("attention")(images.bench_attention)
+bench.command("attention")(benches.attention)
+bench.command("stages")(benches.stages)
+bench.command("gpu")(benches.gpu)
+bench.command("driver")(simulate.driver)
+bench.command("plan")(simulate.plan)
 app.command()(samples.samples)
 app.add_typer(annotate.app, name="annotate")
 app.command()(train.train)
@@ -58,19 +84,50 @@ export.command("voc")(hand_on.export_voc)
 export.command("hf")(hand_on.export_hf)
 
 
+@app.callback()
+def options(
+    log_lines: Annotated[
+        Literal["text", "json"],
+        typer.Option(
+            "--log-format",
+            envvar=log_format.VARIABLE,
+            # while options are read: an unknown command is told in the format, too
+            callback=log_format.use_log_format,
+            is_eager=True,
+            help="Of the lines on stderr: for people, or one JSON object a line.",
+        ),
+    ] = "text",
+) -> None:
+    """Image and mask shards for semantic segmentation, out of Stable Diffusion's attention.
+
+    Example: `ovamgen generate --captions demo --model mini --limit 40 --out corpus`
+    """
+
+
 def main() -> None:
     """Runs the command line and exits with its code."""
     # as Interrupted, which nothing between here and the command takes for an error of its own
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        app()
+        code = app(standalone_mode=False)
     except OvamgenError as error:
-        print(f"ovamgen: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _fail(f"ovamgen: {error}", type(error).__name__, error.exit_code)
     except Interrupted as stop:
-        print(f"ovamgen: {stop}", file=sys.stderr)
-        sys.exit(stop.exit_code)
+        _fail(f"ovamgen: {stop}", "Interrupted", stop.exit_code)
+    except typer.Abort:
+        _fail("ovamgen: aborted", "Abort", 1)
+    except _UsageError as error:
+        if not log_format.is_json():
+            rich_utils.rich_format_error(error)
+            sys.exit(error.exit_code)
+        _fail(f"ovamgen: {error.format_message()}", "UsageError", error.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(text: str, kind: str, exit_code: int) -> NoReturn:
+    log_format.say(text, level="error", event="error", kind=kind, exit_code=exit_code)
+    sys.exit(exit_code)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

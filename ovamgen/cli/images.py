@@ -1,14 +1,12 @@
-"""``attribute`` and ``bench``: single images, and what things cost."""
+"""``attribute``: single images and the maps of texts in them."""
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from ovamgen.cli.options import (
-    AsJson,
     ConfigFile,
     Device,
     Guidance,
@@ -86,29 +84,3 @@ def attribute(
         overlay=overlay,
     )
     print("\n".join(done.lines()))
-
-
-def bench_attention(
-    model: Model = "mini",
-    device: Device = None,
-    steps: Annotated[int, typer.Option(help="num_inference_steps.")] = 10,
-    batch_size: Annotated[int, typer.Option(help="Images drawn at once.")] = 8,
-    rounds: Annotated[int, typer.Option(help="Times that each side is measured.")] = 7,
-    as_json: AsJson = False,
-) -> None:
-    """Time drawing with and without recording attention, by turns, and its memory by steps.
-
-    Example: `ovamgen bench attention --rounds 15`
-    """
-    device = device or device_here(model)
-    flags = {"model": {"id": model, "device": device}, "synthesis": {"steps": steps}}
-    resolved = resolve(None, flags)
-    from ovamgen.bench import bench_attention as run
-
-    measured = run(resolved, batch_size=batch_size, rounds=rounds)
-    if as_json:
-        print(json.dumps(measured.to_json(), indent=2))
-        return
-    from rich.console import Console
-
-    Console().print(measured.table())

@@ -1,13 +1,19 @@
 import io
 import json
+import socket
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
 from ovamgen.bench import LiveTensorBytes, bench_attention
+from ovamgen.bench.arithmetic import sd15_call_cost
+from ovamgen.bench.attention import PROMPT, plain_diffusers
 from ovamgen.config import build_config
+from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.errors import ConfigError
+from tests.golden.reference import load_model
 
 
 def config(**synthesis):
@@ -51,8 +57,6 @@ def test_memory_does_not_grow_with_steps(result):
 def test_stored_queries_would_be_seen(result):
     """The measure is able to fail: keeping the queries of 40 steps outweighs the drawing itself."""
     from ovamgen.attribution.stored import StoredQueries
-    from ovamgen.diffusion.synthesis import Synthesiser
-    from tests.golden.reference import load_model
 
     peaks = []
     for steps in (2, 8):
@@ -65,13 +69,52 @@ def test_stored_queries_would_be_seen(result):
     assert peaks[1] - peaks[0] > 6 * 2 * 3 * 64 * 64 * 4
 
 
+def test_maps_of_sd15_are_small(result):
+    """Counted without weights: sums of 64x64, 32x32 and 16x16 cells, and one update's scratch."""
+    sums = 20 * (64 * 64 + 32 * 32 + 16 * 16) * 4
+    # the first update of 64x64 makes float32 queries (8 heads of 40), scores and their sum
+    scratch = 64 * 64 * 4 * (8 * 40 + 8 * 20 + 20)
+    assert sd15_call_cost().sum_bytes == sums
+    assert scratch <= result.sd15_map_bytes_per_image - sums <= 2 * scratch
+    assert result.sd15_map_bytes_per_image < 60e6
+    assert 4 * 20 * (8 * 8 + 4 * 4) < result.map_bytes_per_image < 1e6
+
+
+def test_plain_is_diffusers_alone():
+    """No hook and no processor of ours is in what recording is compared with."""
+    loaded = load_model("mini")
+    settings = config(steps=2, height=64, width=64).synthesis
+    unet = loaded.pipe.unet
+    seen = []
+
+    def look(module, inputs):
+        seen.append([m for m in unet.modules() if m._forward_hooks])
+
+    handle = unet.register_forward_pre_hook(look)
+    try:
+        plain = plain_diffusers(loaded, settings, 2)()
+    finally:
+        handle.remove()
+    assert seen == [[], [], []]
+    assert {type(p).__module__.split(".")[0] for p in unet.attn_processors.values()} == {
+        "diffusers"
+    }
+    ours = Synthesiser(loaded, settings).draw([PROMPT] * 2, [0, 1]).pixels
+    assert np.abs(plain - ours).max() < 1e-3
+
+
 def test_what_is_reported(result):
     assert result.off_seconds > 0
+    assert result.plain_seconds > 0
     assert result.ratio_low <= result.ratio <= result.ratio_high
     assert (result.model, result.batch_size, result.steps, result.rounds) == ("mini", 2, 1, 2)
-    assert json.loads(json.dumps(result.to_json()))["ratio"] == result.ratio
+    values = json.loads(json.dumps(result.to_json()))
+    assert values["ratio"] == result.ratio
+    assert values["ratio_to_plain"]["median"] == result.ratio_to_plain.median
+    assert values["machine"]["torch"] == torch.__version__
+    assert socket.gethostname() not in json.dumps(values)
     text = io.StringIO()
-    Console(file=text, width=120).print(result.table())
+    Console(file=text, width=80).print(result.table())
     assert f"{result.ratio:.3f}" in text.getvalue()
     assert "64x64" in text.getvalue()
 

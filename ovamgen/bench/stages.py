@@ -1,0 +1,200 @@
+"""Time and bytes of each stage of a sample, one after the other in one process.
+
+The stages are those of `ovamgen.generate.make_shard`, called one by one with the same functions, so
+that their times can be told apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
+import numpy as np
+
+from ovamgen.attribution.interface import HeatmapMethod, HeatmapSink
+from ovamgen.attribution.method import build_method
+from ovamgen.attribution.token_bank import TokenBank
+from ovamgen.bench.arithmetic import finish
+from ovamgen.bench.crf_rate import CrfRate, crf_rates
+from ovamgen.bench.machine import Machine
+from ovamgen.bench.stage_costs import STAGES, StageCost, StagesBench
+from ovamgen.bench.stage_work import NO_DIGEST, DrawnBatch, Tally, encode, make_masks, write
+from ovamgen.bench.timing import Spread, check_rounds
+from ovamgen.config import RunConfig
+from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
+from ovamgen.diffusion.synthesis import Synthesiser
+from ovamgen.engine import (
+    PipelineAttention,
+    class_heatmaps,
+    class_targets,
+    use_repeatable_arithmetic,
+)
+from ovamgen.errors import ConfigError
+from ovamgen.generate import context_of
+from ovamgen.plan.vocabulary import VOC_CLASSES
+from ovamgen.records import SampleSpec, Target
+from ovamgen.shards.store import Store
+
+_CLASS_IDS = tuple(voc.id for voc in VOC_CLASSES)
+
+
+def bench_stages(
+    config: RunConfig,
+    store: Store,
+    *,
+    batch_size: int = 8,
+    rounds: int = 5,
+    crf_sides: Sequence[int] = (128, 512),
+    say: Callable[[str], object] = lambda line: None,
+) -> StagesBench:
+    """Medians and quartiles of what each stage takes an image, and of dense CRF by image size.
+
+    Args:
+        config: model, synthesis, attribution, masks and shards as a run would have them.
+        store: takes a shard a round; it must be empty, and is empty again afterwards.
+        batch_size: images drawn at once and samples of a shard.
+        rounds: how often a shard is made, after one that does not count; at least 2.
+        crf_sides: pixels of the square images that dense CRF is timed on.
+        say: takes a line about each part that begins.
+
+    Raises:
+        ConfigError: no such model, device or token bank, numbers that cannot be measured, or a
+            store with files in it.
+        ShardError: the store cannot be written.
+    """
+    check_rounds(rounds, batch_size)
+    if names := store.list():
+        raise ConfigError(
+            f"stages are measured in an empty place, {store.url} holds {names[0]}: its shards "
+            "would be written over; give another folder"
+        )
+    use_repeatable_arithmetic(config.runtime.cpu_threads)
+    machine = Machine.here()
+    say(f"loading {config.model.id}")
+    bank, loaded, method = _load(config)
+    context = context_of(config, NO_DIGEST, loaded.info, bank.sha256 if bank else "", _CLASS_IDS)
+    synthesiser = Synthesiser(loaded, config.synthesis)
+    tallies: list[Tally] = []
+    drawn = None
+    for number in range(-1, rounds):
+        say(f"round {number + 1} of {rounds}" if number >= 0 else "a round that does not count")
+        tally = Tally()
+        specs = _specs(batch_size, shard=number + 1)
+        drawn = _draw(tally, loaded, synthesiser, method, config, specs)
+        labels = make_masks(tally, drawn, specs, context)
+        samples = encode(tally, drawn, labels, specs, context)
+        write(tally, store, samples, number + 1, config.shards.split)
+        if number >= 0:
+            tallies.append(tally)
+    assert drawn is not None
+    say(f"dense CRF at {', '.join(map(str, crf_sides))} pixels")
+    rates: list[CrfRate] = []
+    if config.masks.crf.enabled:
+        rates = crf_rates(drawn.images, drawn.heatmaps, config.masks, crf_sides, rounds)
+    return StagesBench(
+        machine=machine,
+        model=loaded.info.model,
+        device=loaded.pipe.device.type,
+        height=synthesiser.height,
+        width=synthesiser.width,
+        steps=config.synthesis.steps,
+        batch_size=batch_size,
+        rounds=rounds,
+        store=store.url.partition("://")[0] if "://" in store.url else "local folder",
+        stages=tuple(_cost(name, tallies, batch_size, config) for name in STAGES),
+        crf=tuple(rates),
+    )
+
+
+def _load(config: RunConfig) -> tuple[TokenBank | None, LoadedPipeline, HeatmapMethod]:
+    tokens = config.attribution.tokens
+    bank = None if tokens in ("words", "untrained") else TokenBank.load(tokens)
+    loaded = load_pipeline(config.model, safety=config.synthesis.safety != "off")
+    attention = PipelineAttention(loaded)
+    targets = class_targets(tokens, bank, attention)
+    method = build_method(config.attribution.method, attention, targets, config.masks)
+    return bank, loaded, method
+
+
+def _specs(count: int, *, shard: int) -> list[SampleSpec]:
+    """One sample of one class each, the same in every round but for its key."""
+    specs = []
+    for index in range(count):
+        voc = VOC_CLASSES[index % len(VOC_CLASSES)]
+        text = f"a photograph of a {voc.phrase}"
+        specs.append(
+            SampleSpec(
+                key=f"{shard:06d}{index:05d}",
+                prompt=text,
+                caption=text,
+                targets=(Target(class_id=voc.id, class_name=voc.name, phrase=voc.phrase),),
+                seed=index,
+                caption_id=index,
+                image_id=-1,
+                word_included=True,
+                word_included_published=True,
+            )
+        )
+    return specs
+
+
+def _draw(
+    tally: Tally,
+    loaded: LoadedPipeline,
+    synthesiser: Synthesiser,
+    method: HeatmapMethod,
+    config: RunConfig,
+    specs: Sequence[SampleSpec],
+) -> DrawnBatch:
+    prompts, seeds = [spec.prompt for spec in specs], [spec.seed for spec in specs]
+    recording = Tally()
+    sink = method.open(prompts)
+    device = loaded.pipe.device  # diffusers looks through all parts for it, which takes a while
+    _time_updates(sink, recording, lambda: finish(device))
+    branch = config.attribution.half
+    drawn = tally.run("synthesis", synthesiser.draw, prompts, seeds, sink=sink, branch=branch)
+    # the updates ran inside the drawing
+    tally.add(recording)
+    tally.take_away("maps", of="synthesis")
+    maps, peaks = tally.run("maps", class_heatmaps, sink, config.masks)
+    heatmaps = maps.astype(np.float16)
+    tally.nbytes["synthesis"] += drawn.images.nbytes
+    tally.nbytes["maps"] += heatmaps.nbytes
+    return DrawnBatch(images=drawn.images, heatmaps=heatmaps, heatmap_max=peaks)
+
+
+def _time_updates(sink: HeatmapSink, tally: Tally, wait: Callable[[], None]) -> None:
+    """Every call of the recorder into the sink is timed, the device's work in it included."""
+    for name in ("begin_call", "update", "update_self"):
+        method = getattr(sink, name, None)
+        if method is not None:
+            setattr(sink, name, _timed(method, tally, wait))
+
+
+def _timed(
+    method: Callable[..., None], tally: Tally, wait: Callable[[], None]
+) -> Callable[..., None]:
+    def work(*given: Any) -> None:
+        method(*given)
+        wait()
+
+    @wraps(method)
+    def timed(*given: Any) -> None:
+        wait()
+        tally.run("maps", work, *given)
+
+    return timed
+
+
+def _cost(stage: str, tallies: Sequence[Tally], images: int, config: RunConfig) -> StageCost:
+    counted = stage != "heatmaps npz" or config.shards.heatmaps
+    if stage == "dense CRF":
+        counted = config.masks.crf.enabled
+    return StageCost(
+        stage=stage,
+        counted=counted,
+        seconds_per_image=Spread.of([tally.seconds[stage] / images for tally in tallies]),
+        cpu_seconds_per_image=Spread.of([tally.cpu_seconds[stage] / images for tally in tallies]),
+        bytes_per_image=sum(tally.nbytes[stage] for tally in tallies) / images / len(tallies),
+    )

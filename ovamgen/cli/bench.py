@@ -1,0 +1,216 @@
+"""``bench``: what things cost, measured here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, runtime_checkable
+
+import typer
+
+from ovamgen import log_format
+from ovamgen.cli.options import (
+    AsJson,
+    ConfigFile,
+    Device,
+    Height,
+    Model,
+    Sets,
+    Steps,
+    Width,
+    device_here,
+    resolve,
+)
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+BenchBatchSize = Annotated[int, typer.Option("--batch-size", help="Images drawn at once.")]
+SaveTo = Annotated[
+    Path | None, typer.Option("--save", help="A JSON file to write the figures to as well.")
+]
+
+
+@runtime_checkable
+class _Figures(Protocol):
+    def to_json(self) -> dict[str, Any]: ...
+
+    def table(self) -> RenderableType: ...
+
+
+def attention(
+    model: Model = "mini",
+    device: Device = None,
+    steps: Annotated[int, typer.Option(help="num_inference_steps.")] = 10,
+    height: Height = None,
+    width: Width = None,
+    batch_size: BenchBatchSize = 8,
+    rounds: Annotated[int, typer.Option(help="Times that each side is measured.")] = 7,
+    memory_steps: Annotated[
+        str, typer.Option(help="Two numbers of steps to measure memory at.")
+    ] = "4,40",
+    save: SaveTo = None,
+    as_json: AsJson = False,
+) -> None:
+    """Time plain diffusers, drawing, and drawing with recording, by turns; memory by steps.
+
+    Example: `ovamgen bench attention --rounds 15`
+
+    Example: `ovamgen bench attention --model random:sd15 --device cpu --batch-size 1 --rounds 2
+    --steps 1 --memory-steps 1,2`
+    """
+    device = device or device_here(model)
+    synthesis = {"steps": steps, "height": height, "width": width}
+    resolved = resolve(None, {"model": {"id": model, "device": device}, "synthesis": synthesis})
+    few, many = _numbers("--memory-steps", memory_steps, count=2)
+    from ovamgen.bench.attention import bench_attention
+
+    measured = bench_attention(
+        resolved, batch_size=batch_size, rounds=rounds, memory_steps=(few, many), say=_say
+    )
+    _show(measured, as_json=as_json, save=save)
+
+
+def stages(
+    model: Model = None,
+    device: Device = None,
+    steps: Steps = None,
+    height: Height = None,
+    width: Width = None,
+    batch_size: BenchBatchSize = 8,
+    rounds: Annotated[int, typer.Option(help="Shards that are made and timed.")] = 5,
+    crf_sides: Annotated[
+        str, typer.Option(help="Pixels of the images that dense CRF is timed on.")
+    ] = "128,512",
+    place: Annotated[
+        str | None,
+        typer.Option("--store", help="Folder or URL to write to; nothing stays there."),
+    ] = None,
+    config: ConfigFile = None,
+    sets: Sets = None,
+    save: SaveTo = None,
+    as_json: AsJson = False,
+) -> None:
+    """Time and bytes of each stage of a sample in one process, and images a second.
+
+    Example: `ovamgen bench stages`
+
+    Example: `ovamgen bench stages --config run.yaml --store s3://bucket/trial --rounds 9`
+    """
+    if model is None and config is None:
+        model = "mini"
+    flags = {
+        "model": {"id": model, "device": device or (None if config else device_here(model))},
+        "synthesis": {"steps": steps, "height": height, "width": width},
+    }
+    resolved = resolve(config, flags, sets)
+    sides = _numbers("--crf-sides", crf_sides)
+    import tempfile
+    import uuid
+
+    from ovamgen.bench.stages import bench_stages
+    from ovamgen.shards.store import open_store
+
+    with tempfile.TemporaryDirectory(prefix="ovamgen-bench-") as folder:
+        url = folder if place is None else f"{place.rstrip('/')}/ovamgen-bench-{uuid.uuid4().hex}"
+        try:
+            measured = bench_stages(
+                resolved,
+                open_store(url),
+                batch_size=batch_size,
+                rounds=rounds,
+                crf_sides=sides,
+                say=_say,
+            )
+        finally:
+            if place is not None and "://" not in place:
+                import shutil
+
+                shutil.rmtree(Path(url).expanduser(), ignore_errors=True)
+    _show(measured, as_json=as_json, save=save)
+
+
+def gpu(
+    model: Model = "random:sd15",
+    device: Annotated[str, typer.Option(help="cuda, or cpu for a dry run.")] = "cuda",
+    steps: Annotated[int, typer.Option(help="num_inference_steps.")] = 30,
+    height: Height = None,
+    width: Width = None,
+    batch_sizes: Annotated[str, typer.Option(help="Images drawn at once, by comma.")] = "1,4,8,16",
+    tries: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--try",
+            metavar="COMBINATION",
+            help="fp32, fp16 or bf16, with +channels_last, +fused, +compile, +graphs; repeatable. "
+            "By default today's, each switch by itself, and together.",
+        ),
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Times that each kind is measured.")] = 5,
+    save: SaveTo = None,
+    as_json: AsJson = False,
+) -> None:
+    """Images a second by combination of switches and batch size, against the floor by arithmetic.
+
+    Ray is not needed. With --save the figures are written after every row: what was measured before
+    a run was cut is there.
+
+    Example: `ovamgen bench gpu --save gpu.json`
+
+    Example: `ovamgen bench gpu --try fp16 --try bf16+channels_last+compile --batch-sizes 8,32`
+
+    Example: `ovamgen bench gpu --device cpu --model mini --steps 2 --batch-sizes 1 --try fp32 --try
+    fp32+fused`
+    """
+    synthesis = {"steps": steps, "height": height, "width": width}
+    resolved = resolve(None, {"model": {"id": model, "device": device}, "synthesis": synthesis})
+    sizes = _numbers("--batch-sizes", batch_sizes)
+    from ovamgen.bench.combinations import parse_all
+    from ovamgen.bench.gpu import bench_gpu
+
+    measured = bench_gpu(
+        resolved,
+        combinations=parse_all(tries or (), resolved.model.device),
+        batch_sizes=sizes,
+        rounds=rounds,
+        save=lambda found: _save(found, save),
+        say=_say,
+    )
+    _show(measured, as_json=as_json)
+
+
+def _say(line: str) -> None:
+    log_format.say(line, event="progress")
+
+
+def _show(figures: _Figures, *, as_json: bool, save: Path | None = None) -> None:
+    _save(figures, save)
+    if as_json:
+        print(json.dumps(figures.to_json(), indent=2))
+        return
+    from rich.console import Console
+
+    Console().print(figures.table())
+
+
+def _save(figures: _Figures, path: Path | None) -> None:
+    if path is None:
+        return
+    from ovamgen.whole_files import write_whole
+
+    text = json.dumps(figures.to_json(), indent=2) + "\n"
+    write_whole(path, text.encode(), make_folder=True)
+
+
+def _numbers(option: str, text: str, *, count: int | None = None) -> list[int]:
+    """Whole numbers of at least 1, separated by commas."""
+    from ovamgen.errors import ConfigError
+
+    parts = [part.strip() for part in text.split(",")]
+    wanted = f"{count} whole numbers" if count else "whole numbers"
+    if not all(part.isdecimal() and int(part) for part in parts) or count not in (None, len(parts)):
+        raise ConfigError(
+            f"{option} expects {wanted} of at least 1 by comma, such as "
+            f"{'4,40' if count else '1,8'}, got '{text}'"
+        )
+    return [int(part) for part in parts]

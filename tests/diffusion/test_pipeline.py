@@ -270,6 +270,8 @@ class TestLoad:
         ):
             load_pipeline(ModelConfig(id=str(TINY_SD), device="cuda"))
 
+    # the command in test_cli.py that attributes with this pipeline is to be as quiet
+    @pytest.mark.slow
     def test_stderr_is_quiet(self, repository):
         code = (
             "from ovamgen.config import ModelConfig; "

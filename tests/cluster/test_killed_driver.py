@@ -70,7 +70,8 @@ def wait_for_records(out, count, process):
     pytest.fail(f"{count} shards expected before the command ended")
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow  # tests/faults kills it at every step of the commit, faster
+@pytest.mark.parametrize("kills", [1, 2])
 def test_kill_9_of_the_driver_at_random_points(captions, undisturbed, tmp_path, kills):
     out = tmp_path / "out"
     times = random.Random(20261122)

@@ -21,6 +21,7 @@ from ovamgen.mini import voc_place
 _IMAGES = "JPEGImages"
 _MASKS = "SegmentationClass"
 _LISTS = "ImageSets/Segmentation"
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,12 @@ class VocFolder:
             raise ConfigError(f"{path} cannot be read: {error}") from None
         if not names:
             raise ConfigError(f"split '{split}' must name at least one picture, {path} is empty")
+        for number, name in enumerate(names, start=1):
+            if len(name) > _LONGEST_NAME or "/" in name or "\0" in name:
+                raise ConfigError(
+                    f"{path} must list names of files, without their endings, got {name!a:.60} as "
+                    f"name {number}"
+                )
         found = cls(root=folder, split=split, names=names)
         missing = [p for name in names for p in found.paths(name) if not p.is_file()]
         if missing:

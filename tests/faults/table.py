@@ -1,0 +1,149 @@
+"""What the fault matrix found, as rows, and the page that shows them."""
+
+from __future__ import annotations
+
+import subprocess
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from ovamgen.integrity.verify import verify
+from ovamgen.shards.reader import read_tar
+from tests.runs import digests
+
+TABLE = "OVAMGEN_FAULTS_TABLE"
+"""Names the file that the rows are written to; nothing is written where it is not set."""
+COMMAND = (
+    f"{TABLE}=docs/results/faults.md python -m pytest tests/faults -m 'slow or not slow' "
+    "--timeout 1800"
+)
+
+STEPS = {
+    "worker.loading": "while the model loads",
+    "run.plan_put": "after the plan",
+    "run.run_file_put": "after run.yaml",
+    "batch.begun": "in a batch",
+    "refine.begun": "while masks are refined",
+    "write.begun": "before a shard is written",
+    "tar.begun": "tar begun",
+    "tar.sample_added": "tar partly written",
+    "shard.tar_closed": "tar closed",
+    "local.synced": "a file on disk, not renamed yet",
+    "local.renamed": "a file renamed, its folder not synced yet",
+    "shard.tar_published": "tar published",
+    "shard.metadata_put": "metadata written, before the record",
+    "local.record_synced": "record on disk, not linked yet",
+    "local.record_linked": "record linked, its folder not synced yet",
+    "shard.record_created": "after the record",
+    "index.manifest_put": "between index files: manifest written",
+    "index.wids_put": "between index files: wids index written",
+    "run.indexes_put": "index files written",
+    "run.contact_sheet_put": "contact sheet written",
+    "remote.uploaded": "uploaded, before its bytes were confirmed",
+    "remote.record_begun": "before the record is created",
+    "driver.batch_given": "after a batch was given out",
+    "driver.shard_written": "after a shard was written, before it was noted",
+}
+"""Every step of `ovamgen.fault_points` that a run passes, in the words of the page."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One fault, as often as it was injected in one place."""
+
+    order: int
+    fault: str
+    where: str
+    times: int
+    lost: int
+    """Keys of the undisturbed run that the tars do not have."""
+    duplicated: int
+    """Keys that stand in the tars more than once."""
+    findings: tuple[str, ...]
+    """What `ovamgen verify` has to say against the output."""
+    equal: bool
+    """Every file has the bytes of the undisturbed run, and there is no other file."""
+
+
+def compare(
+    folder: str | Path, reference: str | Path, *, order: int, fault: str, where: str, times: int = 1
+) -> Row:
+    """The row of a run that was disturbed and then finished."""
+    found, wanted = Counter(_keys(Path(folder))), Counter(_keys(Path(reference)))
+    return Row(
+        order=order,
+        fault=fault,
+        where=where,
+        times=times,
+        lost=len(wanted.keys() - found.keys()),
+        duplicated=sum(count - 1 for count in found.values()),
+        findings=_findings(folder),
+        equal=digests(folder) == digests(reference),
+    )
+
+
+def _findings(folder: str | Path) -> tuple[str, ...]:
+    found = verify(str(folder))
+    unfinished = () if found.state == "complete" else (f"state {found.state}",)
+    return (*unfinished, *(finding.line() for finding in found.findings))
+
+
+def _keys(folder: Path) -> list[str]:
+    """Keys of the samples in the tars and of the failures in the metadata."""
+    keys = []
+    for tar in sorted(folder.glob("*.tar")):
+        with tar.open("rb") as file:
+            keys += [key for key, _ in read_tar(file, tar.name)]
+    for path in sorted(folder.glob("metadata/*.parquet")):
+        rows = pq.read_table(path, columns=["key", "status"]).to_pylist()
+        keys += [row["key"] for row in rows if row["status"] != "ok"]
+    return keys
+
+
+def page(rows: list[Row], repository: Path) -> str:
+    """The rows as Markdown, merged where fault and place are the same."""
+    merged: dict[tuple[int, str, str], list[Row]] = {}
+    for row in rows:
+        merged.setdefault((row.order, row.fault, row.where), []).append(row)
+    times = sum(row.times for row in rows)
+    lines = [
+        "# Fault matrix",
+        "",
+        "Each fault was injected into a run, then the same command was given again, then the "
+        "output was verified and every file compared with that of an undisturbed run. *Lost* and "
+        "*duplicated* count samples. Runs draw discs in place of a diffusion model, but for the "
+        "rows that name `mini`; stores, Ray, processes and signals are real.",
+        "",
+        f"{times} faults in {len(merged)} places: {sum(row.lost for row in rows)} samples lost, "
+        f"{sum(row.duplicated for row in rows)} duplicated, "
+        f"{sum(not row.equal for row in rows)} outputs with other bytes.",
+        "",
+        f"Commit {_git(repository, 'describe', '--always', '--dirty')} "
+        f"({_git(repository, 'log', '-1', '--format=%cs')}). Written by:",
+        "",
+        f"    {COMMAND}",
+        "",
+        "| fault | injected where | times | lost | duplicated | verified | bytes equal |",
+        "|---|---|---:|---:|---:|---|---|",
+    ]
+    for (_, fault, where), group in sorted(merged.items()):
+        lines.append(
+            f"| {fault} | {where} | {sum(row.times for row in group)} "
+            f"| {sum(row.lost for row in group)} | {sum(row.duplicated for row in group)} "
+            f"| {_told(not row.findings for row in group)} | {_told(row.equal for row in group)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _told(answers: Iterable[bool]) -> str:
+    return "yes" if all(answers) else "**NO**"
+
+
+def _git(repository: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=repository, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "unknown"

@@ -12,6 +12,7 @@ import io
 import math
 import pickle
 import struct
+import tokenize
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,16 @@ _MALFORMED = (
     ImportError,
 )
 """What a damaged pickle stream makes the unpickler raise."""
+_MALFORMED_HEADER = (
+    ValueError,
+    TypeError,
+    SyntaxError,
+    EOFError,
+    RecursionError,
+    MemoryError,
+    tokenize.TokenError,
+)
+"""What numpy raises on a damaged header, which it reads like a line of Python."""
 
 
 def import_authors_tokens(
@@ -123,7 +134,7 @@ def _read_dictionary(data: bytes, name: str) -> dict[str, np.ndarray[Any, np.dty
         if version != (1, 0):
             raise ValueError(f"header version 1.0 expected, got {version}")
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    except (ValueError, TypeError, SyntaxError, EOFError, RecursionError, MemoryError) as error:
+    except _MALFORMED_HEADER as error:
         raise ConfigError(f"{name} is no .npy file: {' '.join(str(error).split())}") from None
     if dtype != np.dtype(object) or shape != ():
         raise ConfigError(

@@ -24,7 +24,7 @@ SaveInto = Annotated[
 def driver(
     workers: Annotated[str, typer.Option(help="Numbers of simulated workers.")] = "1,8,64",
     batch_seconds: Annotated[float, typer.Option(help="That a simulated batch takes.")] = 2.0,
-    batches: Annotated[int, typer.Option(help="Batches for each worker.")] = 15,
+    batches: Annotated[int, typer.Option(help="Batches for each worker.")] = 24,
     repeats: Annotated[int, typer.Option(help="Runs for each number; the median counts.")] = 1,
     recovery: Annotated[
         bool, typer.Option(help="Kill a worker as well, and see what is left of the throughput.")
@@ -40,12 +40,15 @@ def driver(
     for name, value in (("--batch-seconds", batch_seconds), ("--repeats", repeats)):
         if value <= 0:
             raise ConfigError(f"{name} must be above 0, got {value:g}")
-    if batches < 3:
-        raise ConfigError(f"--batches must be at least 3 for all workers to meet, got {batches}")
     from ovamgen.simulate.bench import bench_driver, driver_tables, save
     from ovamgen.simulate.driving import DriveSettings
 
     settings = DriveSettings(workers=1, batch_seconds=batch_seconds, batches=batches)
+    if batches <= settings.warmup:
+        raise ConfigError(
+            f"--batches must be above {settings.warmup}, of which each worker makes so many "
+            f"before they count, got {batches}"
+        )
     found = bench_driver(settings, numbers, repeats=repeats, recovery=recovery, say=_say)
     if out is not None:
         from ovamgen.simulate.drawing import draw_driver

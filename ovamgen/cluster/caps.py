@@ -14,6 +14,11 @@ ROUNDS = 3
 """Times the batches that fill all queues: on workers, being refined, waiting for their shard."""
 
 
+STORE_SHARE = 0.5
+"""Of the object stores. Where they are full Ray writes to disk what it must soon read again, and
+everything waits for that; it begins to at 80 %, and what is done with is not gone at once."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caps:
     """The caps of one run; what the configuration states stands, the rest follows the workers."""
@@ -37,12 +42,14 @@ class Caps:
             queued_batches=queued,
         )
 
-    def in_flight_bytes(self, batch_bytes: int) -> int:
+    def in_flight_bytes(self, batch_bytes: int, store_bytes: int) -> int:
         """Bytes of images, heatmaps and encoded samples that may wait for a later stage.
 
         Args:
             batch_bytes: of the largest batch so far.
+            store_bytes: that the object stores of all nodes hold together.
         """
         if self.stated_bytes is not None:
             return self.stated_bytes
-        return max(LEAST_IN_FLIGHT_BYTES, ROUNDS * self.queued_batches * batch_bytes)
+        wanted = max(LEAST_IN_FLIGHT_BYTES, ROUNDS * self.queued_batches * batch_bytes)
+        return min(wanted, round(STORE_SHARE * store_bytes))

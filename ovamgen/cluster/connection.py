@@ -63,8 +63,13 @@ def simulated_cluster(cpus: int) -> Iterator[None]:
 
 def object_store_bytes() -> tuple[float, float]:
     """(used, total) of the object stores of all nodes, as the nodes last told."""
-    total = ray.cluster_resources().get("object_store_memory", 0.0)
+    total = float(object_store_capacity())
     return total - ray.available_resources().get("object_store_memory", 0.0), total
+
+
+def object_store_capacity() -> int:
+    """Bytes that the object stores of all nodes hold together."""
+    return round(ray.cluster_resources().get("object_store_memory", 0.0))
 
 
 def worker_count(config: RunConfig, say: Callable[[str], None]) -> int:

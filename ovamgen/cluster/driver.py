@@ -15,7 +15,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from ovamgen import fault_points
 from ovamgen.cluster.caps import Caps
-from ovamgen.cluster.connection import connected, worker_count
+from ovamgen.cluster.connection import connected, object_store_capacity, worker_count
 from ovamgen.cluster.finishing import Finishing, Refine
 from ovamgen.cluster.handlers import Handlers
 from ovamgen.cluster.metrics import RunMetrics
@@ -54,8 +54,8 @@ def generate_on_ray(
     Args:
         run: open.
         progress: told what is done.
-        factory: loads a pipeline in a worker's process; the real one where none is given.
-        processes: where workers live; a process for each where nothing else is given.
+        factory: loads a pipeline; the real one where none is given.
+        processes: where workers live; by default a process for each.
         refine: what a refine task does; a simulation may have its own.
 
     Raises:
@@ -100,8 +100,7 @@ class Driver:
         self._journal.workers_wanted = workers
         self._early_stop = run.early_stop()
         self._tasks = iter(run.pending)
-        self._next_task = next(self._tasks, None)
-        """Read one ahead, so that it is known whether there is one."""
+        self._next_task = next(self._tasks, None)  # one ahead: it is known whether there is one
         self._batches: deque[OpenBatch] = deque()
         self._open: dict[int, OpenShard] = {}
         self._handlers = Handlers()
@@ -113,6 +112,7 @@ class Driver:
             run, progress, self._handlers, self._begin_again, self._written, refine
         )
         self._caps = Caps.of(run.config, workers)
+        self._store_bytes = 0  # of all nodes, which come with the workers
         self._pool = WorkerPool(
             run.config, processes, self._handlers, self._worker_ready, progress.say
         )
@@ -178,7 +178,10 @@ class Driver:
         # with nothing under way, waiting would be for ever: a shard larger than the cap must end
         if len(self._handlers) == self._pool.loading_count:
             return True
-        cap = self._caps.in_flight_bytes(self._largest_batch_bytes)
+        if not self._largest_batch_bytes:
+            # how much a second one for each worker would be is not known yet
+            return len(self._given) < len(self._pool.workers)
+        cap = self._caps.in_flight_bytes(self._largest_batch_bytes, self._store_bytes)
         return self._in_flight_bytes + self._largest_batch_bytes <= cap
 
     # ---- taking results
@@ -186,6 +189,7 @@ class Driver:
     def _worker_ready(self, ready: WorkerReady) -> None:
         run = self._run
         run.confirm_model(ready.info, ready.tokens_digest)
+        self._store_bytes = object_store_capacity()
         self._journal.worker_ready(ready.name, ready.seconds)
         context = context_of(
             run.config, run.fingerprint, ready.info, ready.tokens_digest, ready.class_ids

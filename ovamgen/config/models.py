@@ -128,7 +128,8 @@ class RuntimeConfig(Section):
     """Shards begun and not yet written, at most; by default 8, or as many as all workers need."""
     in_flight_bytes: int | None = Field(default=None, ge=1)
     """Bytes of images, heatmaps and encoded samples that wait for a later stage, at most, over all
-    nodes; by default 2 GiB, or three times what fills the queues of all workers."""
+    nodes; by default 2 GiB, or three times what fills the queues of all workers, and no more than
+    half of what Ray's object stores hold."""
     ready_timeout_seconds: float = Field(default=600.0, gt=0)
     gpu_wait_seconds: float = Field(default=20.0, ge=0)
     """How long a cluster without enough GPUs is waited for; an autoscaling one needs minutes."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 
@@ -43,6 +44,10 @@ _BROKEN_ARCHIVE = (
     KeyError,
     EOFError,
     RuntimeError,  # encrypted entries; its subclass NotImplementedError: unknown compression
+    SyntaxError,  # numpy reads the header of an array like a line of Python
+    TypeError,
+    MemoryError,
+    tokenize.TokenError,
 )
 """What the standard library raises on damaged zip files."""
 

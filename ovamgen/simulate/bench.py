@@ -96,13 +96,22 @@ def driver_tables(found: dict[str, Any]) -> list[Table]:
     """The figures of `bench_driver` for people."""
     table = _table(
         "the driver over simulated workers",
-        *["workers", "busy", "batches/s", "gap ms", "driver ms/batch", "process ms/batch"],
+        *[
+            "workers",
+            "busy",
+            "from the start",
+            "batches/s",
+            "gap ms",
+            "driver ms/batch",
+            "process ms/batch",
+        ],
         *["driver core", "driver MB", "store MB"],
     )
     for row in found["driver"]:
         table.add_row(
             str(row["workers"]),
             f"{100 * row['utilisation']:.1f} %",
+            f"{100 * row['utilisation_from_start']:.1f} %",
             f"{row['batches'] / row['window_seconds']:.1f}",
             f"{row['gap_ms_median']:.0f} .. {row['gap_ms_p99']:.0f}",
             f"{row['driver_ms_per_batch']:.2f}",

@@ -33,8 +33,11 @@ class DriveSettings:
     workers: int
     batch_seconds: float = 2.0
     """That a batch takes on a simulated GPU."""
-    batches: int = 15
+    batches: int = 24
     """For each worker."""
+    warmup: int = 6
+    """Of them, the first, that do not count: the refine processes start meanwhile, which on a
+    machine of few cores takes the time of all others."""
     batch_size: int = 8
     shard_size: int = 1000
     cpus: int = 8
@@ -50,10 +53,12 @@ class DriveMeasurement:
     workers: int
     batch_seconds: float
     batches: int
-    """In the window: from the first batch of the last worker to the last one of the first."""
+    """In the window: all workers are warm, and none has made its last batch yet."""
     window_seconds: float
     utilisation: float
     """Share of the workers' time in the window that was spent on batches."""
+    utilisation_from_start: float
+    """The same since every worker has its first batch."""
     gap_ms_median: float
     """Between two batches of a worker."""
     gap_ms_p99: float
@@ -130,15 +135,19 @@ def drive(run: Run, **options: Any) -> None:
         generate_on_ray(run, progress, **options)
 
 
-def steady_window(batches: Mapping[str, list[Interval]]) -> Interval:
+def steady_window(batches: Mapping[str, list[Interval]], warmup: int = 0) -> Interval:
     """The time in which every worker was at work, from a batch to a batch.
+
+    Args:
+        batches: of each worker, in their order.
+        warmup: batches that every worker must have made before.
 
     Raises:
         ConfigError: there is none.
     """
-    if not batches or not all(batches.values()):
-        raise ConfigError("a worker got no batch: give each more --batches")
-    begin = max(intervals[0].begin for intervals in batches.values())
+    if not batches or min(map(len, batches.values())) <= warmup:
+        raise ConfigError(f"a worker got at most {warmup} batches: give each more --batches")
+    begin = max(intervals[warmup].begin for intervals in batches.values())
     end = min(intervals[-1].end for intervals in batches.values())
     if end <= begin:
         raise ConfigError(
@@ -159,13 +168,8 @@ def _others(run: Run) -> dict[str, float]:
 def _measurement(
     settings: DriveSettings, run: Run, marks: dict[str, list[Interval]], watch: Watch
 ) -> DriveMeasurement:
-    window = steady_window(marks)
+    window = steady_window(marks, settings.warmup)
     length = window.end - window.begin
-    busy = sum(
-        max(0.0, min(batch.end, window.end) - max(batch.begin, window.begin))
-        for batches in marks.values()
-        for batch in batches
-    )
     ended = sum(
         window.begin < batch.end <= window.end for batches in marks.values() for batch in batches
     )
@@ -185,7 +189,8 @@ def _measurement(
         batch_seconds=settings.batch_seconds,
         batches=ended,
         window_seconds=round(length, 3),
-        utilisation=round(busy / (length * settings.workers), 5),
+        utilisation=_share(marks, window),
+        utilisation_from_start=_share(marks, steady_window(marks)),
         gap_ms_median=round(statistics.median(gaps or [0.0]), 2),
         gap_ms_p99=round(float(np.percentile(gaps or [0.0], 99)), 2),
         driver_ms_per_batch=round(1e3 * thread / ended, 3),
@@ -200,6 +205,16 @@ def _measurement(
         samples=run.summary().samples,
         timeline=tuple(_points(looks, window.begin)),
     )
+
+
+def _share(marks: Mapping[str, list[Interval]], window: Interval) -> float:
+    """Of the workers' time in the window, the part in which they were at work on a batch."""
+    busy = sum(
+        max(0.0, min(batch.end, window.end) - max(batch.begin, window.begin))
+        for batches in marks.values()
+        for batch in batches
+    )
+    return round(busy / ((window.end - window.begin) * len(marks)), 5)
 
 
 def _grown(looks: list[Look], name: str, window: Interval) -> float:

@@ -24,6 +24,9 @@ from ovamgen.simulate.refining import simulated_refine
 KILL_AFTER_BATCHES = 15
 """Batches that every worker has made when one of them is killed."""
 
+_WARM_AFTER_BATCHES = 5
+"""Batches of every worker that do not count: the refine processes start meanwhile."""
+
 DEFAULTS = DriveSettings(workers=4, batch_seconds=0.5, batches=50, shard_size=200, cpus=4)
 
 
@@ -34,7 +37,7 @@ class RecoveryMeasurement:
     workers: int
     batch_seconds: float
     before: float
-    """From the first batch of the last worker to the kill."""
+    """From when all workers are warm to the kill."""
     after: float
     """From the first batch of the new worker on."""
     ratio: float
@@ -112,7 +115,11 @@ def _measurement(
     living = [end for end in lasts if end > killed_at]
     if not killed_at or not new or len(living) != settings.workers:
         raise ConfigError("the run was over before the killed worker was replaced: more --batches")
-    begin = max(first for first in firsts.values() if first < killed_at)
+    begin = max(
+        intervals[_WARM_AFTER_BATCHES].begin
+        for name, intervals in batches.items()
+        if firsts[name] < killed_at
+    )
     again, end = min(new), min(living)
     ends = sorted(b.end for intervals in batches.values() for b in intervals)
 

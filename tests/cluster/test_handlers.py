@@ -74,11 +74,13 @@ def test_caps_follow_the_workers(workers, shards, mebibytes):
     caps = Caps.of(build_config({"model": {"id": "mini"}}), workers)
     assert caps.open_shards == shards
     batch = 8 * (512 * 512 * 3 + 20 * 64 * 64 * 2)
-    assert caps.in_flight_bytes(batch) == mebibytes * 2**20
-    assert caps.in_flight_bytes(0) == LEAST_IN_FLIGHT_BYTES
+    assert caps.in_flight_bytes(batch, 2**40) == mebibytes * 2**20
+    assert caps.in_flight_bytes(1, 2**40) == LEAST_IN_FLIGHT_BYTES
+    # a store that is too small for them all would spill to disk
+    assert caps.in_flight_bytes(batch, 3 * 2**30) == 1.5 * 2**30
 
 
 def test_stated_caps_stand():
     runtime = {"open_shards": 2, "in_flight_bytes": 77}
     caps = Caps.of(build_config({"model": {"id": "mini"}, "runtime": runtime}), 1000)
-    assert (caps.open_shards, caps.in_flight_bytes(1 << 30)) == (2, 77)
+    assert (caps.open_shards, caps.in_flight_bytes(1 << 30, 1)) == (2, 77)

@@ -28,7 +28,9 @@ from ovamgen.simulate.engine import Interval, SimulatedEngine, read_marks
 from ovamgen.simulate.recovery import measure_recovery
 from ovamgen.simulate.refining import simulated_refine
 
-SMALL = DriveSettings(workers=3, batches=6, batch_size=2, batch_seconds=0.3, shard_size=12)
+SMALL = DriveSettings(
+    workers=3, batches=6, warmup=1, batch_size=2, batch_seconds=0.3, shard_size=12
+)
 
 
 @pytest.mark.cluster
@@ -39,6 +41,7 @@ def test_a_small_run_is_measured():
     # three workers with six batches each: most of them in the window in which all are at work
     assert 6 <= found.batches <= 18
     assert 0 < found.utilisation <= 1
+    assert 0 < found.utilisation_from_start <= 1
     assert found.driver_ms_per_batch <= found.process_ms_per_batch
     assert found.private_bytes_peak > 10**6
     assert found.in_flight_bytes_peak > 0
@@ -81,9 +84,10 @@ def test_the_window_is_where_all_are_at_work():
     first = [Interval(0.0, 2.0), Interval(2.0, 4.0)]
     later = [Interval(1.0, 3.0), Interval(3.0, 5.0)]
     assert steady_window({"a": first, "b": later}) == Interval(1.0, 4.0)
+    assert steady_window({"a": first, "b": later}, warmup=1) == Interval(3.0, 4.0)
     with pytest.raises(ConfigError, match="never at work all at once"):
         steady_window({"a": first[:1], "b": later[1:]})
-    with pytest.raises(ConfigError, match="got no batch"):
+    with pytest.raises(ConfigError, match="got at most 0 batches"):
         steady_window({"a": first, "b": []})
 
 
@@ -104,7 +108,7 @@ def test_throughput_comes_back_after_a_worker_was_killed():
         (["driver", "--workers", "1,x"], "--workers must be numbers above 0"),
         (["driver", "--workers", "0"], "--workers must be numbers above 0"),
         (["driver", "--batch-seconds", "0"], "--batch-seconds must be above 0"),
-        (["driver", "--batches", "2"], "at least 3"),
+        (["driver", "--batches", "6"], "--batches must be above 6"),
         (["plan", "--captions", ""], "--captions must be numbers above 0"),
         (["plan", "--shards", "0"], "--shards must be at least 1"),
     ],
@@ -133,6 +137,7 @@ def test_figures_are_drawn_from_what_was_measured(tmp_path):
         "batches": 100,
         "window_seconds": 25.0,
         "utilisation": 0.99,
+        "utilisation_from_start": 0.97,
         "gap_ms_median": 8.0,
         "gap_ms_p99": 20.0,
         "driver_ms_per_batch": 1.0,

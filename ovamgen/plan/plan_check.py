@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,8 +13,13 @@ from ovamgen.errors import PlanError
 from ovamgen.plan.keys import MAX_SHARD_SIZE, MAX_SHARDS
 from ovamgen.plan.prompts import Reason
 
-_REASONS = pa.array([reason.value for reason in Reason])
 _LISTS = ("class_ids", "class_names", "phrases")
+
+
+@cache
+def _reasons() -> pa.Array:
+    # not at import: pyarrow looks for pandas when it makes its first array, and help can wait
+    return pa.array([reason.value for reason in Reason])
 
 
 class PlanCheck:
@@ -49,7 +56,7 @@ class PlanCheck:
             raise ValueError("ids, names and phrases of classes differ in number")
         reasons = batch.column("reason")
         is_taken = pc.equal(reasons, "").to_numpy(zero_copy_only=False)
-        known = pc.is_in(reasons, value_set=_REASONS).to_numpy(zero_copy_only=False)
+        known = pc.is_in(reasons, value_set=_reasons()).to_numpy(zero_copy_only=False)
         if not (known | is_taken).all():
             unknown = reasons[int(np.argmin(known | is_taken))].as_py()
             raise ValueError(f"{unknown!r:.60} is no reason to leave a caption out")

@@ -145,17 +145,15 @@ def _rejection_table(rows: pa.Table, ends: np.ndarray) -> pa.Table:
     )
 
 
-_NAMES = pa.array(["", *(voc_class.name for voc_class in VOC_CLASSES)])
-_PHRASES = pa.array(["", *(voc_class.phrase for voc_class in VOC_CLASSES)])
-
-
 def _table(rows: pa.Table, **columns: pa.Array | pa.ChunkedArray) -> pa.Table:
     """A table of `SCHEMA`: the given columns, the stored ones, and the classes' names."""
     lists = rows.column("class_ids").combine_chunks()
     ids = pc.list_flatten(lists)
-    for name, values in (("class_ids", ids), ("class_names", _NAMES.take(ids))):
+    # not at import: pyarrow looks for pandas when it makes its first array
+    names = pa.array(["", *(voc_class.name for voc_class in VOC_CLASSES)]).take(ids)
+    phrases = pa.array(["", *(voc_class.phrase for voc_class in VOC_CLASSES)]).take(ids)
+    for name, values in (("class_ids", ids), ("class_names", names), ("phrases", phrases)):
         columns[name] = pa.ListArray.from_arrays(lists.offsets, values)
-    columns["phrases"] = pa.ListArray.from_arrays(lists.offsets, _PHRASES.take(ids))
     for name in ("caption_id", "image_id", "caption"):
         columns[name] = rows.column(name)
     return pa.table({name: columns[name] for name in SCHEMA.names}).cast(SCHEMA)

@@ -75,7 +75,9 @@ class StoreMachine(RuleBasedStateMachine):
         self.store = self.make_store()
         self.finished = set()
         self.damaged = {}
-        """Names of damaged or removed files by shard."""
+        """Names of damaged or removed files of finished shards, by shard."""
+        self.left_wrong = set()
+        """Damaged files that a resumed run leaves until it makes their shard again."""
         self.swept = True
         self.content, self.record_of = wanted()
 
@@ -104,7 +106,7 @@ class StoreMachine(RuleBasedStateMachine):
                 publish(self.store, index)
             return
         assert publish(self.store, index) == self.record_of[index]
-        self.finished.add(index)
+        self.is_made(index)
 
     @rule(index=indices, data=st.data())
     def publish_and_die(self, index, data):
@@ -115,7 +117,7 @@ class StoreMachine(RuleBasedStateMachine):
         if self.die(index, step):
             self.swept = False
         if not had_record and step in self.AFTER_RECORD:
-            self.finished.add(index)
+            self.is_made(index)
 
     @rule(index=indices, data=st.data())
     def publish_twice_at_once(self, index, data):
@@ -127,7 +129,7 @@ class StoreMachine(RuleBasedStateMachine):
         with at_step(step, lambda: second.append(publish(self.store, index))):
             first = publish(self.store, index)
         assert {first, *second} == {self.record_of[index]}
-        self.finished.add(index)
+        self.is_made(index)
 
     @precondition(lambda self: self.finished)
     @rule(data=st.data())
@@ -166,6 +168,7 @@ class StoreMachine(RuleBasedStateMachine):
     def resume(self):
         found = finished_shards(self.store, SPLIT, INDICES, FINGERPRINT)
         assert found == {i: self.record_of[i] for i in self.finished - self.damaged.keys()}
+        self.left_wrong |= set().union(*self.damaged.values())
         self.finished = set(found)
         self.damaged = {}
         assert self.store.list(RECORDS) == [record_name(i) for i in sorted(found)]
@@ -177,6 +180,7 @@ class StoreMachine(RuleBasedStateMachine):
             with pytest.raises(ShardError, match="made by another configuration"):
                 finished_shards(self.store, SPLIT, INDICES, "e" * 64)
         # records that are damaged may have been removed on the way
+        self.left_wrong |= set().union(*self.damaged.values())
         self.finished = {i for i in self.finished if self.store.exists(record_name(i))}
         self.damaged = {i: n for i, n in self.damaged.items() if i in self.finished}
 
@@ -194,6 +198,12 @@ class StoreMachine(RuleBasedStateMachine):
             assert self.store.holder()
         assert self.store.holder() is None
 
+    def is_made(self, index):
+        """Its record is there; a shard that had none was made whole."""
+        if index not in self.finished:
+            self.left_wrong -= {shard_name(SPLIT, index), metadata_name(index)}
+            self.finished.add(index)
+
     # ---- what is always true
 
     @invariant()
@@ -209,7 +219,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_there_but_whole_files(self):
-        damaged = set().union(*self.damaged.values())
+        damaged = self.left_wrong.union(*self.damaged.values())
         for name in self.store.list():
             assert name in self.content
             assert name in damaged or self.store.read(name) == self.content[name]

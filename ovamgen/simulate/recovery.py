@@ -46,8 +46,8 @@ class RecoveryMeasurement:
     """From the kill to the first batch of the new worker."""
     samples: int
     failed: int
-    timeline: tuple[tuple[float, int], ...]
-    """(seconds since the kill, batches that ended in that second)"""
+    timeline: tuple[tuple[int, int], ...]
+    """(whole seconds since the kill, batches that ended in that second)"""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for programs."""

@@ -8,7 +8,7 @@
     |-- ShardError              1   a shard, its record or the store that holds it
     |-- ClusterError            1   Ray: no GPU, workers that keep dying
     |-- IncompleteError         3   the run ended, but samples are missing
-    `-- VerificationError       4   an output is not as its records say
+    `-- VerificationError       4   an output is not as its plan and records say
 
 Every message says what was expected, what came, and what to do. This module knows nothing else.
 """
@@ -59,6 +59,6 @@ class IncompleteError(OvamgenError):
 
 
 class VerificationError(OvamgenError):
-    """An output was verified, and something in it is damaged, missing or foreign."""
+    """An output was verified: something in it is damaged, missing, foreign or still to be made."""
 
     exit_code = 4

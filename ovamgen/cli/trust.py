@@ -36,8 +36,8 @@ def verify(
 ) -> None:
     """Read every byte of an output and say what is not as it must be; changes nothing.
 
-    Ends with 0 where the output is whole, with 4 where something is damaged, missing or foreign,
-    and with 3 where nothing is but the run has not ended.
+    Ends with 0 where the output is whole, and with 4 where something is damaged, missing or
+    foreign, or where the run has not ended.
 
     Example: `ovamgen verify corpus --json`
     """

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from ovamgen.errors import IncompleteError, VerificationError
+from ovamgen.errors import VerificationError
 
 Kind = Literal["missing", "damaged", "orphan", "leftover"]
 """``damaged``: there, with another content than the rest of the output says. ``orphan``: a file
@@ -89,7 +89,8 @@ class Verification:
     """A process holds the lock: what is being written may look unfinished."""
     shards: int
     """That there must be in the end."""
-    shards_there: int
+    shards_without_record: tuple[int, ...]
+    """Their indices, ascending."""
     shards_checked: int
     """Whose tar was read."""
     samples: int
@@ -103,8 +104,13 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Nothing is damaged, missing or foreign; an unfinished run can be ok."""
-        return not self.findings
+        """Everything that was planned is there, and nothing is damaged or foreign."""
+        return not self.findings and self.state == "complete"
+
+    @property
+    def shards_there(self) -> int:
+        """Shards that have a record."""
+        return self.shards - len(self.shards_without_record)
 
     @property
     def damaged_shards(self) -> tuple[int, ...]:
@@ -114,12 +120,17 @@ class Verification:
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         data = asdict(self)
-        return {**data, "ok": self.ok, "damaged_shards": list(self.damaged_shards)}
+        return {
+            **data,
+            "ok": self.ok,
+            "shards_there": self.shards_there,
+            "damaged_shards": list(self.damaged_shards),
+        }
 
     def lines(self) -> list[str]:
         """As text for people: the state, the findings, and at the end the command that mends."""
         going_on = ", a run is going on" if self.running else ""
-        verdict = "nothing wrong" if self.ok else f"{len(self.findings)} findings"
+        verdict = f"{len(self.findings)} findings" if self.findings else "nothing wrong"
         text = [
             f"{self.out}: {self.layout}, {self.state}{going_on}, {verdict}",
             f"  shards   {self.shards_checked} checked of {self.shards_there} there, "
@@ -127,6 +138,8 @@ class Verification:
             f"  samples  {self.samples}, {self.failed} recorded as failed",
             f"  read     {self.bytes_checked / 1e6:.1f} MB",
         ]
+        if self.state != "complete" and self.shards_without_record:
+            text.append(f"  to make  shards {index_ranges(self.shards_without_record)}")
         text += [f"  {finding.line()}" for finding in self.findings[:_SHOWN]]
         if len(self.findings) > _SHOWN:
             text.append(f"  ... and {len(self.findings) - _SHOWN} more, see --json")
@@ -139,18 +152,29 @@ class Verification:
         """Raises where the output is not whole.
 
         Raises:
-            VerificationError: something is damaged, missing or foreign.
-            IncompleteError: nothing is, but the run has not ended.
+            VerificationError: something is damaged, missing or foreign, or the run has not ended.
         """
         if self.findings:
             raise VerificationError(
                 f"{self.out} is not as it must be: {len(self.findings)} findings; {self.mend}"
             )
         if self.state != "complete":
-            raise IncompleteError(
-                f"{self.out} is not finished: {self.shards - self.shards_there} of {self.shards} "
-                f"shards are still to be made; {self.mend}"
+            raise VerificationError(
+                f"{self.out} is not finished: {len(self.shards_without_record)} of {self.shards} "
+                f"shards are still to be made; {self.mend or 'a run is going on'}"
             )
+
+
+def index_ranges(indices: Sequence[int], most: int = 12) -> str:
+    """Ascending indices as text: ``0 to 3, 7``; what is beyond so many ranges is left out."""
+    ranges: list[list[int]] = []
+    for index in indices:
+        if ranges and index == ranges[-1][1] + 1:
+            ranges[-1][1] = index
+        else:
+            ranges.append([index, index])
+    told = [f"{a}" if a == b else f"{a} to {b}" for a, b in ranges[:most]]
+    return ", ".join(told + ["..."] * (len(ranges) > most))
 
 
 def _short(text: str, most: int = 300) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ovamgen.config import RunConfig, build_config, fingerprint
 from ovamgen.errors import ConfigError
-from ovamgen.integrity.findings import Finding, Verification
+from ovamgen.integrity.findings import Finding, Verification, index_ranges
 from ovamgen.integrity.layout import layout_of, recorded_indices
 from ovamgen.integrity.restore import restore_papers
 from ovamgen.integrity.settings import inputs_of, saved_config
@@ -49,13 +49,12 @@ class Repaired:
             return [f"{self.out}: nothing to repair"]
         text = [f"restored       {name}" for name in self.files_restored]
         if self.shards_made:
-            numbers = ", ".join(str(index) for index in self.shards_made[:20])
-            more = ", ..." if len(self.shards_made) > 20 else ""
-            text.append(f"made again     {len(self.shards_made)} shards ({numbers}{more})")
+            made = index_ranges(self.shards_made)
+            text.append(f"made again     {len(self.shards_made)} shards ({made})")
         if self.other_bytes:
-            numbers = ", ".join(str(index) for index in self.other_bytes[:20])
+            other = index_ranges(self.other_bytes)
             text.append(
-                f"other bytes    shards {numbers} are whole, but not byte for byte what they were: "
+                f"other bytes    shards {other} are whole, but not byte for byte what they were: "
                 "versions or machine differ from those that made them"
             )
         text += [f"removed        {name}" for name in self.removed]
@@ -138,7 +137,7 @@ def repair(
 
 
 def _refused(found: Verification) -> Repaired:
-    if found.ok and found.state == "complete":
+    if found.ok:
         return Repaired(
             out=found.out,
             files_restored=(),

@@ -151,7 +151,7 @@ def examine(
         state=state,
         running=running,
         shards=len(tars),
-        shards_there=len(there),
+        shards_without_record=tuple(sorted(tars.keys() - there)),
         shards_checked=len(results),
         samples=sum(record.samples for record in records),
         failed=sum(record.failed for record in records),

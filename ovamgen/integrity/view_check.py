@@ -45,7 +45,7 @@ def verify_view(store: Store, names: Mapping[str, int]) -> Verification:
         state="unfinished" if unfinished else "complete",
         running=store.holder() is not None,
         shards=shards,
-        shards_there=shards,
+        shards_without_record=(),
         shards_checked=0,
         samples=samples,
         failed=0,

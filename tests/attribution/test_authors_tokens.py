@@ -132,7 +132,7 @@ def test_calls_are_refused_and_not_executed(tmp_path, call, place):
         "row",
         None,
     ],
-    ids=repr,
+    ids=["objects", "integers", "strings", "records", "complex", "list", "str", "None"],
 )
 def test_what_is_no_array_of_floats_is_refused(tmp_path, value):
     with pytest.raises(ConfigError, match="was refused"):

@@ -24,9 +24,12 @@ pytestmark = [
 SIZES = (4, 4, 3)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def close_abandoned_tars():
-    """webdataset leaves a tar open where its pipeline is not read to the end."""
+    """webdataset leaves a tar open where its pipeline is not read to the end.
+
+    Once for all tests of the module: a collection goes over everything that torch has loaded.
+    """
     yield
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)

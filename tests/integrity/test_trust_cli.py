@@ -45,12 +45,14 @@ def test_verify_says_0_or_4_and_repair_asks_before_it_removes(out):
     assert ovamgen("repair", out, "--yes").returncode == 2
 
 
-def test_an_unfinished_run_ends_verify_with_3(out):
+def test_an_unfinished_run_is_not_verified_and_says_what_finishes_it(out):
     for name in ("manifest.json", "index.json", "README.md", "manifests/000001.json"):
         (out / name).unlink()
     done = ovamgen("verify", out, "--json")
-    assert done.returncode == 3
-    assert json.loads(done.stdout)["state"] == "unfinished"
+    assert done.returncode == 4
+    told = json.loads(done.stdout)
+    assert (told["state"], told["ok"], told["findings"]) == ("unfinished", False, [])
+    assert told["shards_without_record"] == [1]
     assert f"run: ovamgen repair {out}" in done.stderr
 
 

@@ -12,7 +12,7 @@ import zlib
 import pytest
 import yaml
 
-from ovamgen.errors import ConfigError, IncompleteError, VerificationError
+from ovamgen.errors import ConfigError, VerificationError
 from ovamgen.integrity.checking import check_shards
 from ovamgen.integrity.findings import Findings
 from ovamgen.integrity.papers import parse_run_file, read_papers
@@ -89,6 +89,7 @@ def test_an_output_that_nothing_disturbed_is_whole_and_stays_as_it_is(out):
         "running": False,
         "shards": 3,
         "shards_there": 3,
+        "shards_without_record": (),
         "shards_checked": 3,
         "samples": 21,
         "failed": 1,
@@ -127,8 +128,10 @@ def test_an_unfinished_run_is_told_from_damage(out):
     (out / record_name(1)).unlink()  # a kill between the tar and its record
     (out / ".scratch" / "dead").mkdir(parents=True)
     found = verify(str(out))
-    assert (found.ok, found.state, found.shards_there, found.shards) == (True, "unfinished", 2, 3)
-    with pytest.raises(IncompleteError, match="1 of 3 shards are still to be made"):
+    assert (found.ok, found.findings, found.state) == (False, (), "unfinished")
+    assert (found.shards, found.shards_there, found.shards_without_record) == (3, 2, (1,))
+    assert "  to make  shards 1" in found.lines()
+    with pytest.raises(VerificationError, match="1 of 3 shards are still to be made"):
         found.check()
     (out / "train-000000.tar").write_bytes(b"")
     found = verify(str(out))
@@ -140,7 +143,8 @@ def test_a_plan_alone_is_planned(out):
         if path.name != "plan.parquet":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     found = verify(str(out))
-    assert (found.ok, found.state, found.shards, found.shards_there) == (True, "planned", 3, 0)
+    assert (found.findings, found.state, found.shards, found.shards_there) == ((), "planned", 3, 0)
+    assert "  to make  shards 0 to 2" in found.lines()
 
 
 def test_a_record_that_is_gone_from_a_finished_output_is_damage(out):

@@ -17,7 +17,8 @@ import yaml
 from ovamgen.config import build_config
 from ovamgen.downstream.corpus import open_corpus
 from ovamgen.downstream.dataset import read_samples
-from ovamgen.downstream.reannotate import new_config, reannotate
+from ovamgen.downstream.reannotate import reannotate
+from ovamgen.downstream.reannotate_settings import new_config
 from ovamgen.downstream.select import select
 from ovamgen.downstream.select_filters import SelectionSettings
 from ovamgen.errors import ConfigError, ShardError

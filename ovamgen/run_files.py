@@ -9,7 +9,7 @@ from typing import Any
 
 from ovamgen.config import canonical_json
 from ovamgen.config.plain_yaml import load_plain_yaml
-from ovamgen.errors import ConfigError
+from ovamgen.errors import ConfigError, ShardError
 from ovamgen.plan.tasks import Plan
 from ovamgen.remote.reading import read_file
 from ovamgen.remote.retrying import RemoteError
@@ -17,6 +17,7 @@ from ovamgen.shards.index import PLAN_NAME as PLAN_NAME
 from ovamgen.shards.index import RUN_NAME as RUN_NAME
 from ovamgen.shards.store import Store
 
+MAX_RUN_FILE_BYTES = 4 * 1024**2
 _PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow", "pyarrow", "pydensecrf2")
 
 
@@ -44,8 +45,8 @@ def read_run_file(store: Store) -> dict[str, Any] | None:
         return None
     expected = {"fingerprint": str, "identity": dict, "model": dict, "config": dict}
     try:
-        data = load_plain_yaml(store.read(RUN_NAME))
-    except ValueError:
+        data = load_plain_yaml(store.read(RUN_NAME, MAX_RUN_FILE_BYTES))
+    except (ValueError, ShardError):
         data = None
     if not isinstance(data, dict) or any(
         not isinstance(data.get(name), kind) for name, kind in expected.items()

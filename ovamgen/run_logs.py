@@ -145,11 +145,8 @@ def read_times(store: Store) -> tuple[list[ProcessTimes], int]:
 
 
 def _read(store: Store, name: str, kind: type[_Log]) -> _Log | None:
-    size = store.size(name)
-    if size is None or size > MAX_BYTES:
-        return None
     try:
-        return kind.model_validate_json(store.read(name))
+        return kind.model_validate_json(store.read(name, MAX_BYTES))
     except (ValidationError, ShardError):
-        # replaced between the two looks, or written by something else: it is only a log
+        # not there, or written by something else: it is only a log
         return None

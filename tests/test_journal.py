@@ -255,7 +255,7 @@ def test_values_that_no_clock_gives_are_refused(tmp_path):
 
 def test_a_log_that_vanishes_while_it_is_read_is_none(tmp_path):
     class Vanishing(LocalStore):
-        def read(self, name):
+        def read(self, name, most_bytes):
             raise ShardError(f"{name} is gone")
 
     store = Vanishing(tmp_path)

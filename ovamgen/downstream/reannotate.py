@@ -25,7 +25,14 @@ from ovamgen.downstream.reannotate_shard import Reannotation, reannotate_shard
 from ovamgen.errors import ConfigError, IncompleteError, ShardError
 from ovamgen.progress import RunProgress
 from ovamgen.records import ShardRecord
-from ovamgen.run_files import PLAN_NAME, RUN_NAME, differences, library_versions, read_run_file
+from ovamgen.run_files import (
+    RUN_NAME,
+    differences,
+    library_versions,
+    read_plan,
+    read_run_file,
+    write_plan_file,
+)
 from ovamgen.shards.manifest import finished_shards, write_indexes
 from ovamgen.shards.store import Store, open_store
 
@@ -115,8 +122,9 @@ def reannotate(
         with progress:
             for record in _make(job, pending, workers, progress):
                 done[record.shard_index] = record
-        if corpus.view is None and corpus.store.exists(PLAN_NAME):
-            store.put(PLAN_NAME, corpus.store.read(PLAN_NAME))
+        plan = read_plan(corpus.store) if corpus.view is None else None
+        if plan is not None:
+            write_plan_file(store, plan)
         records = [done[record.shard_index] for record in corpus.records]
         write_indexes(store, records, data)
         store.sweep()

@@ -12,7 +12,6 @@ from PIL import Image, ImageChops
 
 from ovamgen import __version__
 from ovamgen.errors import OvamgenError, ShardError
-from ovamgen.integrity.bounded import read_bounded
 from ovamgen.integrity.findings import Findings, Layout
 from ovamgen.integrity.settings import saved_config
 from ovamgen.launch import CONTACT_SHEET_NAME, draw_contact_sheet
@@ -22,8 +21,6 @@ from ovamgen.run_files import library_versions
 from ovamgen.shards.card import render_card
 from ovamgen.shards.index import CARD_NAME, WIDS_NAME, count_classes, wids_index
 from ovamgen.shards.store import Store
-
-MAX_INDEX_BYTES = 1024**3
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -63,7 +60,7 @@ def check_indexes(
             notes.append(f"{name} was not compared: {error}")
             return
         try:
-            same = read_bounded(store, name, MAX_INDEX_BYTES) == wanted
+            same = store.read(name) == wanted
         except ShardError as error:
             findings.add(name, f"{len(wanted)} bytes", str(error))
             return
@@ -99,7 +96,7 @@ def _check_sheet(
 ) -> list[str]:
     """Its checksums, and where the versions are the run's the pixels; returns notes."""
     try:
-        data = read_bounded(store, CONTACT_SHEET_NAME, 2 * MAX_BYTES)
+        data = store.read(CONTACT_SHEET_NAME, 2 * MAX_BYTES)
         check_png(data)
     except ShardError as error:
         findings.add(CONTACT_SHEET_NAME, "a whole PNG", str(error))

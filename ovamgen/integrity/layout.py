@@ -12,7 +12,6 @@ from ovamgen.downstream.export.hf import MARK_NAME
 from ovamgen.downstream.output import INCOMPLETE_NAME
 from ovamgen.downstream.view import KEYS_NAME, SELECTION_NAME, TABLE_NAME, VIEW_KIND
 from ovamgen.errors import ConfigError, ShardError
-from ovamgen.integrity.bounded import read_bounded
 from ovamgen.integrity.findings import Layout
 from ovamgen.launch import CONTACT_SHEET_NAME
 from ovamgen.report.write import REPORT_NAME
@@ -92,7 +91,7 @@ def unknown_files(layout: Layout, names: Iterable[str], shards: Mapping[int, str
 
 def _is_view(store: Store, has_shards: bool) -> bool:
     try:
-        kind = json.loads(read_bounded(store, SELECTION_NAME, MAX_MARK_BYTES))["kind"]
+        kind = json.loads(store.read(SELECTION_NAME, MAX_MARK_BYTES))["kind"]
     except (ShardError, ValueError, KeyError, TypeError, RecursionError):
         return not has_shards
     return bool(kind == VIEW_KIND)

@@ -17,18 +17,15 @@ import yaml
 from ovamgen.config import canonical_json
 from ovamgen.config.plain_yaml import load_plain_yaml
 from ovamgen.errors import OvamgenError, ShardError
-from ovamgen.integrity.bounded import read_bounded
 from ovamgen.integrity.findings import Findings
 from ovamgen.integrity.shard_check import parse_record
 from ovamgen.plan.tasks import Plan
 from ovamgen.records import ShardRecord
-from ovamgen.run_files import PLAN_NAME, RUN_NAME, read_plan
+from ovamgen.run_files import MAX_RUN_FILE_BYTES, PLAN_NAME, RUN_NAME, read_plan
 from ovamgen.shards.index import MANIFEST_NAME, digest_of_run_info, sha256_of
 from ovamgen.shards.schema import SCHEMA_VERSION
 from ovamgen.shards.store import Store
 
-MAX_RUN_FILE_BYTES = 4 * 1024**2
-MAX_MANIFEST_BYTES = 1024**3
 """Half a kilobyte a shard."""
 
 _REQUIRED = {"fingerprint": str, "identity": dict, "model": dict, "config": dict, "inputs": dict}
@@ -69,7 +66,7 @@ def read_papers(store: Store, names: Mapping[str, int], findings: Findings) -> P
     papers = Papers(run_file_is_there=RUN_NAME in names)
     if MANIFEST_NAME in names:
         try:
-            papers.manifest = parse_manifest(read_bounded(store, MANIFEST_NAME, MAX_MANIFEST_BYTES))
+            papers.manifest = parse_manifest(store.read(MANIFEST_NAME))
         except ShardError as error:
             findings.add(MANIFEST_NAME, "the manifest of the output", str(error))
     manifest = papers.manifest
@@ -174,7 +171,7 @@ def _fingerprint(identity: Mapping[str, Any]) -> str:
 def _read_run_file(store: Store, papers: Papers, findings: Findings) -> None:
     manifest = papers.manifest
     try:
-        data = read_bounded(store, RUN_NAME, MAX_RUN_FILE_BYTES)
+        data = store.read(RUN_NAME, MAX_RUN_FILE_BYTES)
         digest = hashlib.sha256(data).hexdigest()
         papers.run = parse_run_file(data)
     except ShardError as error:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ovamgen.errors import ConfigError, OvamgenError, PlanError, ShardError
-from ovamgen.integrity.bounded import read_bounded
 from ovamgen.integrity.findings import Findings
 from ovamgen.integrity.layout import unknown_files
 from ovamgen.integrity.papers import (
@@ -92,7 +91,7 @@ def _stray_names(names: Mapping[str, int], papers: Papers, wrong: set[str]) -> I
 def _found(store: Store, names: list[str], is_it: Callable[[bytes], bool]) -> bytes | None:
     for name in names:
         try:
-            data = read_bounded(store, name, MAX_STRAY_BYTES)
+            data = store.read(name, MAX_STRAY_BYTES)
             if is_it(data):
                 return data
         except OvamgenError:

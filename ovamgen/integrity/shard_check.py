@@ -11,18 +11,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from ovamgen.errors import ShardError
-from ovamgen.integrity.bounded import read_bounded
 from ovamgen.integrity.findings import MAX_FINDINGS_OF_A_SHARD, Finding, Findings
 from ovamgen.integrity.metadata_table import MetadataTable, check_rows, read_table
 from ovamgen.integrity.sample_check import SampleRules, problems_of
 from ovamgen.integrity.tar_stream import DamagedTarError, TarStream
 from ovamgen.records import SampleSpec, ShardRecord
-from ovamgen.shards.manifest import metadata_name, record_from_json, record_name, record_to_json
+from ovamgen.shards.interface import MAX_WHOLE_BYTES
+from ovamgen.shards.manifest import (
+    MAX_RECORD_BYTES,
+    metadata_name,
+    record_from_json,
+    record_name,
+    record_to_json,
+)
 from ovamgen.shards.store import Store
 from ovamgen.shards.writer import TarDigest
-
-MAX_RECORD_BYTES = 64 * 1024
-MAX_METADATA_BYTES = 1024**3
 
 _MOST_MEMBERS = 16
 
@@ -124,7 +127,7 @@ def _read_record(store: Store, job: ShardJob, findings: Findings) -> ShardRecord
         findings.add(name, "the record of a finished shard", "no such file", "missing")
         return None
     try:
-        return parse_record(read_bounded(store, name, MAX_RECORD_BYTES))
+        return parse_record(store.read(name, MAX_RECORD_BYTES))
     except ShardError as error:
         findings.add(name, "the record of a finished shard", str(error))
         return None
@@ -138,10 +141,10 @@ def _read_metadata(
     if size is None:
         findings.add(name, "the metadata of the shard", "no such file", "missing")
         return None, None, ""
-    if size > MAX_METADATA_BYTES:
-        findings.add(name, f"at most {MAX_METADATA_BYTES} bytes", f"{size}")
+    if size > MAX_WHOLE_BYTES:
+        findings.add(name, f"at most {MAX_WHOLE_BYTES} bytes", f"{size}")
         return None, size, ""
-    data = read_bounded(store, name, MAX_METADATA_BYTES)
+    data = store.read(name)
     table: MetadataTable | None = None
     try:
         table = read_table(data, job.index)

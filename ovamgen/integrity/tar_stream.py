@@ -13,10 +13,8 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from ovamgen.errors import ShardError
+from ovamgen.shards.reader import MAX_MEMBER_BYTES
 from ovamgen.shards.writer import TarDigest, tar_header
-
-MAX_MEMBER_BYTES = 256 * 1024**2
-"""No member of a sample comes near it; whatever a header declares, no more is read at once."""
 
 _READ_BYTES = 1 << 20
 _NOTHING = bytes(tarfile.BLOCKSIZE)

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from ovamgen.downstream.output import INCOMPLETE_NAME
 from ovamgen.downstream.view import KEYS_NAME, SELECTION_NAME, read_view
 from ovamgen.errors import OvamgenError, ShardError
-from ovamgen.integrity.bounded import read_bounded
 from ovamgen.integrity.findings import Findings, Verification
 from ovamgen.integrity.layout import unknown_files
 from ovamgen.shards.manifest import read_records
@@ -30,7 +29,7 @@ def verify_view(store: Store, names: Mapping[str, int]) -> Verification:
         keys = "".join(f"{key}\n" for key in view.keys).encode()
         if KEYS_NAME not in names:
             findings.add(KEYS_NAME, "the keys of the view", "no such file", "missing")
-        elif read_bounded(store, KEYS_NAME, MAX_KEYS_BYTES) != keys:
+        elif store.read(KEYS_NAME, MAX_KEYS_BYTES) != keys:
             findings.add(KEYS_NAME, "the keys of the view", "others")
         view.check(read_records(open_store(view.source)).values())
     except OvamgenError as error:

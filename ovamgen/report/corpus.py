@@ -16,7 +16,13 @@ from ovamgen.records import ShardRecord
 from ovamgen.run_files import PLAN_NAME, read_plan, read_run_file
 from ovamgen.run_logs import ProcessTimes, read_times
 from ovamgen.shards.interface import Store
-from ovamgen.shards.manifest import RECORDS, metadata_name, record_from_json, record_name
+from ovamgen.shards.manifest import (
+    MAX_RECORD_BYTES,
+    RECORDS,
+    metadata_name,
+    record_from_json,
+    record_name,
+)
 
 _VIEW_MARK = "selection.json"
 """What `ovamgen select` writes; its readers are in a package that this one does not import."""
@@ -101,7 +107,7 @@ def _records(store: Store) -> list[ShardRecord]:
     found = []
     for name in store.list(RECORDS):
         try:
-            found.append(record_from_json(store.read(name)))
+            found.append(record_from_json(store.read(name, MAX_RECORD_BYTES)))
         except ShardError as error:
             raise ShardError(
                 f"{store.url}/{name}: {error}; 'ovamgen generate' makes the shard again"

@@ -11,6 +11,9 @@ from typing import BinaryIO
 
 from ovamgen.errors import ConfigError, ShardError
 
+MAX_WHOLE_BYTES = 1024**3
+"""Of a file that is read as a whole, where no less is known of it: corpora come from anybody."""
+
 
 class Store(ABC):
     """A flat set of named files; instances travel to other processes by pickle.
@@ -87,10 +90,22 @@ class Store(ABC):
         """Names of the files that start with the prefix, ascending."""
         return [*self.sizes(prefix)]
 
-    def read(self, name: str) -> bytes:
-        """The file's content; ShardError where there is none."""
+    def read(self, name: str, most_bytes: int = MAX_WHOLE_BYTES) -> bytes:
+        """The file's content.
+
+        Raises:
+            ShardError: there is none, or it is larger than ``most_bytes``.
+        """
         with self.open(name) as file:
-            return file.read()
+            return self._within(name, file.read(most_bytes + 1), most_bytes)
+
+    def _within(self, name: str, data: bytes, most_bytes: int) -> bytes:
+        if len(data) > most_bytes:
+            raise ShardError(
+                f"{name} in {self.url} must have at most {most_bytes} bytes, it has more: it is "
+                "damaged, or not what ovamgen writes"
+            )
+        return data
 
 
 def parts_of(name: str) -> list[str]:

@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 RECORDS = "manifests/"
+MAX_RECORD_BYTES = 64 * 1024
 """Prefix of the names of shard records."""
 _METADATA = "metadata/"
 _TYPES = {"int": int, "str": str}
@@ -124,7 +125,7 @@ def read_record(store: Store, index: int) -> ShardRecord | None:
         ShardError: there is one, but it is damaged.
     """
     name = record_name(index)
-    return record_from_json(store.read(name)) if store.exists(name) else None
+    return record_from_json(store.read(name, MAX_RECORD_BYTES)) if store.exists(name) else None
 
 
 def read_records(store: Store) -> dict[int, ShardRecord]:
@@ -133,7 +134,9 @@ def read_records(store: Store) -> dict[int, ShardRecord]:
     Raises:
         ShardError: a record is damaged; the next run makes its shard again.
     """
-    found = _in_parallel(lambda name: record_from_json(store.read(name)), store.list(RECORDS))
+    found = _in_parallel(
+        lambda name: record_from_json(store.read(name, MAX_RECORD_BYTES)), store.list(RECORDS)
+    )
     return {record.shard_index: record for record in found}
 
 

@@ -18,7 +18,7 @@ from ovamgen.remote.filesystems import PART_BYTES
 from ovamgen.remote.reading import ranged_file
 from ovamgen.remote.retrying import DEADLINE_SECONDS
 from ovamgen.shards.bucket import Bucket
-from ovamgen.shards.interface import Store, held_by, this_process
+from ovamgen.shards.interface import MAX_WHOLE_BYTES, Store, held_by, this_process
 from ovamgen.shards.lease import HeldError, Lease, LeaseTimes, check_held, holder_in
 from ovamgen.shards.local import advice_for
 from ovamgen.shards.scratch import Attempt, machine_folder, sweep
@@ -84,15 +84,14 @@ class ObjectStore(Store):
         read = partial(self._bucket.read_range, name)
         return cast("BinaryIO", ranged_file(name, size, read))
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, most_bytes: int = MAX_WHOLE_BYTES) -> bytes:
         """The file's content; one request for a small file."""
         data = self._bucket.read_start(name)
         if data is None:
             raise self._missing(name)
         if len(data) < PART_BYTES:
-            return data
-        with self.open(name) as file:
-            return file.read()
+            return self._within(name, data, most_bytes)
+        return super().read(name, most_bytes)
 
     def publish_file(self, path: Path, name: str) -> None:
         """Upload the whole file, look at what has arrived, remove it here."""

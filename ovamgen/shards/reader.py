@@ -16,6 +16,10 @@ BROKEN_TAR = (tarfile.TarError, OSError, EOFError, ValueError, MemoryError)
 """What `tarfile` raises on damaged files; a name may claim to have gigabytes."""
 
 
+MAX_MEMBER_BYTES = 256 * 1024**2
+"""No member of a sample comes near it; whatever a header declares, no more is read at once."""
+
+
 def is_plain_member(header: tarfile.TarInfo, size_bytes: int) -> bool:
     """Whether a member is a file whose bytes all stand in the tar.
 
@@ -76,6 +80,11 @@ def _files(file: BinaryIO, name: str, keys: Collection[str] | None) -> Iterator[
                         f"{header.size} bytes"
                     )
                 if keys is None or header.name.partition(".")[0] in keys:
+                    if header.size > MAX_MEMBER_BYTES:
+                        raise ShardError(
+                            f"{name} must hold members of at most {MAX_MEMBER_BYTES} bytes, "
+                            f"'{header.name}' has {header.size}"
+                        )
                     yield header.name, content.read()
                 tar.members.clear()  # type: ignore[attr-defined]  # public, not typed; or headers pile up
     except BROKEN_TAR as error:

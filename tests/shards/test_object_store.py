@@ -133,6 +133,14 @@ def test_open_reads_like_a_file(store):
             file.seek(-1)
 
 
+@pytest.mark.parametrize("size", [5, PART_BYTES + 5])
+def test_no_more_is_read_than_a_file_may_have(store, size):
+    store.put("a", bytes(size))
+    assert store.read("a", size) == bytes(size)
+    with pytest.raises(ShardError, match=rf"a in .* must have at most {size - 1} bytes"):
+        store.read("a", size - 1)
+
+
 def test_reading_on_takes_few_requests_and_a_jump_a_small_one(store, bucket):
     store.put("x", bytes(4 << 20))
     with bucket.faulty() as proxy:

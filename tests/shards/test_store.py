@@ -67,6 +67,13 @@ def test_nothing_is_made_before_the_first_write(store, tmp_path):
     assert _everything(tmp_path) == []
 
 
+def test_no_more_is_read_than_a_file_may_have(store):
+    store.put("a", b"12345")
+    assert store.read("a", 5) == b"12345"
+    with pytest.raises(ShardError, match=r"a in .* must have at most 4 bytes"):
+        store.read("a", 4)
+
+
 def test_put_read_replace_delete(store, tmp_path):
     store.put("metadata/a", b"one")
     store.put("metadata/a", b"three")

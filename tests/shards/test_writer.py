@@ -9,7 +9,7 @@ import pytest
 import webdataset as wds
 
 from ovamgen.errors import ShardError
-from ovamgen.shards.reader import read_tar
+from ovamgen.shards.reader import MAX_MEMBER_BYTES, read_tar
 from ovamgen.shards.schema import METADATA_SCHEMA
 from ovamgen.shards.writer import metadata_parquet, write_tar
 from tests.shards.samples import make_failure, make_sample, make_samples, make_spec
@@ -130,6 +130,21 @@ FILE, FOLDER, LINK = tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE
 def test_other_tars_are_refused(tmp_path, content, message):
     with pytest.raises(ShardError, match=message):
         _read(tmp_path, content)
+
+
+def test_no_member_is_read_that_is_larger_than_any_of_a_sample(tmp_path):
+    """All of its bytes are there, on disk as a hole: only the bound keeps them out of memory."""
+    path = tmp_path / "x.tar"
+    header = tarfile.TarInfo("00000000000.jpg")
+    header.size = MAX_MEMBER_BYTES + 1
+    with path.open("wb") as file:
+        file.write(header.tobuf(tarfile.USTAR_FORMAT))
+        file.truncate((header.size // tarfile.RECORDSIZE + 2) * tarfile.RECORDSIZE)
+    with path.open("rb") as file:
+        assert list(read_tar(file, "x.tar", keys=["00000000001"])) == []
+        file.seek(0)
+        with pytest.raises(ShardError, match=r"members of at most 268435456 bytes, .*268435457"):
+            list(read_tar(file, "x.tar"))
 
 
 def test_every_cut_is_noticed(tmp_path):

@@ -15,6 +15,13 @@ pytest_plugins = ["tests.browser", "tests.stores.fixtures"]
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items):
+    """Tests on Ray share one Ray: with ``-n`` all of them go to one process."""
+    for item in items:
+        if item.get_closest_marker("cluster"):
+            item.add_marker(pytest.mark.xdist_group("ray"))
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the checkout."""

@@ -111,6 +111,7 @@ def test_equal_calls_write_equal_bytes_and_the_seed_counts(tmp_path):
     assert contents[0] == contents[1] != contents[2]
 
 
+@pytest.mark.slow  # tests/attribution/test_daam.py has the same numbers
 def test_daam_is_the_published_heat_map(tmp_path):
     """The published library's global heat map from its own latents."""
     golden = reference(DAAM_FILE)

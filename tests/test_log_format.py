@@ -44,6 +44,7 @@ def parsed(text):
     return lines
 
 
+@pytest.mark.slow  # the signal's test reads the lines of a run, too
 def test_a_run_whose_every_line_is_json(tmp_path):
     captions = captions_file(tmp_path / "captions.csv", PROMPTS)
     words = (*RUN, "--captions", captions, "--out", tmp_path / "out")
@@ -112,7 +113,8 @@ def test_a_signal_is_told_as_json(tmp_path):
     child.send_signal(signal.SIGTERM)
     _, errors = child.communicate(timeout=60)
     assert child.returncode == 143
-    last = parsed(errors)[-1]
+    first, *_, last = parsed(errors)
+    assert first["message"].startswith("plan: ")
     assert (last["kind"], last["exit_code"]) == ("Interrupted", 143)
 
 

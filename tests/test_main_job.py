@@ -28,6 +28,7 @@ def config_for(captions, out, **sections):
     return build_config(base, sections)
 
 
+@pytest.mark.slow
 def test_64_captions_of_coco_become_64_samples_that_read_back(tmp_path, shared):
     path = shared / "data/coco/captions_val2017.json"
     config = config_for(path, tmp_path / "out")

@@ -62,6 +62,7 @@ def test_a_class_that_fails_is_reported_and_the_others_are_kept(
     assert TokenBank.load(out).class_names == ("cat", "dog", "train")
 
 
+@pytest.mark.slow
 def test_bad_input_ends_the_job_with_its_code(samples, tmp_path, monkeypatch, capfd):
     out = tmp_path / "bank.safetensors"
     few = ("--samples", samples.root, "--out", out, "--max-memory", 1e-6)

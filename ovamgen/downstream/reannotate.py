@@ -212,7 +212,8 @@ def _make(
             seen = count.value
             for future in finished:
                 yield future.result()
-    except BrokenProcessPool:
+    except (BrokenProcessPool, OSError):
+        # an OSError where one was killed while another was being started
         raise ShardError(
             "a process that made masks was killed, perhaps for want of memory: run the same "
             "command again with fewer --workers"

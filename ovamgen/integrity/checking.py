@@ -45,7 +45,8 @@ def check_shards(store: Store, jobs: Iterable[ShardJob], processes: int) -> Iter
             finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in finished:
                 yield future.result()
-    except BrokenProcessPool:
+    except (BrokenProcessPool, OSError):
+        # an OSError where one was killed while another was being started
         raise ShardError(
             "a process that checked shards was killed, perhaps for want of memory: run the same "
             "command again with fewer --jobs"

@@ -109,6 +109,7 @@ def test_a_stroke_follows_the_mouse_and_the_eraser_takes_away(sheet, folder):
     assert not folder.annotation(CAT)[:, :90].any()
 
 
+@pytest.mark.slow
 def test_a_polygon_is_filled_by_its_corners(sheet, folder):
     sheet.press("p")
     for corner in ((20, 20), (120, 20), (120, 100), (20, 100)):
@@ -136,6 +137,7 @@ def test_a_polygon_is_filled_by_its_corners(sheet, folder):
     sheet.wait_for("#key", "table_1")
 
 
+@pytest.mark.slow
 def test_undo_and_redo(sheet, folder):
     sheet.brush(30)
     sheet.click(50, 50)
@@ -188,6 +190,7 @@ def test_samples_one_after_the_other(sheet, folder):
     assert states == ["annotated", "left_out", "annotated"]
 
 
+@pytest.mark.slow
 def test_zoom_and_pan_keep_the_place(sheet, folder):
     page = sheet.page
     page.mouse.move(*sheet.on_screen(150, 40))
@@ -246,6 +249,7 @@ def test_what_cannot_be_saved_is_said_and_kept(open_page, served):
     sheet.watched.expected.append("ERR_CONNECTION_REFUSED")
 
 
+@pytest.mark.slow
 def test_a_damaged_annotation_is_said_and_can_be_painted_again(open_page, served, folder):
     save_mask(np.ones((3, 3), bool), folder.annotation_path(CAT))
     sheet = Sheet(open_page(f"{served.url}#cat-0"))
@@ -257,6 +261,7 @@ def test_a_damaged_annotation_is_said_and_can_be_painted_again(open_page, served
     assert iou(folder.annotation(CAT), disc(60, 50, 20)) > 0.95
 
 
+@pytest.mark.slow
 def test_fingers_paint_and_pinch(open_page, served, folder):
     sheet = Sheet(open_page(served.url, width=390, height=844, has_touch=True, is_mobile=True))
     sheet.brush(60)

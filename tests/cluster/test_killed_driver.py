@@ -92,6 +92,7 @@ def test_kill_9_of_the_driver_at_random_points(captions, undisturbed, tmp_path, 
     assert digests(out) == undisturbed
 
 
+@pytest.mark.slow  # tests/faults has signals with a small engine
 def test_sigterm_finishes_the_open_shard_and_the_command_goes_on(captions, undisturbed, tmp_path):
     out = tmp_path / "out"
     process = started(captions, out, "--runner", "local")

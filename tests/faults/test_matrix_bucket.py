@@ -9,7 +9,8 @@ from tests.faults.table import STEPS
 from tests.runs import run_config
 from tests.stores.faulty import Faults
 
-pytestmark = pytest.mark.timeout(400)
+# in test_state_machine.py processes die in a bucket every day
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 def config_of(bucket, folder):
@@ -35,15 +36,15 @@ def finish(config, folder):
 @pytest.mark.parametrize(
     ("step", "passing"),
     [
+        ("remote.uploaded", 1),
+        ("remote.uploaded", 2),
         ("remote.uploaded", 4),
-        pytest.param("remote.uploaded", 1, marks=pytest.mark.slow),
-        pytest.param("remote.uploaded", 2, marks=pytest.mark.slow),
-        pytest.param("tar.sample_added", 12, marks=pytest.mark.slow),
-        pytest.param("shard.tar_published", 2, marks=pytest.mark.slow),
-        pytest.param("shard.metadata_put", 3, marks=pytest.mark.slow),
-        pytest.param("remote.record_begun", 2, marks=pytest.mark.slow),
-        pytest.param("shard.record_created", 1, marks=pytest.mark.slow),
-        pytest.param("index.manifest_put", 1, marks=pytest.mark.slow),
+        ("tar.sample_added", 12),
+        ("shard.tar_published", 2),
+        ("shard.metadata_put", 3),
+        ("remote.record_begun", 2),
+        ("shard.record_created", 1),
+        ("index.manifest_put", 1),
     ],
 )
 def test_kill_9_at_a_step(matrix, bucket, tmp_path, step, passing):
@@ -56,7 +57,6 @@ def test_kill_9_at_a_step(matrix, bucket, tmp_path, step, passing):
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("answer", ["507", "quota"])
 def test_a_full_bucket(matrix, bucket, tmp_path, answer):
     config = config_of(bucket, tmp_path)

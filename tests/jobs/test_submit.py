@@ -70,6 +70,7 @@ def test_a_job_runs_to_the_end_on_two_nodes(tmp_path, job_server, job_environmen
     assert (out / "contact_sheet.png").is_file()
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_says_why_and_ends_with_an_error(
     tmp_path, job_server, job_environment, repository
 ):

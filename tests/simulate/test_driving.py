@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import threading
+import time
 from functools import partial
 from itertools import pairwise
 
@@ -56,22 +58,20 @@ def test_shared_processes_run_each_seat_in_order_and_survive_a_kill(tmp_path):
     config = simulated_config(tmp_path, SMALL)
     factory = partial(SimulatedEngine, batch_seconds=0.3, marks=marks)
     progress = RunProgress(total_samples=36, done_samples=0, total_shards=3)
-    killed = []
 
+    def kill_at_work():
+        """Every seat has made a batch, and most of the 18 are still to be made."""
+        while len(found := read_marks(marks)) < 3:
+            time.sleep(0.05)
+        os.kill(int(min(found).partition("-")[0]), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_at_work, daemon=True)
     with open_run(config) as run, progress:
-        original = run.finished
-
-        def finished(record):
-            original(record)
-            if not killed:
-                killed.append(int(min(read_marks(marks)).partition("-")[0]))
-                os.kill(killed[0], signal.SIGKILL)
-
-        run.finished = finished
+        killer.start()
         processes = SharedProcesses(config, factory, seats=3)
         generate_on_ray(run, progress, processes=processes, refine=simulated_refine)
         store = run.store
-    assert killed
+    assert not killer.is_alive()
     records = read_records(store)
     assert sum(record.samples for record in records.values()) == 36
     batches = read_marks(marks)

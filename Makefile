@@ -14,7 +14,7 @@ demo: $(VENV)/.run
 	$(BIN)/ovamgen generate --config jobs/configs/demo.yaml --out $(OUT)
 
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow --timeout 1800

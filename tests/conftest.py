@@ -1,5 +1,6 @@
 """Fixtures that every test folder shares."""
 
+import functools
 import os
 from pathlib import Path
 
@@ -15,11 +16,22 @@ pytest_plugins = ["tests.browser", "tests.stores.fixtures"]
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-def pytest_collection_modifyitems(items):
-    """Tests on Ray share one Ray: with ``-n`` all of them go to one process."""
-    for item in items:
-        if item.get_closest_marker("cluster"):
-            item.add_marker(pytest.mark.xdist_group("ray"))
+@pytest.hookimpl(optionalhook=True)  # pytest works without xdist as well
+def pytest_xdist_make_scheduler(config, log):
+    """With ``-n`` the tests of a file go to one process, and all files with Ray to the same one."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneRay(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0]
+            return "ray" if _uses_ray(file) else file
+
+    return OneRay(config, log)
+
+
+@functools.cache
+def _uses_ray(file):
+    return "pytest.mark.cluster" in (REPOSITORY / file).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")

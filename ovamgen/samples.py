@@ -11,8 +11,6 @@ from __future__ import annotations
 import csv
 import os
 import re
-import struct
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from ovamgen.config.plain_yaml import load_plain_yaml
+from ovamgen.damaged_files import BROKEN_PICTURE
 from ovamgen.errors import ConfigError
 from ovamgen.plan.vocabulary import class_by_name
 from ovamgen.whole_files import write_whole
@@ -36,19 +35,6 @@ ANNOTATIONS = "annotations"
 _COLUMNS = ("key", "class_name", "prompt", "seed", "word_included")
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LARGEST_SIDE_PX = 8192
-_BROKEN_PICTURE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    IndexError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,  # where warnings are errors
-)
-"""What Pillow raises on damaged files, format by format."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +208,7 @@ def _open_image(path: Path, what: str) -> Image.Image:
             picture.load()
     except FileNotFoundError:
         raise ConfigError(f"the {what} {path} does not exist") from None
-    except _BROKEN_PICTURE as error:
+    except BROKEN_PICTURE as error:
         raise ConfigError(f"{path} cannot be read as a picture: {error}") from None
     return picture
 

@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import struct
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ovamgen.damaged_files import BROKEN_ARRAYS
 from ovamgen.errors import ConfigError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _LARGEST_ARRAY_BYTES = 256 * 1024**2
 """A few bytes of an archive may stand for gigabytes."""
-_BROKEN_ARRAY = (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    TypeError,
-    SyntaxError,
-    MemoryError,
-    RuntimeError,  # encrypted entries, unknown compression, nesting
-    tokenize.TokenError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What numpy and zipfile raise on damaged entries; a header is read like a line of Python."""
 
 
 def array_names(path: str | Path) -> list[str]:
@@ -62,7 +44,7 @@ def read_array(path: str | Path, name: str, shape: tuple[int | None, ...]) -> Ar
             if unpacked > _LARGEST_ARRAY_BYTES:
                 raise ValueError(f"{unpacked} bytes are more than {_LARGEST_ARRAY_BYTES}")
             array = archive[name]
-        except _BROKEN_ARRAY as error:
+        except BROKEN_ARRAYS as error:
             raise ConfigError(f"'{name}' in {path} cannot be read: {error}") from None
     fits = len(array.shape) == len(shape) and all(
         size > 0 if wanted is None else size == wanted
@@ -91,7 +73,7 @@ def _open_npz(path: str | Path) -> Iterator[Any]:
     with file:
         try:
             archive = np.load(file, allow_pickle=False)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except BROKEN_ARRAYS as error:
             reason = " ".join(str(error).split())
             raise ConfigError(f"{path} must be an .npz file: {reason}") from None
         if not isinstance(archive, np.lib.npyio.NpzFile):

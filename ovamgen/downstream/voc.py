@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from ovamgen.damaged_files import BROKEN_PICTURE
 from ovamgen.downstream.examples import Example, check_labels
 from ovamgen.errors import ConfigError
 from ovamgen.mini import voc_place
@@ -132,5 +133,5 @@ def _open(path: Path) -> Image.Image:
         with Image.open(path) as picture:
             picture.load()
             return picture
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except BROKEN_PICTURE as error:
         raise ConfigError(f"{path} cannot be read as a picture: {error}") from None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
 
+from ovamgen.damaged_files import BROKEN_ARRAYS
 from ovamgen.whole_files import write_whole
 
 
@@ -39,7 +39,7 @@ def read_maps(path: Path, fingerprint: str) -> RecordedMaps | None:
                 problems={int(place): text for place, text in described["problems"].items()},
                 difference=float(described["difference"]),
             )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except BROKEN_ARRAYS:
         return None
 
 

@@ -7,49 +7,17 @@ from __future__ import annotations
 
 import io
 import math
-import struct
-import tokenize
 import zipfile
-import zlib
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from ovamgen.damaged_files import BROKEN_ARRAYS, BROKEN_PICTURE
 from ovamgen.errors import ShardError
 
 MAX_HEATMAP_BYTES = 256 * 1024**2
 """Decoded heatmaps beyond this are refused, so that a small member cannot fill the memory."""
-
-_BROKEN_IMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    IndexError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,  # where warnings are errors
-)
-"""What Pillow raises on damaged files, format by format."""
-
-_BROKEN_ARCHIVE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    RuntimeError,  # encrypted entries; its subclass NotImplementedError: unknown compression
-    SyntaxError,  # numpy reads the header of an array like a line of Python
-    TypeError,
-    MemoryError,
-    tokenize.TokenError,
-)
-"""What the standard library raises on damaged zip files."""
 
 _XMP = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
@@ -125,7 +93,7 @@ def decode_npz(
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             maps = _npy(archive, "maps.npy")
             class_ids = _npy(archive, "class_ids.npy")
-    except _BROKEN_ARCHIVE as error:
+    except BROKEN_ARRAYS as error:
         raise ShardError(f"{name} cannot be read as npz: {error}") from None
     if maps.ndim != 3 or class_ids.shape != maps.shape[:1]:
         raise ShardError(
@@ -145,7 +113,7 @@ def _pixels(
             if picture.mode == mode and size in (None, found):
                 return np.array(picture)
             described = f"{picture.mode} of {found[0]} x {found[1]}"
-    except _BROKEN_IMAGE as error:
+    except BROKEN_PICTURE as error:
         raise ShardError(f"{name} cannot be read as {kind}: {error}") from None
     wanted = f"{mode} of {size[0]} x {size[1]}" if size else mode
     raise ShardError(f"{name} must be a {kind} with pixels {wanted}, got {described}")

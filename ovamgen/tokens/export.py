@@ -7,10 +7,7 @@ in ``_provenance``. ``.npy``: one structured array with the fields ``name`` and 
 from __future__ import annotations
 
 import json
-import struct
-import tokenize
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,25 +15,12 @@ import numpy as np
 
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.config import canonical_json
+from ovamgen.damaged_files import BROKEN_ARRAYS
 from ovamgen.errors import ConfigError
 from ovamgen.whole_files import write_whole
 
 _PROVENANCE = "_provenance"
 _LARGEST_FILE_BYTES = 256 * 1024**2
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    EOFError,
-    TypeError,
-    SyntaxError,
-    MemoryError,
-    RuntimeError,  # encrypted entries, unknown compression, nesting
-    tokenize.TokenError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What numpy and zipfile raise on damaged files; a header is read like a line of Python."""
 
 
 def export_bank(bank: TokenBank, out: str | Path) -> Path:
@@ -104,7 +88,7 @@ def read_plain_arrays(path: str | Path) -> TokenBank:
                     provenance = {str(key): str(value) for key, value in found.items()}
             else:
                 pairs = {str(entry["name"]): entry["pair"] for entry in content}
-    except _UNREADABLE as error:
+    except BROKEN_ARRAYS as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{name} cannot be read as plain arrays: {reason}") from None
     except (KeyError, IndexError, AttributeError, zipfile.LargeZipFile) as error:

@@ -1,0 +1,43 @@
+"""What libraries raise on damaged files, so that a reader can name the file instead.
+
+Found by the fuzz in ``tests/fuzz``; where a warning is an error, that is one of them.
+"""
+
+from __future__ import annotations
+
+import struct
+import tokenize
+import zipfile
+import zlib
+
+from PIL import Image
+
+BROKEN_PICTURE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    IndexError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+"""Of Pillow, format by format."""
+
+BROKEN_ARRAYS = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    TypeError,
+    SyntaxError,  # the header of an array is read like a line of Python
+    MemoryError,
+    RuntimeError,  # encrypted entries, unknown compression (NotImplementedError), nesting
+    tokenize.TokenError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""Of numpy, for ``.npy`` and ``.npz`` without pickle."""

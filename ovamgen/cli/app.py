@@ -44,7 +44,7 @@ tokens = typer.Typer(
     help="Learn, score, merge and share banks of optimised tokens.", no_args_is_help=True
 )
 export = typer.Typer(help="Write a corpus in the layout of other tools.", no_args_is_help=True)
-bench = typer.Typer(help="Measure what things cost.", no_args_is_help=True)
+bench = typer.Typer()
 evaluation = typer.Typer(help="Score masks, methods and segmentors.", no_args_is_help=True)
 
 app.command()(corpus.plan)
@@ -64,6 +64,7 @@ tokens.command("export")(token_commands.export)
 tokens.command("import")(token_commands.import_tokens)
 tokens.command("list")(token_commands.list_bank)
 app.add_typer(bench, name="bench")
+bench.callback(invoke_without_command=True)(benches.bench)
 bench.command("attention")(benches.attention)
 bench.command("stages")(benches.stages)
 bench.command("gpu")(benches.gpu)

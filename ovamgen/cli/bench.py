@@ -25,6 +25,8 @@ from ovamgen.cli.options import (
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from ovamgen.config import RunConfig
+
 BenchBatchSize = Annotated[int, typer.Option("--batch-size", help="Images drawn at once.")]
 SaveTo = Annotated[
     Path | None, typer.Option("--save", help="A JSON file to write the figures to as well.")
@@ -36,6 +38,30 @@ class _Figures(Protocol):
     def to_json(self) -> dict[str, Any]: ...
 
     def table(self) -> RenderableType: ...
+
+
+def bench(context: typer.Context, as_json: AsJson = False) -> None:
+    """Measure what things cost; without a command, attention and stages of the embedded model.
+
+    Example: `ovamgen bench` (five minutes on two cores)
+
+    Example: `ovamgen bench attention --json`
+    """
+    if context.invoked_subcommand is not None:
+        if as_json:
+            raise typer.BadParameter("--json stands behind the command that is to print it")
+        return
+    config = resolve(None, {"model": {"id": "mini", "device": "cpu"}, "synthesis": {"steps": 10}})
+    measured = {
+        "attention": _attention(config, 8, 7, "4,40"),
+        "stages": _stages(config, 8, 5, "128,512", None),
+    }
+    if as_json:
+        figures = {name: found.to_json() for name, found in measured.items()}
+        print(json.dumps(figures, indent=2))
+        return
+    for found in measured.values():
+        _show(found, as_json=False)
 
 
 def attention(
@@ -59,16 +85,19 @@ def attention(
     Example: `ovamgen bench attention --model random:sd15 --device cpu --batch-size 1 --rounds 2
     --steps 1 --memory-steps 1,2`
     """
-    device = device or device_here(model)
     synthesis = {"steps": steps, "height": height, "width": width}
-    resolved = resolve(None, {"model": {"id": model, "device": device}, "synthesis": synthesis})
+    flags = {"model": {"id": model, "device": device or device_here(model)}, "synthesis": synthesis}
+    measured = _attention(resolve(None, flags), batch_size, rounds, memory_steps)
+    _show(measured, as_json=as_json, save=save)
+
+
+def _attention(config: RunConfig, batch_size: int, rounds: int, memory_steps: str) -> _Figures:
     few, many = _numbers("--memory-steps", memory_steps, count=2)
     from ovamgen.bench.attention import bench_attention
 
-    measured = bench_attention(
-        resolved, batch_size=batch_size, rounds=rounds, memory_steps=(few, many), say=_say
+    return bench_attention(
+        config, batch_size=batch_size, rounds=rounds, memory_steps=(few, many), say=_say
     )
-    _show(measured, as_json=as_json, save=save)
 
 
 def stages(
@@ -103,7 +132,13 @@ def stages(
         "model": {"id": model, "device": device or (None if config else device_here(model))},
         "synthesis": {"steps": steps, "height": height, "width": width},
     }
-    resolved = resolve(config, flags, sets)
+    measured = _stages(resolve(config, flags, sets), batch_size, rounds, crf_sides, place)
+    _show(measured, as_json=as_json, save=save)
+
+
+def _stages(
+    config: RunConfig, batch_size: int, rounds: int, crf_sides: str, place: str | None
+) -> _Figures:
     sides = _numbers("--crf-sides", crf_sides)
     import tempfile
     import uuid
@@ -114,8 +149,8 @@ def stages(
     with tempfile.TemporaryDirectory(prefix="ovamgen-bench-") as folder:
         url = folder if place is None else f"{place.rstrip('/')}/ovamgen-bench-{uuid.uuid4().hex}"
         try:
-            measured = bench_stages(
-                resolved,
+            return bench_stages(
+                config,
                 open_store(url),
                 batch_size=batch_size,
                 rounds=rounds,
@@ -127,7 +162,6 @@ def stages(
                 import shutil
 
                 shutil.rmtree(Path(url).expanduser(), ignore_errors=True)
-    _show(measured, as_json=as_json, save=save)
 
 
 def gpu(

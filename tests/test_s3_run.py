@@ -95,6 +95,10 @@ def test_everything_that_takes_a_corpus_takes_one_in_a_bucket(local, tmp_path, b
 
     assert write_report(url).samples == write_report(str(local)).samples == 22
     assert bucket.get("corpora/out/report.html") == (local / "report.html").read_bytes()
+    assert write_report(str(local), f"{base}/pages/local.html").out == f"{base}/pages/local.html"
+    assert bucket.get("corpora/pages/local.html") == (local / "report.html").read_bytes()
+    with pytest.raises(ConfigError, match=f"a file such as {base}/pages/report.html"):
+        write_report(str(local), f"{base}/pages/")
 
     assert select(url, f"{base}/view", settings).samples == 22
     assert json.loads(bucket.get("corpora/view/selection.json"))["source"] == url

@@ -16,7 +16,7 @@ def report(
     url: Annotated[str, typer.Argument(metavar="DIR_OR_URL", help="What generate wrote.")],
     out: Annotated[
         str | None,
-        typer.Option(metavar="FILE.html", help="By default report.html in the corpus."),
+        typer.Option(metavar="FILE_OR_URL", help="By default report.html in the corpus."),
     ] = None,
     max_samples: Annotated[
         int, typer.Option(min=0, help="Samples shown with pictures, at most.")

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from ovamgen.errors import ConfigError
+from ovamgen.remote.urls import scheme_of
 from ovamgen.report.corpus import read_corpus
 from ovamgen.report.page import render_page
 from ovamgen.report.sampling import Sampler
 from ovamgen.report.statistics import gather
 from ovamgen.report.thumbnails import make_thumbnails, shards_of
-from ovamgen.shards.store import open_store
+from ovamgen.shards.store import Store, open_store
 from ovamgen.whole_files import write_whole
 
 REPORT_NAME = "report.html"
@@ -61,7 +62,7 @@ def write_report(
 
     Args:
         url: folder or URL of the corpus.
-        out: a file; by default ``report.html`` in the corpus.
+        out: a file or its URL; by default ``report.html`` in the corpus.
         max_samples: shown with pictures, at most; fewer where the page would be too large.
         steps: is told how far it is.
 
@@ -70,8 +71,7 @@ def write_report(
         PlanError: the plan is damaged.
         ShardError: a shard is damaged.
     """
-    if out is not None:
-        _check_writable(Path(out))
+    place = None if out is None else _place(out)
     begin = steps.begin if steps else lambda what, total: None
     advance: Callable[[], None] = steps.advance if steps else lambda: None
     store = open_store(url)
@@ -85,10 +85,13 @@ def write_report(
         store, corpus.records, choices, max_bytes=MAX_CARD_BYTES, after_shard=advance
     )
     data = render_page(corpus, statistics, thumbnails).encode()
-    if out is None:
+    if place is None:
         store.put(REPORT_NAME, data)
+    elif isinstance(place, Path):
+        write_whole(place, data)
     else:
-        write_whole(Path(out), data)
+        folder, name = place
+        folder.put(name, data)
     return Report(
         out=out if out is not None else f"{store.url}/{REPORT_NAME}",
         size_bytes=len(data),
@@ -99,8 +102,14 @@ def write_report(
     )
 
 
-def _check_writable(path: Path) -> None:
-    """Before the work, not after it."""
+def _place(out: str) -> Path | tuple[Store, str]:
+    """Where the page goes, looked at before the work and not after it."""
+    if scheme_of(out):
+        parent, _, name = out.rpartition("/")
+        if not name:
+            raise ConfigError(f"expected a file such as {out}{REPORT_NAME} for --out, got a folder")
+        return open_store(parent), name
+    path = Path(out)
     if path.is_dir():
         raise ConfigError(f"expected a file such as {path / REPORT_NAME} for --out, got a folder")
     folder = path.absolute().parent
@@ -108,3 +117,4 @@ def _check_writable(path: Path) -> None:
         raise ConfigError(
             f"{path} cannot be written: there is no folder {folder}; make it, or give another --out"
         )
+    return path

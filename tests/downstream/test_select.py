@@ -352,6 +352,8 @@ def test_a_selection_of_nothing(corpus, tmp_path):
         open_corpus(str(tmp_path / "view"))
     with pytest.raises(ConfigError, match="no shards to write"):
         select(corpus.url, str(tmp_path / "copy"), impossible, copy=True)
+    assert LocalStore(tmp_path / "copy").list() == []
+    assert select(corpus.url, str(tmp_path / "copy"), NOTHING, copy=True).samples
 
 
 @pytest.mark.parametrize(

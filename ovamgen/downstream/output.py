@@ -53,7 +53,7 @@ def filling(store: Store, mark: str, request: dict[str, Any]) -> Iterator[dict[s
             yield None
             assert store.exists(mark), f"{mark} is written by whoever fills the folder"
             store.delete(INCOMPLETE_NAME)
-        except BaseException:
+        except ConfigError:
             if begun is None and store.list() == [INCOMPLETE_NAME]:
                 # nothing was begun: the folder is as empty as it was
                 store.delete(INCOMPLETE_NAME)

@@ -97,15 +97,16 @@ class Store(ABC):
             ShardError: there is none, or it is larger than ``most_bytes``.
         """
         with self.open(name) as file:
-            return self._within(name, file.read(most_bytes + 1), most_bytes)
+            self._check_size(name, file.seek(0, os.SEEK_END), most_bytes)
+            file.seek(0)
+            return file.read()
 
-    def _within(self, name: str, data: bytes, most_bytes: int) -> bytes:
-        if len(data) > most_bytes:
+    def _check_size(self, name: str, size_bytes: int, most_bytes: int) -> None:
+        if size_bytes > most_bytes:
             raise ShardError(
-                f"{name} in {self.url} must have at most {most_bytes} bytes, it has more: it is "
-                "damaged, or not what ovamgen writes"
+                f"{name} in {self.url} must have at most {most_bytes} bytes, it has {size_bytes}: "
+                "it is damaged, or not what ovamgen writes"
             )
-        return data
 
 
 def parts_of(name: str) -> list[str]:

@@ -44,7 +44,7 @@ tokens = typer.Typer(
     help="Learn, score, merge and share banks of optimised tokens.", no_args_is_help=True
 )
 export = typer.Typer(help="Write a corpus in the layout of other tools.", no_args_is_help=True)
-bench = typer.Typer()
+bench = typer.Typer(cls=benches.BenchGroup)
 evaluation = typer.Typer(help="Score masks, methods and segmentors.", no_args_is_help=True)
 
 app.command()(corpus.plan)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, runtime_checkable
 
 import typer
+from typer.core import TyperGroup
 
 from ovamgen import log_format
 from ovamgen.cli.options import (
@@ -38,6 +39,12 @@ class _Figures(Protocol):
     def to_json(self) -> dict[str, Any]: ...
 
     def table(self) -> RenderableType: ...
+
+
+class BenchGroup(TyperGroup):
+    """Hands the context that Typer documents, which it does not by itself, to `bench`."""
+
+    context_class = typer.Context
 
 
 def bench(context: typer.Context, as_json: AsJson = False) -> None:

@@ -105,9 +105,15 @@ def record_from_json(data: bytes) -> ShardRecord:
             f"a shard record must have the fields {', '.join(_FIELDS)}; differing: "
             f"{', '.join(sorted(values.keys() ^ _FIELDS.keys()))}"
         )
-    wrong = [name for name, kind in _FIELDS.items() if type(values[name]) is not kind]
+    wrong = [
+        name
+        for name, kind in _FIELDS.items()
+        if type(values[name]) is not kind or (kind is str and not values[name].isascii())
+    ]
     if wrong:
-        raise _DamagedRecordError(f"a shard record has values of wrong types: {', '.join(wrong)}")
+        raise _DamagedRecordError(
+            f"a shard record has values of wrong types or letters: {', '.join(wrong)}"
+        )
     record = ShardRecord(**values)
     # readers open what a record names, and a corpus may come from anybody
     if record.shard_index < 0 or not _is_shard_name(record.name, record.shard_index):

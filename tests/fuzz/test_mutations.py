@@ -1,6 +1,7 @@
 """Valid files of every kind, damaged in every way that chance finds: refused in so many words."""
 
 import random
+import re
 import shutil
 from contextlib import suppress
 
@@ -112,3 +113,19 @@ def test_damage_is_refused_by_name(reader, own_world):
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
 def test_damage_is_refused_by_name_at_length(reader, own_world):
     read_damaged(reader, own_world, LONG)
+
+
+TEXTS = [reader for reader in READERS if reader.target.endswith((".json", ".jsonl", ".yaml"))]
+HALF_A_CHARACTER = rb"\ud800"
+"""In JSON, and in quotes in YAML, text that no file can hold again."""
+
+
+@pytest.mark.parametrize("reader", TEXTS, ids=lambda reader: reader.name)
+def test_half_a_character_in_any_text_is_refused_by_name(reader, own_world):
+    target = own_world / reader.target
+    whole = target.read_bytes()
+    places = [match.end() for match in re.finditer(rb'[\w"]', whole)]
+    for place in random.Random(0).sample(places, min(40, len(places))):
+        target.write_bytes(whole[:place] + HALF_A_CHARACTER + whole[place:])
+        with suppress(OvamgenError):
+            reader.read(own_world)

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
 from typing import Any
 
 import yaml
@@ -39,6 +43,8 @@ from ovamgen.shards.store import Store, open_store
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.5
+_GRACE_SECONDS = 5.0
+"""For a process to end by itself, and leave nothing unfinished behind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,8 +206,10 @@ def _make(
         return
     # spawn: a fork would share the parent's threads and locks
     context = multiprocessing.get_context("spawn")
-    count, stop = context.Value("q", 0), context.Event()
-    executor = ProcessPoolExecutor(workers, context, _start, (job, count, stop))
+    count = context.Value("q", 0)
+    # closing it tells them to end; an event would wait for ever for one that was killed
+    leash, hold = context.Pipe(duplex=False)
+    executor = ProcessPoolExecutor(workers, context, _start, (job, count, leash))
     seen = 0
     try:
         futures = {executor.submit(_shard, record): record for record in pending}
@@ -220,8 +228,9 @@ def _make(
         ) from None
     finally:
         # a worker looks at it between two samples, so that nothing goes on behind a stopped command
-        stop.set()
+        hold.close()
         executor.shutdown(cancel_futures=True)
+        leash.close()
 
 
 _after_sample: Callable[[], None]
@@ -232,18 +241,29 @@ class _StoppedError(Exception):
     """The parent has given up."""
 
 
-def _start(job: Reannotation, count: Any, stop: Any) -> None:
+def _start(job: Reannotation, count: Any, leash: Connection) -> None:
     """Sets a worker process up; Ctrl-C is the parent's to answer."""
     global _job, _after_sample
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
+    let_go = threading.Event()
+
     def after_sample() -> None:
-        if stop.is_set():
+        if let_go.is_set():
             raise _StoppedError
         with count.get_lock():
             count.value += 1
 
     _job, _after_sample = job, after_sample
+    threading.Thread(target=_end_with, args=(leash, let_go), daemon=True).start()
+
+
+def _end_with(leash: Connection, let_go: threading.Event) -> None:
+    """Where a neighbour was killed as this one was started, nobody else asks this one to end."""
+    leash.poll(None)
+    let_go.set()
+    time.sleep(_GRACE_SECONDS)
+    os._exit(1)
 
 
 def _shard(record: ShardRecord) -> ShardRecord:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from typing import Any
+from multiprocessing.connection import Connection
 
 from ovamgen.errors import ShardError
 from ovamgen.integrity.shard_check import ShardJob, ShardResult, check_shard
@@ -32,8 +32,9 @@ def check_shards(store: Store, jobs: Iterable[ShardJob], processes: int) -> Iter
         return
     # spawn: a fork would share the parent's threads and locks
     context = multiprocessing.get_context("spawn")
-    stop = context.Event()
-    executor = ProcessPoolExecutor(processes, context, _start, (store, stop))
+    # closing it tells them to end; a lock or an event would stay taken by one that was killed
+    leash, hold = context.Pipe(duplex=False)
+    executor = ProcessPoolExecutor(processes, context, _start, (store, leash))
     waiting: set[Future[ShardResult]] = set()
     left = iter(jobs)
     try:
@@ -47,31 +48,34 @@ def check_shards(store: Store, jobs: Iterable[ShardJob], processes: int) -> Iter
                 yield future.result()
     except (BrokenProcessPool, OSError):
         # an OSError where one was killed while another was being started
+        hold.close()
         raise ShardError(
             "a process that checked shards was killed, perhaps for want of memory: run the same "
             "command again with fewer --jobs"
         ) from None
     except BaseException:
-        stop.set()
+        hold.close()
         raise
     finally:
         executor.shutdown(cancel_futures=True)
+        hold.close()
+        leash.close()
 
 
 _store: Store
 
 
-def _start(store: Store, stop: Any) -> None:
+def _start(store: Store, leash: Connection) -> None:
     """Sets a process up; Ctrl-C is the parent's to answer."""
     global _store
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(stop,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(leash,), daemon=True).start()
     _store = store
 
 
-def _end_with(stop: Any) -> None:
+def _end_with(leash: Connection) -> None:
     """A tar may take minutes, and the parent has given up; nothing is held that could be lost."""
-    stop.wait()
+    leash.poll(None)
     os._exit(1)
 
 

@@ -105,16 +105,14 @@ def record_from_json(data: bytes) -> ShardRecord:
             f"a shard record must have the fields {', '.join(_FIELDS)}; differing: "
             f"{', '.join(sorted(values.keys() ^ _FIELDS.keys()))}"
         )
-    wrong = [
-        name
-        for name, kind in _FIELDS.items()
-        if type(values[name]) is not kind or (kind is str and not values[name].isascii())
-    ]
+    wrong = [name for name, kind in _FIELDS.items() if type(values[name]) is not kind]
     if wrong:
-        raise _DamagedRecordError(
-            f"a shard record has values of wrong types or letters: {', '.join(wrong)}"
-        )
+        raise _DamagedRecordError(f"a shard record has values of wrong types: {', '.join(wrong)}")
     record = ShardRecord(**values)
+    try:
+        record_to_json(record)
+    except UnicodeEncodeError as error:
+        raise _DamagedRecordError(f"a shard record has text that is no Unicode: {error}") from None
     # readers open what a record names, and a corpus may come from anybody
     if record.shard_index < 0 or not _is_shard_name(record.name, record.shard_index):
         raise _DamagedRecordError(

@@ -7,8 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import webdataset as wds
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ovamgen.errors import ShardError
+from ovamgen.records import EncodedSample
 from ovamgen.shards.reader import MAX_MEMBER_BYTES, read_tar
 from ovamgen.shards.schema import METADATA_SCHEMA
 from ovamgen.shards.writer import metadata_parquet, write_tar
@@ -57,6 +60,31 @@ def test_webdataset_and_our_reader_see_the_same(tmp_path):
     for (_, members), sample, original in zip(ours, theirs, samples, strict=True):
         assert members == dict(original.members)
         assert members == {k: v for k, v in sample.items() if not k.startswith("__")}
+
+
+@given(
+    names=st.lists(st.sampled_from(["jpg", "mask.png", "é", "x" * 88]), max_size=4, unique=True),
+    sizes=st.lists(st.sampled_from([0, 1, 511, 512, 513, 9000]), min_size=4, max_size=4),
+    count=st.integers(0, 4),
+)
+def test_the_tar_is_the_one_that_tarfile_writes(tmp_path_factory, names, sizes, count):
+    """The headers are put together by hand for speed; a name of 100 bytes is the longest."""
+    members = tuple((name, bytes([65]) * size) for name, size in zip(names, sizes, strict=False))
+    samples = [
+        EncodedSample(key=f"{index:011d}", members=members, metadata={}, previews=())
+        for index in range(count)
+    ]
+    path = tmp_path_factory.mktemp("tar") / "a.tar"
+    digest = write_tar(path, samples)
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for sample in samples:
+            for name, content in members:
+                header = tarfile.TarInfo(f"{sample.key}.{name}")
+                header.size = len(content)
+                tar.addfile(header, io.BytesIO(content))
+    assert path.read_bytes() == buffer.getvalue()
+    assert digest.size_bytes == len(buffer.getvalue())
 
 
 def test_a_tar_without_samples_reads_as_empty(tmp_path):

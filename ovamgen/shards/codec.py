@@ -111,7 +111,6 @@ def encode_sample(
             f"is, got an array of shape {image.shape}"
         )
     rows = _target_rows(spec, class_ids, len(heatmaps), len(heatmap_max))
-    previews = _to_bytes8(heatmaps)
     metadata = conform(
         {
             **spec_fields(spec),
@@ -121,8 +120,8 @@ def encode_sample(
             "height": height,
             "width": width,
             "unsafe": unsafe,
-            "image_sha256": hashlib.sha256(image.tobytes()).hexdigest(),
-            "mask_sha256": hashlib.sha256(labels.tobytes()).hexdigest(),
+            "image_sha256": hashlib.sha256(np.ascontiguousarray(image)).hexdigest(),
+            "mask_sha256": hashlib.sha256(np.ascontiguousarray(labels)).hexdigest(),
             **provenance_fields(provenance),
         }
     )
@@ -133,12 +132,12 @@ def encode_sample(
         CAPTION: _utf8(spec.key, spec.caption),
     }
     if settings.heatmaps:
-        members[HEATMAPS] = encode_npz(previews, np.asarray(class_ids, dtype=np.uint8))
+        members[HEATMAPS] = encode_npz(_to_bytes8(heatmaps), np.asarray(class_ids, dtype=np.uint8))
     return EncodedSample(
         key=spec.key,
         members=tuple(sorted(members.items())),
         metadata=metadata,
-        previews=tuple(encode_png(previews[row]) for row in rows),
+        previews=tuple(encode_png(_to_bytes8(heatmaps[row])) for row in rows),
     )
 
 
@@ -192,7 +191,7 @@ def _target_rows(
     return tuple(list(class_ids).index(target.class_id) for target in spec.targets)
 
 
-def _to_bytes8(heatmaps: Float16[np.ndarray, "K h w"]) -> UInt8[np.ndarray, "K h w"]:
+def _to_bytes8(heatmaps: Float16[np.ndarray, "*size"]) -> UInt8[np.ndarray, "*size"]:
     return np.rint(heatmaps.astype(np.float32).clip(0, 1) * 255).astype(np.uint8)
 
 

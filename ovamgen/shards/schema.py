@@ -165,6 +165,10 @@ def conform(values: Mapping[str, object]) -> dict[str, Any]:
     return record
 
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+"""`json.dumps` would make a new encoder for every field."""
+
+
 def to_json(record: Mapping[str, object]) -> str:
     """One line of JSON, keys sorted, no spaces, every float in positional notation with a point."""
     return "{" + ",".join(f"{_text(name)}:{_text(record[name])}" for name in sorted(record)) + "}"
@@ -206,4 +210,4 @@ def _text(value: object) -> str:
         return "[" + ",".join(_text(item) for item in value) + "]"
     if isinstance(value, float):
         return np.format_float_positional(value, trim="0")
-    return json.dumps(value, ensure_ascii=False)
+    return _encode(value)

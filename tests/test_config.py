@@ -238,3 +238,35 @@ def test_a_bank_counts_by_its_content_not_by_its_path():
     inputs = {"captions": "1" * 64, "tokens": "2" * 64}
     assert len({fingerprint(config, inputs) for config in configs}) == 1
     assert "attribution.tokens" not in identity(configs[0], inputs)
+
+
+def test_dense_crf_at_half_resolution_counts_only_where_it_is_used():
+    """Corpora from before there was the field go on: nothing that is written of them changed."""
+    inputs = {"captions": "1" * 64}
+    base, half = (
+        build_config(MINI, {"masks": {"crf": {"half_resolution": on}}}) for on in (False, True)
+    )
+    assert base == build_config(MINI)
+    assert set(base.model_dump(mode="json")["masks"]["crf"]) == {
+        "enabled",
+        "unary",
+        "iterations",
+        "clip",
+        "bilateral_weight",
+        "bilateral_sxy_px",
+        "bilateral_srgb",
+        "gaussian_weight",
+        "gaussian_sxy_px",
+    }
+    # as the version before computed it
+    assert (
+        fingerprint(base, inputs)
+        == "f634c4accda0ccd097e783142646e6ae243d24d65a32be715bb796c9c0167a22"
+    )
+    assert fingerprint(half, inputs) != fingerprint(base, inputs)
+    assert identity(half, inputs)["masks.crf.half_resolution"] is True
+    assert RunConfig.model_validate(half.model_dump(mode="json")) == half
+    assert not any(
+        build_config(MINI, {"masks": {"preset": name}}).masks.crf.half_resolution
+        for name in preset_names()
+    )

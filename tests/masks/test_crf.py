@@ -2,12 +2,14 @@ import inspect
 
 import numpy as np
 import pytest
+from pydensecrf.densecrf import DenseCRF2D
 
 from ovamgen.config import CrfConfig
 from ovamgen.errors import SampleError
 from ovamgen.masks.crf import dense_crf, unary_energies
 
 SETTINGS = CrfConfig()
+HALF = CrfConfig(half_resolution=True)
 
 
 def _scene(height, width, seed=0):
@@ -127,6 +129,44 @@ def test_read_only_arrays_are_accepted():
     probabilities = _one_hot(noisy, 2)
     image.flags.writeable = probabilities.flags.writeable = False
     assert dense_crf(image, probabilities, SETTINGS).shape == (16, 20)
+
+
+def test_full_resolution_is_pydensecrf_with_the_numbers_as_they_are():
+    image, _, noisy = _scene(24, 40)
+    field = DenseCRF2D(40, 24, 2)
+    field.setUnaryEnergy(unary_energies(_one_hot(noisy, 2), 0.01).reshape(2, -1))
+    field.addPairwiseBilateral(sxy=80, srgb=13, rgbim=image, compat=10)
+    field.addPairwiseGaussian(sxy=3, compat=3)
+    expected = np.asarray(field.inference(5)).argmax(axis=0).reshape(24, 40)
+    np.testing.assert_array_equal(dense_crf(image, _one_hot(noisy, 2), SETTINGS), expected)
+
+
+@pytest.mark.parametrize("labels", [2, 3])
+def test_half_resolution_equals_exact_mean_field_of_the_halved_image(labels):
+    image, _, noisy = _scene(40, 64)
+    start = noisy.astype(int)
+    if labels == 3:
+        image[24:, :24] = [20, 200, 60]
+        start[24:, :24] = 2
+    blocks = image.reshape(20, 2, 32, 2, 3).astype(float).mean((1, 3))
+    means = _one_hot(start, labels).reshape(labels, 20, 2, 32, 2).mean((2, 4))
+    halved = SETTINGS.model_copy(update={"bilateral_sxy_px": 40.0, "gaussian_sxy_px": 1.5})
+    exact = _exact_mean_field(np.rint(blocks).astype(np.uint8), means, halved)
+    ours = dense_crf(image, _one_hot(start, labels), HALF)
+    # where a label and its neighbours agree, resizing beliefs leaves them
+    inner = np.ones((20, 32), bool)
+    for axis, step in ((0, 1), (0, -1), (1, 1), (1, -1)):
+        inner &= exact == np.roll(exact, step, axis)
+    assert inner.mean() > 0.6
+    assert (ours[::2, ::2] == exact)[inner].mean() > 0.99
+    assert (ours == dense_crf(image, _one_hot(start, labels), SETTINGS)).mean() > 0.97
+
+
+def test_half_resolution_of_odd_sizes_keeps_size_and_orientation():
+    image, disc, noisy = _scene(47, 91)
+    refined = dense_crf(image, _one_hot(noisy, 2), HALF)
+    assert refined.shape == (47, 91)
+    assert (refined == disc).mean() > 0.97
 
 
 def test_sizes_must_agree():

@@ -9,11 +9,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import webdataset as wds
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int64, UInt8
 from webdataset.shardlists import expand_urls
 from webdataset.tariterators import group_by_keys, tar_file_expander, url_opener
 from webdataset.utils import pytorch_worker_info
@@ -38,13 +38,14 @@ def segmentation_dataset(
     seed: int = 0,
     augment: Augment | None = None,
     resampled: bool = False,
+    dtype: Literal["float32", "uint8"] = "float32",
 ) -> Any:  # a DataPipeline; its bases are of old typing, which run-time checkers refuse
     """A `webdataset.DataPipeline` of (image, mask) pairs for `torch.utils.data.DataLoader`.
 
-    Images are float32 (3, H, W) in [0, 1]; masks are int64 (H, W) with VOC ids, 0 background and
-    255 ignore, exact. Shards are divided between nodes, then between the workers of a node: every
-    sample is seen once an epoch, whatever their number, but nodes and workers do not get equally
-    many; where they must, use ``resampled`` with ``.with_epoch(n)``.
+    Images are float32 (3, H, W) in [0, 1], or uint8 in [0, 255]; masks are int64 (H, W) with VOC
+    ids, 0 background and 255 ignore, exact. Shards are divided between nodes, then between the
+    workers of a node: every sample is seen once an epoch, whatever their number, but nodes and
+    workers do not get equally many; where they must, use ``resampled`` with ``.with_epoch(n)``.
 
     Args:
         urls: the folder of a run (its finished shards) or of a view of one (`ovamgen select`), or
@@ -54,11 +55,15 @@ def segmentation_dataset(
             use ``persistent_workers=True`` or another seed for each epoch.
         augment: applied to every pair, in the worker.
         resampled: shards are drawn with replacement, without end.
+        dtype: of the images that ``augment`` and the caller get; ``uint8`` is a quarter of the
+            bytes to collate and to copy to a GPU, and is divided by 255 there.
 
     Raises:
-        ConfigError: there is no shard.
+        ConfigError: there is no shard, or another ``dtype``.
         ShardError: while it is read: a tar or a sample is damaged.
     """
+    if dtype not in ("float32", "uint8"):
+        raise ConfigError(f"dtype of images must be float32 or uint8, got {dtype!r}")
     tars, keys = _tar_urls(urls)
     if resampled:
         source: list[Any] = [wds.ResampledShards(tars, seed=seed, deterministic=True)]
@@ -74,7 +79,7 @@ def segmentation_dataset(
         *source,
         partial(_samples, None if keys is None else partial(_is_kept, keys)),
         wds.detshuffle(bufsize=shuffle, initial=shuffle, seed=seed) if shuffle else None,
-        wds.map(partial(_pair, augment=augment)),
+        wds.map(partial(_pair, augment=augment, dtype=dtype)),
     )
 
 
@@ -167,15 +172,19 @@ def _warn_of_idle_workers(shards: int, source: Iterable[Any]) -> Iterator[Any]:
 
 
 def _pair(
-    sample: dict[str, Any], augment: Augment | None
-) -> tuple[Float32[torch.Tensor, "3 H W"], Int64[torch.Tensor, "H W"]]:
+    sample: dict[str, Any], augment: Augment | None, dtype: str
+) -> tuple[
+    Float32[torch.Tensor, "3 H W"] | UInt8[torch.Tensor, "3 H W"], Int64[torch.Tensor, "H W"]
+]:
     name = f"{sample['__key__']} in {sample['__url__']}"
     for member in (IMAGE, MASK):
         if member not in sample:
             raise ShardError(f"sample {name} has no member {member}")
     pixels = decode_jpeg(sample[IMAGE], name=f"the image of sample {name}")
     labels = decode_png(sample[MASK], name=f"the mask of sample {name}")
-    image = torch.from_numpy(pixels).permute(2, 0, 1).float().div(255).contiguous()
+    image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    if dtype == "float32":
+        image = image.float().div_(255)
     mask = torch.from_numpy(labels).long()
     if augment is not None:
         image, mask = augment(image, mask)

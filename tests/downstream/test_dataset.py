@@ -1,5 +1,6 @@
 import gc
 import hashlib
+import inspect
 import os
 import warnings
 
@@ -69,6 +70,31 @@ def test_images_are_rgb_and_scaled_once(run):
     image, _ = next(iter(segmentation_dataset(run.url)))
     pixels = next(read_samples(run.url)).image
     np.testing.assert_allclose(image.numpy().transpose(1, 2, 0), pixels / 255, atol=1e-6)
+
+
+def test_images_in_8_bits_are_the_pixels_themselves(run):
+    given = []
+
+    def augment(image, mask):
+        given.append(image.dtype)
+        return image, mask
+
+    pairs = list(segmentation_dataset(run.url, dtype="uint8", augment=augment))
+    floats = list(segmentation_dataset(run.url))
+    samples = list(read_samples(run.url))
+    assert set(given) == {torch.uint8}
+    for (image, mask), (scaled, labels), sample in zip(pairs, floats, samples, strict=True):
+        assert (image.dtype, mask.dtype) == (torch.uint8, torch.int64)
+        assert image.is_contiguous()
+        np.testing.assert_array_equal(image.numpy().transpose(1, 2, 0), sample.image)
+        assert torch.equal(image.float().div(255), scaled)
+        assert torch.equal(mask, labels)
+
+
+def test_another_dtype_is_refused_before_anything_is_read(tmp_path):
+    unchecked = inspect.unwrap(segmentation_dataset)  # pytest's own type checks would be first
+    with pytest.raises(ConfigError, match="float32 or uint8, got 'float16'"):
+        unchecked(str(tmp_path), dtype="float16")
 
 
 def test_a_run_its_tars_and_a_brace_pattern_are_the_same(run):

@@ -120,8 +120,8 @@ def encode_sample(
             "height": height,
             "width": width,
             "unsafe": unsafe,
-            "image_sha256": hashlib.sha256(np.ascontiguousarray(image)).hexdigest(),
-            "mask_sha256": hashlib.sha256(np.ascontiguousarray(labels)).hexdigest(),
+            "image_sha256": hashlib.sha256(np.ascontiguousarray(image).data).hexdigest(),
+            "mask_sha256": hashlib.sha256(np.ascontiguousarray(labels).data).hexdigest(),
             **provenance_fields(provenance),
         }
     )

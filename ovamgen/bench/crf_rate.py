@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float16, UInt8
+from jaxtyping import Float16, Float32, UInt8
 from PIL import Image
 
 from ovamgen.bench.timing import Spread
@@ -45,10 +45,9 @@ def crf_rates(
         sides: pixels of the square images.
         rounds: how often each image is refined.
     """
-    count = min(_IMAGES, len(images))
     rates = []
     for side in sides:
-        inputs = [_input(images[i], heatmaps[i], masks, side) for i in range(count)]
+        inputs = crf_inputs(images, heatmaps, masks, side)
         seconds = []
         for number in range(-1, rounds):
             for picture, probabilities in inputs:
@@ -59,6 +58,17 @@ def crf_rates(
         spread = Spread.of(seconds)
         rates.append(CrfRate(side_px=side, seconds=spread, images_per_second=1 / spread.median))
     return rates
+
+
+def crf_inputs(
+    images: UInt8[np.ndarray, "B H W 3"],
+    heatmaps: Float16[np.ndarray, "B K h w"],
+    masks: MaskConfig,
+    side: int,
+) -> list[tuple[UInt8[np.ndarray, "S S 3"], Float32[np.ndarray, "2 S S"]]]:
+    """The first few images at a size, each with the probabilities of its hard mask."""
+    count = min(_IMAGES, len(images))
+    return [_input(images[i], heatmaps[i], masks, side) for i in range(count)]
 
 
 def _input(

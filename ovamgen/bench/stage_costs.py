@@ -10,6 +10,7 @@ from rich.table import Table
 
 from ovamgen.bench.crf_rate import CrfRate
 from ovamgen.bench.machine import Machine
+from ovamgen.bench.paired import Pair
 from ovamgen.bench.timing import Spread
 
 STAGES = (
@@ -63,6 +64,9 @@ class StagesBench:
     """Kind of store that was written to."""
     stages: tuple[StageCost, ...]
     crf: tuple[CrfRate, ...]
+    side_px: int
+    """Pixels of the square images that ``pairs`` were measured on."""
+    pairs: tuple[Pair, ...]
 
     @property
     def seconds_per_image(self) -> float:
@@ -104,12 +108,17 @@ class StagesBench:
             size = f"{cost.bytes_per_image / 1e3:.1f}" if cost.bytes_per_image else ""
             times = (*wall.cells(factor=1e3, digits=1), f"{cpu * 1e3:.1f}")
             table.add_row(cost.stage, *times, share, size)
+        pairs = Table(title=f"processor time beside the plain way, {self.side_px}x{self.side_px}")
+        for name in ("step", "beside", "ratio", "quartiles"):
+            pairs.add_column(name, justify="left" if name in ("step", "beside") else "right")
+        for pair in self.pairs:
+            pairs.add_row(pair.step, pair.beside, *pair.ratio.cells())
         if not self.crf:
-            return Group(table)
+            return Group(table, pairs)
         rates = Table(title="dense CRF, one target, one core")
         for name in ("pixels", "CPU ms an image", "quartiles", "images/s"):
             rates.add_column(name, justify="right")
         for rate in self.crf:
             cells = rate.seconds.cells(factor=1e3, digits=1)
             rates.add_row(f"{rate.side_px}x{rate.side_px}", *cells, f"{rate.images_per_second:.3g}")
-        return Group(table, rates)
+        return Group(table, rates, pairs)

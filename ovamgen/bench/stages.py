@@ -16,8 +16,9 @@ from ovamgen.attribution.interface import HeatmapMethod, HeatmapSink
 from ovamgen.attribution.method import build_method
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.bench.arithmetic import finish
-from ovamgen.bench.crf_rate import CrfRate, crf_rates
+from ovamgen.bench.crf_rate import CrfRate, crf_inputs, crf_rates
 from ovamgen.bench.machine import Machine
+from ovamgen.bench.paired import paired
 from ovamgen.bench.stage_costs import STAGES, StageCost, StagesBench
 from ovamgen.bench.stage_work import NO_DIGEST, DrawnBatch, Tally, encode, make_masks, write
 from ovamgen.bench.timing import Spread, check_rounds
@@ -92,6 +93,9 @@ def bench_stages(
     rates: list[CrfRate] = []
     if config.masks.crf.enabled:
         rates = crf_rates(drawn.images, drawn.heatmaps, config.masks, crf_sides, rounds)
+    side = max(crf_sides)
+    say(f"steps beside the plain way at {side} pixels")
+    inputs = crf_inputs(drawn.images, drawn.heatmaps, config.masks, side)
     return StagesBench(
         machine=machine,
         model=loaded.info.model,
@@ -104,6 +108,8 @@ def bench_stages(
         store=store.url.partition("://")[0] if "://" in store.url else "local folder",
         stages=tuple(_cost(name, tallies, batch_size, config) for name in STAGES),
         crf=tuple(rates),
+        side_px=side,
+        pairs=tuple(paired(inputs, config, rounds)),
     )
 
 

@@ -46,7 +46,7 @@ def test_every_stage_is_there(measured):
     assert [rate.side_px for rate in found.crf] == [32, 48]
     assert store.list() == []
     assert said[0] == "loading mini"
-    assert said[-1] == "dense CRF at 32, 48 pixels"
+    assert said[-2:] == ["dense CRF at 32, 48 pixels", "steps beside the plain way at 48 pixels"]
 
 
 def test_the_sum_is_of_what_the_run_has(measured):
@@ -59,6 +59,11 @@ def test_the_sum_is_of_what_the_run_has(measured):
     for stage in STAGES:
         assert stage in text.getvalue()
     assert "48x48" in text.getvalue()
+    pairs = {(pair.step, pair.beside): pair.ratio for pair in found.pairs}
+    assert len(pairs) == 6
+    for (step, _), ratio in pairs.items():
+        assert 0 < ratio.low <= ratio.median <= ratio.high, step
+        assert step.split()[0] in text.getvalue()
 
 
 def test_switches_of_the_run(tmp_path):
@@ -69,6 +74,7 @@ def test_switches_of_the_run(tmp_path):
     assert not costs["dense CRF"].counted
     assert costs["tar"].bytes_per_image >= costs["heatmaps npz"].bytes_per_image > 0
     assert found.crf == ()
+    assert found.pairs[-1].step == "dense CRF at half resolution"
 
 
 def test_a_place_with_files_is_refused(tmp_path):

@@ -162,6 +162,35 @@ class TestBadInput:
         )
         refused(result, "catt", "cat")
 
+    def test_a_single_class_is_a_list_of_one(self, captions, out):
+        base = ["plan", "--captions", captions, "--out", out, "--set"]
+        refused(ovamgen(*base, "plan.classes=zebra"), "unknown class 'zebra'")
+        refused(ovamgen(*base, "plan.classes=cat, hors"), "'hors'", "did you mean 'horse'")
+
+    @pytest.mark.parametrize(
+        ("command", "option", "value"),
+        [
+            ("plan", "--limit", 0),
+            ("plan", "--per-class", 0),
+            ("plan", "--shard-size", -1),
+            ("generate", "--steps", 0),
+            ("generate", "--height", 100),
+            ("generate", "--guidance", 0.5),
+            ("generate", "--device", "tpu"),
+            ("generate", "--model", "mini@main"),
+        ],
+    )
+    def test_a_wrong_option_is_answered_by_its_own_name(
+        self, captions, out, command, option, value
+    ):
+        base = [command, "--captions", captions, "--out", out]
+        base += ["--set", "model.revision=x"] if option == "--model" else []
+        refused(ovamgen(*base, option, value), f"{option} " if value == 0.5 else option)
+
+    def test_a_wrong_key_is_answered_by_its_own_name(self, captions, out):
+        base = ["plan", "--captions", captions, "--out", out, "--limit", 3]
+        refused(ovamgen(*base, "--set", "plan.limit=0"), "ovamgen: plan.limit: ")
+
     def test_unknown_key(self, captions, out):
         result = ovamgen("plan", "--captions", captions, "--out", out, "--set", "plan.shardsize=3")
         refused(result, "plan.shardsize", "shard_size")

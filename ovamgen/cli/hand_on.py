@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ovamgen.cli.options import AsJson, Sets
+from ovamgen.cli.options import AsJson, Sets, options_of
 from ovamgen.errors import ConfigError
 from ovamgen.log_format import say
 
@@ -152,6 +152,7 @@ def reannotate(
         overrides=masks | given.get("masks", {}),
         workers=workers or len(os.sched_getaffinity(0)),
         partial=partial,
+        given_as=options_of({"masks": masks}, given),
     )
     print("\n".join(done.lines()))
     done.check_complete()

@@ -46,7 +46,26 @@ def resolve(file: str | None, flags: dict[str, Any], sets: list[str] | None = No
         if isinstance(section, dict)
     }
     given |= {k: v for k, v in flags.items() if not isinstance(v, dict) and v is not None}
-    return build_config(read_config_file(file) if file else {}, given, parse_overrides(sets or []))
+    overrides = parse_overrides(sets or [])
+    layers = (read_config_file(file) if file else {}, given, overrides)
+    return build_config(*layers, given_as=options_of(given, overrides))
+
+
+def options_of(given: dict[str, Any], overrides: dict[str, Any]) -> dict[str, str]:
+    """``--limit`` by ``plan.limit``, so that a wrong value is answered by what was typed.
+
+    Args:
+        given: the flags that were given, by section and key; every flag is named as its key is,
+            but ``--model`` and ``--crop``.
+        overrides: what ``--set`` gave, which is answered by its key.
+    """
+    from ovamgen.config import flatten
+
+    other = {"model.id": "--model", "crop_px": "--crop"}
+    return {
+        key: other.get(key, f"--{key.rpartition('.')[2].replace('_', '-')}")
+        for key in flatten(given).keys() - flatten(overrides).keys()
+    }
 
 
 def device_here(model: str | None) -> str | None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ovamgen.cli.counting import Counting
-from ovamgen.cli.options import AsJson, ConfigFile, Sets
+from ovamgen.cli.options import AsJson, ConfigFile, Sets, options_of
 
 
 def train(
@@ -61,7 +61,8 @@ def train(
     }
     given = {name: value for name, value in flags.items() if value is not None}
     file = read_config_file(config) if config else {}
-    settings = build_settings(file, given, parse_overrides(sets or []))
+    overrides = parse_overrides(sets or [])
+    settings = build_settings(file, given, overrides, given_as=options_of(given, overrides))
     from ovamgen.downstream.training import train as run
 
     print("\n".join(run(settings, out).lines()))

@@ -4,7 +4,7 @@ It says what may be asked and what is asked; whether files, models and devices e
 by the parts that use them.
 """
 
-from ovamgen.config.complaints import one_line
+from ovamgen.config.complaints import AS_KEYS, one_line
 from ovamgen.config.fingerprint import (
     SAMPLES_VERSION,
     canonical_json,
@@ -36,6 +36,7 @@ from ovamgen.config.models import (
 from ovamgen.config.section import Section
 
 __all__ = [
+    "AS_KEYS",
     "DEFAULT_MODEL",
     "DEFAULT_REVISION",
     "NEEDS",

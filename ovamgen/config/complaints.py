@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+AS_KEYS: Mapping[str, str] = MappingProxyType({})
+"""Every field was given by its own name."""
 
-def one_line(error: ValidationError, root: type[BaseModel], noun: str) -> str:
+
+def one_line(
+    error: ValidationError,
+    root: type[BaseModel],
+    noun: str,
+    given_as: Mapping[str, str] = AS_KEYS,
+) -> str:
     """The first complaint: which field, what is wrong, what came.
 
     Args:
         error: what ``root.model_validate`` raised.
         root: the model.
         noun: what a field of it is called: ``configuration key``.
+        given_as: what the user called a field that was not given by its own name:
+            ``{"plan.limit": "--limit"}``.
     """
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
@@ -25,11 +37,14 @@ def one_line(error: ValidationError, root: type[BaseModel], noun: str) -> str:
     message = first["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if first["type"] == "value_error":
-        return message
+        return _KEY.sub(lambda key: given_as.get(key.group(), key.group()), message)
     if first["type"] == "missing":
         # what came is the whole section
         return f"{noun} '{where}' must be given"
-    return f"{where}: {message}, got {first['input']!r}"
+    return f"{given_as.get(where, where)}: {message}, got {first['input']!r}"
+
+
+_KEY = re.compile(r"[a-z_]+(?:\.[a-z_]+)+")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

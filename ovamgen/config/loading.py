@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from ovamgen.config.complaints import nearest, one_line
+from ovamgen.config.complaints import AS_KEYS, nearest, one_line
 from ovamgen.config.models import RunConfig
 from ovamgen.config.plain_yaml import load_plain_yaml
 from ovamgen.errors import ConfigError
@@ -82,8 +83,12 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
     return data
 
 
-def build_config(*layers: dict[str, Any]) -> RunConfig:
+def build_config(*layers: dict[str, Any], given_as: Mapping[str, str] = AS_KEYS) -> RunConfig:
     """The configuration that the layers make, later ones winning; presets lie below all of them.
+
+    Args:
+        layers: sections with their keys.
+        given_as: what complaints call a key that was given otherwise: see `one_line`.
 
     Raises:
         ConfigError: an unknown key (the nearest one is named) or a value that is not allowed.
@@ -97,7 +102,7 @@ def build_config(*layers: dict[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(merged)
     except ValidationError as error:
-        raise ConfigError(one_line(error, RunConfig, "configuration key")) from None
+        raise ConfigError(one_line(error, RunConfig, "configuration key", given_as)) from None
 
 
 def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ovamgen import mini
 from ovamgen.config.masks import MaskConfig
@@ -41,6 +41,12 @@ class PlanConfig(Section):
     """Samples in a shard; the last one may hold fewer."""
     batch_size: int = Field(default=8, ge=1, le=1024)
     """Samples in one call of the model; batches never cross a shard."""
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        """Names with commas between them are a list: ``--set plan.classes=cat`` is meant so."""
+        return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
 
 
 class ModelConfig(Section):
@@ -78,7 +84,9 @@ class SynthesisConfig(Section):
             size = getattr(self, name)
             if size is not None and size % 8:
                 down, up = size // 8 * 8, (size // 8 + 1) * 8
-                raise ValueError(f"{name} must be a multiple of 8, got {size}: try {down} or {up}")
+                raise ValueError(
+                    f"synthesis.{name} must be a multiple of 8, got {size}: try {down} or {up}"
+                )
         return self
 
 

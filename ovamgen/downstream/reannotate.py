@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from ovamgen import __version__
-from ovamgen.config import RunConfig, identity
+from ovamgen.config import AS_KEYS, RunConfig, identity
 from ovamgen.downstream.corpus import Corpus, derived_fingerprint, open_corpus
 from ovamgen.downstream.reannotate_settings import new_config
 from ovamgen.downstream.reannotate_shard import Reannotation, reannotate_shard
@@ -85,6 +85,7 @@ def reannotate(
     overrides: Mapping[str, Any] | None = None,
     workers: int = 1,
     partial: bool = False,
+    given_as: Mapping[str, str] = AS_KEYS,
 ) -> Reannotated:
     """The corpus with new masks, in a folder of its own.
 
@@ -99,6 +100,7 @@ def reannotate(
         overrides: fields of the section ``masks`` that win over both.
         workers: processes; one shard is made in each.
         partial: a run that is not finished will do.
+        given_as: what complaints call a key that was given otherwise.
 
     Raises:
         ConfigError: settings that are not allowed or need the model, no heatmaps, an output that
@@ -107,7 +109,7 @@ def reannotate(
     """
     corpus = open_corpus(url, partial=partial)
     corpus = replace(corpus, records=corpus.all_records)
-    config = new_config(corpus, preset, overrides or {})
+    config = new_config(corpus, preset, overrides or {}, given_as)
     source = corpus.fingerprint
     masks = config.masks.model_dump(mode="json")
     mark = derived_fingerprint("reannotate", source, masks)

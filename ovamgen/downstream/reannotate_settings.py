@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ovamgen.config import RunConfig, build_config, load_preset
+from ovamgen.config import AS_KEYS, RunConfig, build_config, load_preset
 from ovamgen.downstream.corpus import Corpus
 from ovamgen.errors import ConfigError
 from ovamgen.run_files import RUN_NAME
@@ -14,8 +14,19 @@ _OF_THE_METHOD = ("received", "affinity")
 """Self-attention factors that are in the stored heatmaps already, and need the model."""
 
 
-def new_config(corpus: Corpus, preset: str | None, overrides: Mapping[str, Any]) -> RunConfig:
+def new_config(
+    corpus: Corpus,
+    preset: str | None,
+    overrides: Mapping[str, Any],
+    given_as: Mapping[str, str] = AS_KEYS,
+) -> RunConfig:
     """The run's configuration with new mask settings, resolved.
+
+    Args:
+        corpus: with the settings of its run.
+        preset: mask preset, or None for the run's own settings.
+        overrides: fields of the section ``masks``.
+        given_as: what complaints call a key that was given otherwise.
 
     Raises:
         ConfigError: no such preset or field, a value that is not allowed, or settings that stored
@@ -38,7 +49,7 @@ def new_config(corpus: Corpus, preset: str | None, overrides: Mapping[str, Any])
     for given, other in (("tau", "beta"), ("beta", "tau")):
         if given in overrides:
             masks.pop(other, None)
-    config = build_config({**saved, "masks": {**masks, **overrides}})
+    config = build_config({**saved, "masks": {**masks, **overrides}}, given_as=given_as)
     _check_possible(before, config, load_preset(preset) if preset else {})
     return config
 

@@ -57,16 +57,17 @@ class SelectionSettings:
         for name in ("min_score", "min_area", "max_area", "clip_quantile"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
-                raise ConfigError(f"{name} must be from 0 to 1, got {value}")
+                option = name.replace("_", "-")
+                raise ConfigError(f"--{option} must be from 0 to 1, got {value}")
         if self.area_quantiles is not None:
             low, high = self.area_quantiles
             if not 0 <= low < high <= 1:
                 raise ConfigError(
-                    f"area quantiles must be two numbers from 0 to 1, the lower one first, got "
+                    f"--area-quantiles must be two numbers from 0 to 1, the lower one first, got "
                     f"{low} and {high}"
                 )
         if self.max_per_class is not None and self.max_per_class < 1:
-            raise ConfigError(f"max_per_class must be at least 1, got {self.max_per_class}")
+            raise ConfigError(f"--max-per-class must be at least 1, got {self.max_per_class}")
         found = {c.id: c.name for c in map(class_by_name, self.classes)}
         object.__setattr__(self, "classes", tuple(found[index] for index in sorted(found)))
 

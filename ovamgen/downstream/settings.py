@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from ovamgen.config import Section, merge, one_line
+from ovamgen.config import AS_KEYS, Section, merge, one_line
 from ovamgen.errors import ConfigError
 from ovamgen.plan.vocabulary import VOC_CLASSES
 
@@ -137,8 +138,12 @@ class TrainSettings(Section):
         return self.batch_size // parts
 
 
-def build_settings(*layers: dict[str, Any]) -> TrainSettings:
+def build_settings(*layers: dict[str, Any], given_as: Mapping[str, str] = AS_KEYS) -> TrainSettings:
     """The settings that the layers make, later ones winning.
+
+    Args:
+        layers: settings by name.
+        given_as: what complaints call a setting that was given otherwise: see `one_line`.
 
     Raises:
         ConfigError: an unknown key (the nearest one is named) or a value that is not allowed.
@@ -149,4 +154,4 @@ def build_settings(*layers: dict[str, Any]) -> TrainSettings:
     try:
         return TrainSettings.model_validate(merged)
     except ValidationError as error:
-        raise ConfigError(one_line(error, TrainSettings, "training setting")) from None
+        raise ConfigError(one_line(error, TrainSettings, "training setting", given_as)) from None

@@ -193,7 +193,7 @@ def _stated_classes(caption: Caption) -> tuple[VocClass, ...]:
     try:
         return _unique(class_by_name(name) for name in caption.classes)
     except ConfigError as error:
-        raise PlanError(f"caption {caption.caption_id}: {error}") from None
+        raise PlanError(f"{caption.place or f'caption {caption.caption_id}'}: {error}") from None
 
 
 def _unique(classes: Iterable[VocClass]) -> tuple[VocClass, ...]:

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -41,6 +41,8 @@ class Caption:
     text: str
     classes: tuple[str, ...] = ()
     """Classes that the source states, by any of their names; usually none."""
+    place: str = field(default="", compare=False)
+    """Where the source has it, for messages: ``captions.csv line 7``; "" where nobody asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ def _captions(url: str, table: _Table) -> Iterator[Caption]:
             image_id=_integer(where, row, columns.get("image"), -1),
             text=checked_text(where, text),
             classes=_classes(where, row.cells.get(columns.get("class", ""))),
+            place=where,
         )
 
 
@@ -206,17 +209,20 @@ def _csv_rows(
 
 
 def _csv_fields(source: Source) -> Iterator[tuple[int, list[str]]]:
-    """Line numbers and fields of the lines that are not empty."""
+    """Numbers of the first line and fields of the rows that are not empty."""
     with _text(source, "") as text:
         reader = csv.reader(text, delimiter=_delimiter(source), strict=True)
+        line = 1
         try:
             for fields in reader:
                 if fields:
-                    yield reader.line_num, fields
+                    yield line, fields
+                line = reader.line_num + 1
         except csv.Error as error:
-            raise PlanError(
-                f"{source.url} line {reader.line_num}: malformed CSV: {error}"
-            ) from None
+            # a quote that is never closed takes in everything up to the limit or the end
+            quoted = reader.line_num > line
+            hint = ": close the quote that this row opens" if quoted else ""
+            raise PlanError(f"{source.url} line {line}: malformed CSV: {error}{hint}") from None
 
 
 def _delimiter(source: Source) -> str:

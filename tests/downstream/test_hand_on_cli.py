@@ -50,7 +50,10 @@ def test_the_funnel_is_a_table(corpus, tmp_path):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["select", "--area-quantiles", "5,95"], "area quantiles must be two numbers from 0 to 1"),
+        (
+            ["select", "--area-quantiles", "5,95"],
+            "--area-quantiles must be two numbers from 0 to 1",
+        ),
         (["select", "--area-quantiles", "some"], "expects two numbers such as 0.05,0.95"),
         (["select", "--classes", "cta"], "did you mean 'cat'?"),
         (["reannotate", "--set", "plan.seed=1"], "changes masks only"),
@@ -72,7 +75,7 @@ def test_wrong_options_are_one_line(corpus, tmp_path, command, message):
 def test_a_wrong_option_ends_with_its_exit_code(corpus, tmp_path):
     done = ovamgen("select", corpus, "--out", tmp_path / "new", "--min-score", "7")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "ovamgen: min_score must be from 0 to 1, got 7.0\n"
+    assert done.stderr == "ovamgen: --min-score must be from 0 to 1, got 7.0\n"
 
 
 @pytest.mark.parametrize(

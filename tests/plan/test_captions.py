@@ -14,9 +14,11 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ovamgen.config import PlanConfig
 from ovamgen.errors import PlanError
 from ovamgen.plan import source
 from ovamgen.plan.captions import Caption, Instance, read_captions, read_instances
+from ovamgen.plan.tasks import make_plan
 
 ROWS = [
     {"id": 7, "image_id": 70, "caption": 'A "cat", sitting.', "class": "cat"},
@@ -192,6 +194,27 @@ def test_wrong_files_are_named(tmp_path, name, content, complaint):
     assert complaint in message
     assert message.startswith(str(path))
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ("1,a cat, a dog,", "expected 3 fields as the header has, got 4"),
+        ('1,"a cat', "close the quote that this row opens"),
+        ("x,a cat,cat", "expected an integer"),
+        ("1,a cat,zebra", "unknown class 'zebra'"),
+    ],
+)
+def test_the_bad_row_of_a_long_table_is_named_by_its_line(tmp_path, row, complaint):
+    """Also where the reader notices at the end of the file, or only who asks for the class."""
+    path = tmp_path / "captions.csv"
+    rows = [f"{number},a cat on a mat,cat" for number in range(9_000)]
+    rows[200] = row
+    path.write_text("\n".join(["id,caption,class", *rows]))
+    with pytest.raises(PlanError) as caught:
+        make_plan(PlanConfig(captions=str(path)))
+    assert str(caught.value).startswith(f"{path} line 202: ")
+    assert complaint in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ picture is drawn alone, so that it is a function of its own row of the list and 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,10 +24,11 @@ from ovamgen.records import SampleSpec
 from ovamgen.samples import SAMPLES, Sample, SampleFolder
 
 PROMPT = "A photograph of a {class}"
-"""The prompt of VOC-sim (methods 7.1)."""
+"""The prompt of VOC-sim (methods 7.1), whose aeroplane has the article "a"."""
 INITIAL_SEED = 1996
 """Of the published drawing of seeds (methods 7.1)."""
 _PLACEHOLDER = "{class}"
+_WITH_ARTICLE = re.compile(r"\b(a) \{class\}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +72,7 @@ def class_samples(
     classes: Sequence[str] = (),
     prompt: str = PROMPT,
     seed: int = INITIAL_SEED,
+    to_the_letter: bool = False,
 ) -> tuple[Sample, ...]:
     """The samples of VOC-sim: one prompt, every class of it equally often (methods 7.1).
 
@@ -80,8 +83,10 @@ def class_samples(
     Args:
         per_class: samples of each class.
         classes: by any of their names; all 20 where empty.
-        prompt: holds ``{class}``, which becomes the class's phrase: ``dining table``.
+        prompt: holds ``{class}``, which becomes the class's phrase: ``dining table``; "a" before
+            it becomes "an" where the phrase asks for it.
         seed: of the draw, 0 <= seed < 2**32.
+        to_the_letter: "a" stays as it is, as in the published prompts: ``a aeroplane``.
 
     Raises:
         ConfigError: a prompt without place for the class, an unknown class, a number out of range.
@@ -96,7 +101,10 @@ def class_samples(
     for place, voc in enumerate(published_order()):
         if wanted and voc.id not in wanted:
             continue
-        text = prompt.replace(_PLACEHOLDER, voc.phrase)
+        text = prompt
+        if not to_the_letter and voc.with_article.startswith("an "):
+            text = _WITH_ARTICLE.sub(r"\1n {class}", text)
+        text = text.replace(_PLACEHOLDER, voc.phrase)
         samples += [
             Sample(
                 key=f"{voc.name}-{number:03d}",

@@ -23,6 +23,7 @@ from ovamgen.run import Run, open_run
 from ovamgen.shards.manifest import shard_name
 from ovamgen.shards.store import Store
 from ovamgen.status import failures_by_reason
+from ovamgen.wording import counted
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -125,8 +126,8 @@ def summarise(plan: Plan, config: RunConfig) -> PlanSummary:
 def _announce(run: Run) -> None:
     model, plan = run.config.model, run.plan
     lines = [
-        f"plan: {run.total_samples} samples, {len(plan.tasks)} shards ({len(run.records)} there "
-        f"already), {len(plan.rejections)} captions left out"
+        f"plan: {counted(run.total_samples, 'sample')}, {counted(len(plan.tasks), 'shard')} "
+        f"({len(run.records):,} there already), {counted(len(plan.rejections), 'caption')} left out"
     ]
     if model.id.startswith("random:"):
         lines.append(

@@ -31,7 +31,7 @@ def write_whole(
     Raises:
         ConfigError: the place cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _beside(path)
     try:
         if make_folder:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,3 +50,23 @@ def write_whole(
         # what is no folder holds no file either: the reason above is the one to tell
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def check_place(path: Path) -> None:
+    """Nothing, where `write_whole` could write the file: to be asked before long work.
+
+    Raises:
+        ConfigError: the place cannot be written.
+    """
+    temporary = _beside(path)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError("it is a folder, a file is needed")
+        temporary.touch()
+        temporary.unlink()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")

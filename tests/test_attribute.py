@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ovamgen.attribute import attribute
+from ovamgen.attribute import attribute, drawing
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.config import build_config
 from ovamgen.errors import ConfigError, MethodError
@@ -252,6 +252,18 @@ def test_what_else_is_wrong(tmp_path):
         attribute(config(method="attn2msk"), prompt="a cat", out=out)
     with pytest.raises(ConfigError, match="seed must be in"):
         attribute(config(), prompt="a cat", out=out, seed=-1)
-    with pytest.raises(ConfigError, match=r"missing/maps.npz cannot be written"):
-        attribute(config(), prompt="a cat", out=tmp_path / "missing/maps.npz")
     assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize("option", ["out", "overlay"])
+@pytest.mark.parametrize("place", ["missing/maps.npz", "file/maps.npz", "folder"])
+def test_a_place_that_cannot_be_written_is_found_before_anything_is_loaded(
+    tmp_path, monkeypatch, option, place
+):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr(drawing, "load_pipeline", None)
+    places = {"out": tmp_path / "maps.npz", option: tmp_path / place}
+    with pytest.raises(ConfigError, match=f"{place} cannot be written"):
+        attribute(config(), prompt="a cat", **places)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]

@@ -52,6 +52,17 @@ def test_seeds_are_those_of_the_published_draw():
     assert all(sample.word_included for sample in samples)
 
 
+def test_the_article_is_the_classs_own_but_in_the_published_prompts():
+    (plane,) = class_samples(per_class=1, classes=["aeroplane"])
+    assert plane.prompt == "A photograph of an aeroplane"
+    (plane,) = class_samples(per_class=1, classes=["aeroplane"], prompt="A {class} and a {class}")
+    assert plane.prompt == "An aeroplane and an aeroplane"
+    (plane,) = class_samples(per_class=1, classes=["aeroplane"], to_the_letter=True)
+    assert plane.prompt == "A photograph of a aeroplane"
+    everything = class_samples(per_class=1)
+    assert [s.prompt for s in everything if " an " in s.prompt] == ["A photograph of an aeroplane"]
+
+
 def test_a_choice_of_classes_keeps_its_seeds():
     everything = class_samples(per_class=3)
     chosen = class_samples(per_class=3, classes=["tv", "dining table"])

@@ -4,7 +4,7 @@ import os
 import pytest
 
 from ovamgen.errors import ConfigError
-from ovamgen.whole_files import write_whole
+from ovamgen.whole_files import check_place, write_whole
 
 
 def names(folder):
@@ -60,3 +60,12 @@ def test_a_folder_where_the_file_should_be(tmp_path):
     with pytest.raises(ConfigError, match="taken cannot be written: "):
         write_whole(tmp_path / "taken", b"x")
     assert names(tmp_path) == ["taken"]
+
+
+def test_a_place_that_can_be_written_stays_as_it_is(tmp_path):
+    check_place(tmp_path / "new.json")
+    assert names(tmp_path) == []
+    (tmp_path / "old.json").write_bytes(b"old")
+    check_place(tmp_path / "old.json")
+    assert (tmp_path / "old.json").read_bytes() == b"old"
+    assert names(tmp_path) == ["old.json"]

@@ -24,7 +24,7 @@ from ovamgen.diffusion.recorder import CrossAttentionRecorder
 from ovamgen.diffusion.synthesis import Drawn, Synthesiser
 from ovamgen.engine import PipelineAttention, use_repeatable_arithmetic
 from ovamgen.errors import ConfigError
-from ovamgen.whole_files import write_whole
+from ovamgen.whole_files import check_place, write_whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +105,9 @@ def attribute(
         pairs_named=token_pairs is not None,
         bank=None if tokens is None else TokenBank.load(tokens),
     )
+    for place in (out, overlay):
+        if place is not None:
+            check_place(Path(place))
     use_repeatable_arithmetic(config.runtime.cpu_threads)
     loaded = load_pipeline(config.model)
     settings = config.synthesis.model_copy(update={"safety": "off"})

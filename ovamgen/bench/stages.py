@@ -128,7 +128,7 @@ def _specs(count: int, *, shard: int) -> list[SampleSpec]:
     specs = []
     for index in range(count):
         voc = VOC_CLASSES[index % len(VOC_CLASSES)]
-        text = f"a photograph of a {voc.phrase}"
+        text = f"a photograph of {voc.with_article}"
         specs.append(
             SampleSpec(
                 key=f"{shard:06d}{index:05d}",

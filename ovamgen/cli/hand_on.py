@@ -12,6 +12,7 @@ import typer
 from ovamgen.cli.options import AsJson, Sets, options_of
 from ovamgen.errors import ConfigError
 from ovamgen.log_format import say
+from ovamgen.wording import counted
 
 if TYPE_CHECKING:
     from ovamgen.downstream.select import Selection
@@ -221,7 +222,7 @@ def export_hf(
         print(json.dumps(done.to_json(), indent=2))
     else:
         print(f"dataset        {done.out}")
-        print(f"samples        {done.samples} in {done.shards} shards")
+        print(f"samples        {done.samples} in {counted(done.shards, 'shard')}")
 
 
 def _progress(source: str, partial: bool) -> RunProgress:
@@ -256,4 +257,4 @@ def _show(chosen: Selection) -> None:
     for note in chosen.funnel.notes:
         print(f"note           {note}")
     kind = "new shards" if chosen.copied else "view"
-    print(f"{kind:15}{chosen.out} ({chosen.samples} samples)")
+    print(f"{kind:15}{chosen.out} ({counted(chosen.samples, 'sample')})")

@@ -10,6 +10,7 @@ import typer
 
 from ovamgen.cli.counting import Counting
 from ovamgen.cli.options import AsJson
+from ovamgen.wording import counted, readable_bytes
 
 
 def report(
@@ -36,9 +37,11 @@ def report(
     if as_json:
         print(json.dumps(made.to_json(), indent=2))
         return
-    print(f"report         {made.out} ({made.size_bytes / 1e6:.1f} MB)")
-    print(f"run            {made.state}; {made.samples} samples made, {made.failed} failed")
-    print(f"shown          {made.samples_shown} samples")
+    print(f"report         {made.out} ({readable_bytes(made.size_bytes)})")
+    print(
+        f"run            {made.state}; {counted(made.samples, 'sample')} made, {made.failed} failed"
+    )
+    print(f"shown          {counted(made.samples_shown, 'sample')}")
 
 
 class _Parts(ExitStack):

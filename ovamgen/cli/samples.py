@@ -24,6 +24,8 @@ from ovamgen.cli.options import (
 )
 from ovamgen.errors import ConfigError
 
+VOC_SIM = "voc-sim"
+
 
 def samples(
     out: Annotated[str, typer.Option(help="The folder to write; one begun before is completed.")],
@@ -38,7 +40,11 @@ def samples(
     captions: Captions = None,
     instances: Instances = None,
     preset: Annotated[
-        str | None, typer.Option(help="Of the captions: general, or coco-cap.")
+        str | None,
+        typer.Option(
+            help="Of the captions: general or coco-cap. Without captions: voc-sim, the published "
+            "prompts to the letter ('a aeroplane')."
+        ),
     ] = None,
     limit: Limit = None,
     seed: Annotated[int, typer.Option(help="Of the drawing of seeds.")] = 1996,
@@ -60,6 +66,12 @@ def samples(
     names = [name.strip() for name in (classes or "").split(",") if name.strip()]
     if captions is not None and prompt is not None:
         raise ConfigError("--prompt and --captions are two ways of saying what to draw: give one")
+    if published := preset == VOC_SIM:
+        if captions is not None or prompt is not None:
+            raise ConfigError(
+                f"--preset {VOC_SIM} has prompts of its own: leave --captions and --prompt out"
+            )
+        preset = None
     if captions is None and (instances or preset or limit):
         raise ConfigError("--instances, --preset and --limit are about captions: give --captions")
     flags = {
@@ -83,6 +95,7 @@ def samples(
             classes=names,
             prompt=PROMPT if prompt is None else prompt,
             seed=seed,
+            to_the_letter=published,
         )
     else:
         from ovamgen.run import plan_for

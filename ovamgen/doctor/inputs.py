@@ -18,6 +18,7 @@ from ovamgen.run_logs import LOGS, impatient
 from ovamgen.shards.interface import Store
 from ovamgen.shards.manifest import RECORDS
 from ovamgen.shards.store import LocalStore, open_store
+from ovamgen.wording import readable_bytes
 
 _ROOM = 1.2
 """Estimated sizes vary, and indexes and metadata are not in them."""
@@ -131,17 +132,17 @@ def room(config: RunConfig) -> Iterator[Finding]:
         place = place.parent
     free = shutil.disk_usage(place).free
     needed = _bytes_to_come(store, config)
-    text = f"{free / 1e9:.1f} GB free for {store.url}"
+    text = f"{readable_bytes(free)} free for {store.url}"
     if needed is None:
         yield fine("room", f"{text}; there is no plan yet, 'ovamgen plan' says what it needs")
     elif needed * _ROOM > free:
         yield problem(
             "room",
-            f"{text}, the rest of the plan needs about {needed * _ROOM / 1e9:.1f} GB",
+            f"{text}, the rest of the plan needs about {readable_bytes(int(needed * _ROOM))}",
             "make room, or plan fewer samples (--limit, --per-class)",
         )
     else:
-        yield fine("room", f"{text}, the rest of the plan needs {needed / 1e9:.2f} GB")
+        yield fine("room", f"{text}, the rest of the plan needs {readable_bytes(needed)}")
 
 
 def _bytes_to_come(store: Store, config: RunConfig) -> int | None:

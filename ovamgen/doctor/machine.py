@@ -16,6 +16,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from ovamgen import __version__
 from ovamgen.config import CrfConfig, RunConfig
 from ovamgen.doctor.findings import Finding, fine, problem, warning
+from ovamgen.wording import counted, readable_bytes
 
 _SHOWN = ("torch", "diffusers", "transformers", "ray", "pyarrow", "numpy", "webdataset")
 _SMALL_MEMORY_BYTES = 4e9
@@ -75,7 +76,7 @@ def cores(config: RunConfig) -> Iterator[Finding]:
     # the affinity, not the number in the machine: containers are given fewer
     have = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = psutil.virtual_memory().available
-    text = f"{have} cores, {memory / 1e9:.1f} GB of memory free"
+    text = f"{counted(have or 1, 'core')}, {readable_bytes(memory)} of memory free"
     threads = (config.runtime.cpu_threads or 1) * (config.runtime.workers or 1)
     if config.model.device == "cpu" and threads > (have or 1):
         yield warning(
@@ -120,7 +121,8 @@ def gpu(config: RunConfig) -> Iterator[Finding]:
     for index in range(torch.cuda.device_count()):
         name = torch.cuda.get_device_name(index)
         free, total = torch.cuda.mem_get_info(index)
-        text = f"{name}: {free / 1e9:.1f} of {total / 1e9:.1f} GB free, CUDA {torch.version.cuda}"
+        room = f"{readable_bytes(free)} of {readable_bytes(total)} free"
+        text = f"{name}: {room}, CUDA {torch.version.cuda}"
         if wanted and free < _SMALL_GPU_BYTES:
             yield warning(
                 "gpu", text, "end other programs on the device, or make plan.batch_size smaller"
@@ -156,7 +158,7 @@ def temporary_space() -> Iterator[Finding]:
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(b"ovamgen")
     free = shutil.disk_usage(folder).free
-    text = f"{folder}: {free / 1e9:.1f} GB free"
+    text = f"{folder}: {readable_bytes(free)} free"
     if free < _SMALL_TEMPORARY_BYTES:
         yield warning("temporary", text, "make room, or set TMPDIR to a larger disk")
     else:

@@ -24,8 +24,8 @@ from ovamgen.plan.vocabulary import BACKGROUND, IGNORE, VocClass, class_by_id, c
 from ovamgen.samples import ANNOTATIONS, SAMPLES, SampleFolder
 
 CAPTIONS = "captions.csv"
-CAPTION = "A photograph of a {classes}"
-"""The caption of a real picture that has none, its classes joined by "and a"."""
+CAPTION = "A photograph of {classes}"
+"""The caption of a real picture that has none, its classes joined by "and"."""
 
 T = TypeVar("T")
 
@@ -218,7 +218,9 @@ def _real(root: Path, split: str, limit: int | None, seed: int) -> PictureSet:
         # the order of the caption, so that the first class is the one that it names first
         order = {voc.id: rank for rank, voc in enumerate(named)}
         classes = [class_by_id(i) for i in sorted(ids, key=lambda i: (order.get(i, len(ids)), i))]
-        text = caption or CAPTION.replace("{classes}", " and a ".join(c.phrase for c in classes))
+        text = caption or CAPTION.replace(
+            "{classes}", " and ".join(c.with_article for c in classes)
+        )
         targets = tuple(
             PictureTarget(voc=voc, word_included=voc.phrase in text.lower()) for voc in classes
         )

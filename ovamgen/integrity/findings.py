@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from ovamgen.errors import VerificationError
+from ovamgen.wording import counted
 
 Kind = Literal["missing", "damaged", "orphan", "leftover"]
 """``damaged``: there, with another content than the rest of the output says. ``orphan``: a file
@@ -52,13 +53,13 @@ class Findings:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def add(self, file: str, expected: str, found: str, kind: Kind = "damaged") -> None:
+    def add(self, file: str, expected: str, found: str | Exception, kind: Kind = "damaged") -> None:
         """Take note of something; the same thing twice counts once."""
         finding = Finding(
             file=file,
             kind=kind,
             expected=_short(expected),
-            found=_short(found),
+            found=_short(found if isinstance(found, str) else instead(found)),
             shard=self._shard,
         )
         if finding in self._kept:
@@ -130,7 +131,7 @@ class Verification:
     def lines(self) -> list[str]:
         """As text for people: the state, the findings, and at the end the command that mends."""
         going_on = ", a run is going on" if self.running else ""
-        verdict = f"{len(self.findings)} findings" if self.findings else "nothing wrong"
+        verdict = counted(len(self.findings), "finding") if self.findings else "nothing wrong"
         text = [
             f"{self.out}: {self.layout}, {self.state}{going_on}, {verdict}",
             f"  shards   {self.shards_checked} checked of {self.shards_there} there, "
@@ -155,14 +156,18 @@ class Verification:
             VerificationError: something is damaged, missing or foreign, or the run has not ended.
         """
         if self.findings:
-            raise VerificationError(
-                f"{self.out} is not as it must be: {len(self.findings)} findings; {self.mend}"
-            )
+            found = counted(len(self.findings), "finding")
+            raise VerificationError(f"{self.out} is not as it must be: {found}; {self.mend}")
         if self.state != "complete":
             raise VerificationError(
                 f"{self.out} is not finished: {len(self.shards_without_record)} of {self.shards} "
                 f"shards are still to be made; {self.mend or 'a run is going on'}"
             )
+
+
+def instead(error: Exception) -> str:
+    """What was found where the error came up, so that it can stand behind "got"."""
+    return f"nothing of the kind: {error}"
 
 
 def index_ranges(indices: Sequence[int], most: int = 12) -> str:

@@ -62,7 +62,7 @@ def check_indexes(
         try:
             same = store.read(name) == wanted
         except ShardError as error:
-            findings.add(name, f"{len(wanted)} bytes", str(error))
+            findings.add(name, f"{len(wanted)} bytes", error)
             return
         if not same:
             findings.add(name, "what the shards and the settings make of it", "another content")
@@ -99,7 +99,7 @@ def _check_sheet(
         data = store.read(CONTACT_SHEET_NAME, 2 * MAX_BYTES)
         check_png(data)
     except ShardError as error:
-        findings.add(CONTACT_SHEET_NAME, "a whole PNG", str(error))
+        findings.add(CONTACT_SHEET_NAME, "a whole PNG", error)
         return []
     if run.get("versions") != library_versions():
         return [

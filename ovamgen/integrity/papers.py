@@ -68,7 +68,7 @@ def read_papers(store: Store, names: Mapping[str, int], findings: Findings) -> P
         try:
             papers.manifest = parse_manifest(store.read(MANIFEST_NAME))
         except ShardError as error:
-            findings.add(MANIFEST_NAME, "the manifest of the output", str(error))
+            findings.add(MANIFEST_NAME, "the manifest of the output", error)
     manifest = papers.manifest
     if manifest is not None and not manifest.has_digests:
         papers.notes.append(
@@ -175,7 +175,7 @@ def _read_run_file(store: Store, papers: Papers, findings: Findings) -> None:
         digest = hashlib.sha256(data).hexdigest()
         papers.run = parse_run_file(data)
     except ShardError as error:
-        findings.add(RUN_NAME, "the settings of the run", str(error))
+        findings.add(RUN_NAME, "the settings of the run", error)
         papers.run = manifest.run if manifest is not None and manifest.run else None
         return
     if manifest is None or not manifest.has_digests:
@@ -198,7 +198,7 @@ def _read_plan(store: Store, papers: Papers, findings: Findings) -> None:
     try:
         plan = read_plan(store)
     except OvamgenError as error:
-        findings.add(PLAN_NAME, "the plan of the run", str(error))
+        findings.add(PLAN_NAME, "the plan of the run", error)
         return
     fits = plan is not None and (papers.run is None or plan_fits(plan, papers.run))
     if plan is None or not fits:

@@ -21,6 +21,7 @@ from ovamgen.records import ShardRecord
 from ovamgen.run_files import RUN_NAME
 from ovamgen.shards.manifest import RECORDS, read_record, record_name, record_to_json
 from ovamgen.shards.store import Store, open_store
+from ovamgen.wording import counted
 
 REMOVABLE = ("orphan", "leftover")
 
@@ -50,7 +51,7 @@ class Repaired:
         text = [f"restored       {name}" for name in self.files_restored]
         if self.shards_made:
             made = index_ranges(self.shards_made)
-            text.append(f"made again     {len(self.shards_made)} shards ({made})")
+            text.append(f"made again     {counted(len(self.shards_made), 'shard')} ({made})")
         if self.other_bytes:
             other = index_ranges(self.other_bytes)
             text.append(

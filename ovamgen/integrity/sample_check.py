@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ovamgen.errors import ShardError
+from ovamgen.integrity.findings import instead
 from ovamgen.plan.vocabulary import IGNORE
 from ovamgen.records import SampleSpec
 from ovamgen.shards.codec import (
@@ -69,7 +70,7 @@ def problems_of(
         _check_size(members[METADATA])
         sample = decode_sample(members)
     except ShardError as error:
-        return [str(error)]
+        return [instead(error)]
     return [*_disagreements(key, members, sample, rules), *_against(sample, row, spec)]
 
 

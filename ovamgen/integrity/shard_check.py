@@ -129,7 +129,7 @@ def _read_record(store: Store, job: ShardJob, findings: Findings) -> ShardRecord
     try:
         return parse_record(store.read(name, MAX_RECORD_BYTES))
     except ShardError as error:
-        findings.add(name, "the record of a finished shard", str(error))
+        findings.add(name, "the record of a finished shard", error)
         return None
 
 
@@ -150,7 +150,7 @@ def _read_metadata(
         table = read_table(data, job.index)
         check_rows(table, name, job.specs, findings)
     except ShardError as error:
-        findings.add(name, "the metadata table of the shard", str(error))
+        findings.add(name, "the metadata table of the shard", error)
     return table, len(data), hashlib.sha256(data).hexdigest()
 
 
@@ -175,7 +175,7 @@ def _read_tar(
                     findings.add(job.name, "ascending keys of this shard", f"the key {key}")
                 keys.append(key)
         except DamagedTarError as error:
-            findings.add(job.name, "a tar as ovamgen writes it", str(error))
+            findings.add(job.name, "a tar as ovamgen writes it", error)
             return stream.digest(), None
         if table is not None and set(keys) != table.made:
             other = sorted(set(keys) ^ table.made)

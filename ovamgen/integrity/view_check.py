@@ -33,7 +33,7 @@ def verify_view(store: Store, names: Mapping[str, int]) -> Verification:
             findings.add(KEYS_NAME, "the keys of the view", "others")
         view.check(read_records(open_store(view.source)).values())
     except OvamgenError as error:
-        findings.add(SELECTION_NAME, "a view of shards that are there", str(error))
+        findings.add(SELECTION_NAME, "a view of shards that are there", error)
     for name in unknown_files("view", names, {}):
         findings.add(name, "no file but those of the view", f"{names[name]} bytes", "orphan")
     unfinished = INCOMPLETE_NAME in names

@@ -17,6 +17,7 @@ from rich.text import Text
 from ovamgen.plan.prompts import Reason
 from ovamgen.plan.tasks import Estimate, Plan, estimate
 from ovamgen.plan.vocabulary import VOC_CLASSES
+from ovamgen.wording import counted, readable_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,11 +116,10 @@ class PlanSummary:
 
     def _footnote(self) -> Text:
         size = self.estimate
-        shards = "shard" if size.shards == 1 else "shards"
         return Text(
             "A caption that names several classes counts for each, and once in the last row.\n"
-            f"To make: {size.images:,} images in {size.shards:,} {shards}, "
-            f"about {_readable_bytes(size.bytes)}."
+            f"To make: {counted(size.images, 'image')} in {counted(size.shards, 'shard')}, "
+            f"about {readable_bytes(size.bytes)}."
         )
 
 
@@ -175,10 +175,3 @@ def _plain(tally: Tally) -> dict[str, Any]:
 def _number(value: int) -> str:
     """Thousands set apart; a stop for none, so that the eye finds the numbers."""
     return f"{value:,}" if value else "."
-
-
-def _readable_bytes(size: int) -> str:
-    for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size} bytes"

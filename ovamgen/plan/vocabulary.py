@@ -49,6 +49,11 @@ class VocClass:
         """The key of the class in the authors' token file: ``dining-table``, ``tv``."""
         return self.phrase.replace(" ", "-")
 
+    @property
+    def with_article(self) -> str:
+        """The phrase as a sentence has it: ``an aeroplane``, ``a dining table``."""
+        return f"{'an' if self.phrase[0] in 'aeiou' else 'a'} {self.phrase}"
+
     def target(self) -> Target:
         """The class as a sample's target."""
         return Target(class_id=self.id, class_name=self.name, phrase=self.phrase)

@@ -28,12 +28,12 @@ from ovamgen.report.sections import (
     percent,
     plain,
     quartiles,
-    readable_bytes,
     together,
 )
 from ovamgen.report.statistics import ClassTally, Distribution, Statistics
 from ovamgen.report.thumbnails import Thumbnail
 from ovamgen.report.times import times_of
+from ovamgen.wording import readable_bytes
 
 _BARS = 40
 _PROMPT_CHARACTERS = 400

@@ -212,14 +212,6 @@ def percent(share: float) -> str:
     return f"{value:.1f} %" if value < 9.95 else f"{value:.0f} %"
 
 
-def readable_bytes(size: int) -> str:
-    """As GB, MB or kB."""
-    for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size} bytes"
-
-
 def plain(text: object) -> str:
     """Untrusted text in one line, without characters that control a screen."""
     line = " ".join(str(text).split())

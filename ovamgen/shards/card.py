@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from ovamgen.records import ShardRecord
+from ovamgen.wording import readable_bytes
 
 _TEMPLATE = "card.md.j2"
 
@@ -63,7 +64,7 @@ def render_card(
         samples=samples,
         failed=sum(record.failed for record in records),
         shards=len(records),
-        gigabytes=f"{sum(record.size_bytes for record in records) / 1e9:.2f}",
+        size=readable_bytes(sum(record.size_bytes for record in records)),
         size_category=next((name for limit, name in _SIZES if samples < limit), "n>1M"),
         classes=classes,
         made=_made(run_info),

@@ -13,6 +13,7 @@ from ovamgen.diffusion.pipeline import LoadedPipeline
 from ovamgen.diffusion.recorder import CrossAttentionLayer, cross_attention_layers
 from ovamgen.diffusion.schedulers import scheduler_class
 from ovamgen.errors import ConfigError
+from ovamgen.wording import readable_bytes
 
 _FLOAT32_BYTES = 4
 _USABLE = 0.9
@@ -38,7 +39,7 @@ class QueryMemory:
         """As text for people."""
         several = f" for {images} images" if images > 1 else ""
         return (
-            f"stored queries: {in_units(self.needed(images))} a class{several} "
+            f"stored queries: {readable_bytes(self.needed(images))} a class{several} "
             f"({self.calls} UNet calls)"
         )
 
@@ -57,10 +58,12 @@ class QueryMemory:
             return
         fewer = "a smaller --images-per-class, " if images > 1 else ""
         where = "--max-memory allows" if asked else "can be used of the memory that is free"
+        needed = readable_bytes(self.needed(images))
         raise ConfigError(
-            f"the queries of a class take {in_units(self.needed(images))} ({self.calls} UNet calls"
-            f"{f', {images} images' if images > 1 else ''}), but {in_units(limit)} {where}: use "
-            f"{fewer}fewer --workers, samples drawn with fewer steps, or a machine with more memory"
+            f"the queries of a class take {needed} ({self.calls} UNet calls"
+            f"{f', {images} images' if images > 1 else ''}), but {readable_bytes(limit)} {where}: "
+            f"use {fewer}fewer --workers, samples drawn with fewer steps, or a machine with more "
+            "memory"
         )
 
 
@@ -90,14 +93,6 @@ def free_bytes(device: str, workers: int = 1) -> int:
     if device == "cuda":
         return int(_USABLE * torch.cuda.mem_get_info()[0])
     return int(_USABLE * psutil.virtual_memory().available / workers)
-
-
-def in_units(count: int) -> str:
-    """Bytes as text: ``1.4 GB``."""
-    for unit, size in (("GB", 10**9), ("MB", 10**6)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count / 1000:.0f} kB"
 
 
 def _layer_size(unet: Any, layer: CrossAttentionLayer, size: tuple[int, int]) -> tuple[int, int]:

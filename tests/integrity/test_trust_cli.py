@@ -35,7 +35,7 @@ def test_verify_says_0_or_4_and_repair_asks_before_it_removes(out):
     assert done.returncode == 4
     assert "orphan   notes.txt" in done.stdout
     assert f"run: ovamgen repair {out} --gc" in done.stdout
-    assert "1 findings" in done.stderr
+    assert "not as it must be: 1 finding; " in done.stderr
     done = ovamgen("repair", out, "--gc")
     assert done.returncode == 2
     assert "give --yes" in done.stderr

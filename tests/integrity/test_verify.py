@@ -179,6 +179,14 @@ def _papers(out):
     return [finding.file for finding in findings]
 
 
+@pytest.mark.parametrize("name", ["run.yaml", "manifest.json", "metadata/000000.parquet"])
+def test_what_cannot_be_read_is_told_in_a_sentence(out, name):
+    (out / name).write_bytes(b"{")
+    told = [line for line in verify(str(out)).lines() if f" {name}: " in line]
+    assert "got nothing of the kind: it cannot be read as " in told[0]
+    assert not any("got it " in line for line in told)
+
+
 @pytest.mark.parametrize("name", ["run.yaml", "plan.parquet", "manifest.json"])
 def test_every_changed_byte_of_the_papers_shows(out, name):
     """The first two are vouched for by nothing but the digests in the third."""

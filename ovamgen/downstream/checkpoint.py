@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ class Position:
     data: dict[str, str]
     """Checksums of the sources and of the backbone."""
     world_size: int
+    losses: tuple[float, ...] = ()
+    """Of the steps since the last row of the log."""
 
 
 def write_checkpoint(
@@ -55,18 +58,34 @@ def write_checkpoint(
                 "settings": position.settings,
                 "data": position.data,
                 "world_size": position.world_size,
+                "losses": position.losses,
             },
             sort_keys=True,
         ),
         "optimizer": json.dumps(scalars, sort_keys=True),
     }
     temporary = folder / f".{CHECKPOINT}.tmp"
-    content = save({name: v.detach().cpu().contiguous() for name, v in tensors.items()}, metadata)
+    content = to_bytes(tensors, metadata)
     with temporary.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, folder / CHECKPOINT)
+
+
+def to_bytes(tensors: Mapping[str, torch.Tensor], metadata: dict[str, str]) -> bytes:
+    """A safetensors file; equal tensors and metadata give equal bytes.
+
+    safetensors writes several entries of metadata in an order that changes from call to call.
+    """
+    content = save({name: v.detach().cpu().contiguous() for name, v in tensors.items()}, metadata)
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(metadata.items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    # the tensors must begin at a multiple of 8
+    text = text.ljust(-(-len(text) // 8) * 8)
+    return b"".join([len(text).to_bytes(8, "little"), text, memoryview(content)[8 + length :]])
 
 
 def read_position(folder: Path) -> Position | None:
@@ -86,7 +105,8 @@ def read_position(folder: Path) -> Position | None:
                 f"{path} must be of format {_FORMAT}, it is {metadata.get('format', 'not named')}: "
                 "give another --out"
             )
-        return Position(**json.loads(metadata["position"]))
+        values = json.loads(metadata["position"])
+        return Position(**{**values, "losses": tuple(values.get("losses", ()))})
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise _damaged(path, error) from None
 

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import nn
 from transformers import ResNetConfig, UperNetConfig, UperNetForSemanticSegmentation
 
 from ovamgen.downstream.augment import MEAN_RGB, STD_RGB
+from ovamgen.downstream.checkpoint import to_bytes
 from ovamgen.downstream.settings import NUM_CLASSES
 from ovamgen.errors import ConfigError
 from ovamgen.plan.vocabulary import IGNORE
@@ -175,11 +175,9 @@ def save_segmentor(
         "architecture": json.dumps(asdict(shape), sort_keys=True),
         "training": json.dumps(training, sort_keys=True),
     }
-    tensors = {
-        name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
-    }
     temporary = folder / f".{SEGMENTOR}.tmp"
-    temporary.write_bytes(save(tensors, metadata))  # save_file would make it private
+    # save_file would make it private
+    temporary.write_bytes(to_bytes(network.state_dict(), metadata))
     os.replace(temporary, folder / SEGMENTOR)
 
 

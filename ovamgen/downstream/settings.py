@@ -19,6 +19,7 @@ class AugmentSettings(Section):
     """What is done to a picture before the network sees it; every step may be switched off."""
 
     scale_low: float = Field(default=0.5, gt=0)
+    """The least factor that a picture is resized by."""
     scale_high: float = Field(default=2.0, gt=0)
     """The picture is resized by a factor drawn between the two, evenly in its logarithm."""
     flip: bool = True
@@ -46,9 +47,11 @@ class TrainSettings(Section):
     real: str | None = None
     """A folder in VOC's layout."""
     real_split: str = "train"
+    """List of ``real`` in ImageSets/Segmentation."""
     real_share: float = Field(default=0.5, ge=0, le=1)
     """Share of the pictures that come from ``real`` where both are given."""
     size: Literal["small", "resnet50"] = "small"
+    """UperNet's backbone: a small one for 128-pixel pictures on a CPU, or a ResNet-50."""
     backbone: str | None = None
     """A .safetensors file with the weights of the backbone; from scratch without one."""
     init: str | None = None
@@ -63,12 +66,13 @@ class TrainSettings(Section):
     crop_px: int | None = Field(default=None, ge=32)
     """Height and width that the network is trained on; by default 128, of ``resnet50`` 512."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
+    """AdamW, or SGD with momentum."""
     learning_rate: float | None = Field(default=None, gt=0)
     """At its highest; by default 2e-3 for ``small`` and 1e-4 for ``resnet50``, 0.01 with SGD."""
     weight_decay: float | None = Field(default=None, ge=0)
     """By default 0.01, 5e-4 with SGD; not of biases and normalisations."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Of SGD."""
+    """Momentum of SGD."""
     warmup_share: float = Field(default=0.05, ge=0, lt=1)
     """Share of the steps in which the rate rises from zero."""
     poly_power: float = Field(default=0.9, gt=0)
@@ -79,6 +83,7 @@ class TrainSettings(Section):
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Of the first weights, the order of the data and the augmentation."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """``auto``: cuda where there is one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the network's arithmetic while it learns (autocast). ``auto``: bfloat16 on a GPU, float32
     on a CPU; CPUs with AVX-512 BF16 gain half of their speed by ``bfloat16``."""

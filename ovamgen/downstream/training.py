@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +143,8 @@ class _Training:
         """Takes the steps that are left."""
         settings, first = self._settings, self.step
         data = batches(self._mixture, settings, first, self._rank, self._world_size)
-        losses: list[torch.Tensor] = []
+        # of the steps since the last row of the log, those before an interruption included
+        losses = [torch.tensor(loss, device=self._device) for loss in self._position.losses]
         mean: float | None = None
         saved = time.monotonic()
         while self.step < settings.steps:
@@ -153,20 +154,23 @@ class _Training:
             last = self.step == settings.steps
             stopping = drain.asked
             saving = stopping or last or time.monotonic() - saved >= settings.save_seconds
-            if saving or self.step % LOG_STEPS == 0:
+            logging = last or self.step % LOG_STEPS == 0
+            if saving or logging:
                 mean = float(torch.stack(losses).mean())
                 if not math.isfinite(mean):
                     raise OvamgenError(
                         f"the loss must be finite, got {mean} before step {self.step}: begin again "
                         f"with a lower learning rate than {settings.learning_rate:g}"
                     )
-                if log is not None:
+            if logging:
+                # never at a save, whose time is the clock's: equal trainings have equal logs
+                if log is not None and mean is not None:
                     log.row(self.step, mean, rate)
                 losses = []
             if log is not None:
                 log.tick(self.step, settings.batch_size, mean)
             if saving:
-                self._save()
+                self._save(losses)
                 saved = time.monotonic()
             if stopping and not last:
                 drain.finish()
@@ -226,9 +230,10 @@ class _Training:
                 f"{', '.join(differing)}: give another --out, or the settings it began with"
             )
         restore(self._folder, self._network, self._optimizer)
+        self._position = replace(mine, losses=found.losses)
         return found.step
 
-    def _save(self) -> None:
+    def _save(self, losses: list[torch.Tensor]) -> None:
         if self._rank != 0:
             return
         told = {
@@ -243,6 +248,7 @@ class _Training:
             settings=self._position.settings,
             data=self._position.data,
             world_size=self._world_size,
+            losses=tuple(float(loss) for loss in losses),
         )
         write_checkpoint(self._folder, self._network, self._optimizer, position)
 

@@ -1,4 +1,7 @@
-"""What a training tells while it runs: a CSV file, TensorBoard where there is one, the terminal."""
+"""What a training tells while it runs: a CSV file, TensorBoard where there is one, the terminal.
+
+The CSV has no times, so that equal trainings have equal files; TensorBoard's files do have them.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from ovamgen.errors import ConfigError
 from ovamgen.terminal import TerminalBar, time_left
 
 LOG = "log.csv"
-COLUMNS = ("step", "loss", "learning_rate", "images_per_second")
+COLUMNS = ("step", "loss", "learning_rate")
 
 
 class TrainingLog:
@@ -84,7 +87,6 @@ class TrainingLog:
             "step": step,
             "loss": f"{loss:.6g}",
             "learning_rate": f"{learning_rate:.6g}",
-            "images_per_second": f"{self._rate():.4g}",
         }
         with self._path.open("a", newline="") as file:
             csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(values)

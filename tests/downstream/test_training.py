@@ -69,6 +69,17 @@ def test_the_same_training_gives_the_same_weights(voc, undisturbed, tmp_path):
     assert_same_weights(undisturbed, tmp_path)
 
 
+def files(folder):
+    """Bytes by name; TensorBoard's files, where it is installed, have times in them."""
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "tensorboard"}
+
+
+def test_equal_trainings_give_equal_files(voc, undisturbed, tmp_path):
+    # saved after every step, and not at the end alone: when that is, the clock says
+    train(settings(voc, save_seconds=1e-9), tmp_path)
+    assert files(tmp_path) == files(undisturbed)
+
+
 def test_another_seed_gives_other_weights(voc, undisturbed, tmp_path):
     train(settings(voc, seed=1), tmp_path)
     with pytest.raises(AssertionError):
@@ -121,7 +132,7 @@ def test_killed_and_resumed_is_undisturbed(voc, undisturbed, tmp_path, repositor
     assert 3 <= reached < 8, "it was to be killed on its way"
     trained = train(asked, tmp_path / "out")
     assert trained.taken_now == 8 - reached
-    assert_same_weights(undisturbed, tmp_path / "out")
+    assert files(tmp_path / "out") == files(undisturbed)
 
 
 def interrupt_after(monkeypatch, steps):

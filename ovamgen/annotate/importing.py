@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Bool
 
 from ovamgen.annotate.annotations import Annotations, State
-from ovamgen.annotate.labelme import labelme_mask
+from ovamgen.annotate.labelme import LabelmeMask, labelme_mask
 from ovamgen.annotate.pictures import foreground
 from ovamgen.errors import ConfigError, IncompleteError
+from ovamgen.plan.vocabulary import class_by_name
 from ovamgen.samples import Sample, SampleFolder
 
 _LARGEST_FILE_BYTES = 256 * 2**20
@@ -26,6 +28,8 @@ class Imported:
     """Samples that have their mask now."""
     failures: tuple[tuple[str, str], ...]
     """(file, reason) of those that were not taken in."""
+    left_out: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """(file, labels) of those that have shapes of other labels than were taken."""
 
     def check_complete(self) -> None:
         """Raises `IncompleteError` where a file was not taken in."""
@@ -41,6 +45,7 @@ def import_masks(
     files: Iterable[str | Path],
     *,
     label: str | None = None,
+    classes: Mapping[str, str] = MappingProxyType({}),
     overwrite: bool = False,
     on_start: Callable[[int], None] = lambda total: None,
     on_file: Callable[[str, str | None], None] = lambda file, reason: None,
@@ -53,35 +58,45 @@ def import_masks(
     Args:
         folder: The samples.
         files: labelme's JSON files and PNG files.
-        label: Takes the shapes of this label out of JSON files.
+        label: Takes the shapes of this label out of JSON files, instead of those of the class.
+        classes: The class by label, for labels of JSON files that are no name of it.
         overwrite: Replaces annotations that are there.
         on_start: Gets the number of files.
         on_file: Gets each file with the reason why it was not taken in, or None.
     """
+    for name in classes.values():
+        class_by_name(name)
     annotations = Annotations(folder)
     paths = [Path(file) for file in files]
     on_start(len(paths))
     taken: dict[str, Path] = {}
     failures: list[tuple[str, str]] = []
+    left_out: list[tuple[str, tuple[str, ...]]] = []
     for path in paths:
         reason = None
         try:
             sample = annotations.sample(path.stem)
             if first := taken.get(sample.key):
                 raise ConfigError(f"{path} is the second file for {sample.key}, after {first}")
-            _import(annotations, sample, path, label, overwrite)
+            read = _read(path, sample, annotations.size(sample), label, classes)
+            _save(annotations, sample, path, read.mask, overwrite)
             taken[sample.key] = path
+            if read.left_out:
+                left_out.append((str(path), read.left_out))
         except ConfigError as error:
             reason = str(error)
             failures.append((str(path), reason))
         on_file(str(path), reason)
-    return Imported(keys=tuple(taken), failures=tuple(failures))
+    return Imported(keys=tuple(taken), failures=tuple(failures), left_out=tuple(left_out))
 
 
-def _import(
-    annotations: Annotations, sample: Sample, path: Path, label: str | None, overwrite: bool
+def _save(
+    annotations: Annotations,
+    sample: Sample,
+    path: Path,
+    mask: Bool[np.ndarray, "H W"],
+    overwrite: bool,
 ) -> None:
-    mask = _read(path, sample, annotations.size(sample), label)
     if not mask.any():
         raise ConfigError(
             f"{path} must mark the {sample.class_name}, it is empty: paint it, or mark the sample "
@@ -99,8 +114,12 @@ def _import(
 
 
 def _read(
-    path: Path, sample: Sample, size: tuple[int, int], label: str | None
-) -> Bool[np.ndarray, "H W"]:
+    path: Path,
+    sample: Sample,
+    size: tuple[int, int],
+    label: str | None,
+    classes: Mapping[str, str],
+) -> LabelmeMask:
     kind = path.suffix.lower()
     if kind not in (".json", ".png"):
         raise ConfigError(f"{path} must be labelme's JSON or a PNG, it ends in '{path.suffix}'")
@@ -113,8 +132,10 @@ def _read(
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
     if kind == ".png":
-        return foreground(data, size, str(path))
-    return labelme_mask(data, size, str(path), class_name=sample.class_name, label=label)
+        return LabelmeMask(mask=foreground(data, size, str(path)), left_out=())
+    return labelme_mask(
+        data, size, str(path), class_name=sample.class_name, label=label, classes=classes
+    )
 
 
 def _same(annotations: Annotations, sample: Sample, mask: Bool[np.ndarray, "H W"]) -> bool:

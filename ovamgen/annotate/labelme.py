@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,20 +25,36 @@ _LARGEST_COORDINATE_PX = 1e6
 _SHAPES = {"polygon": "3 or more", "rectangle": "2", "circle": "2"}
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class LabelmeMask:
+    """What a file's shapes make, and what of them was not asked for."""
+
+    mask: Bool[np.ndarray, "H W"]
+    left_out: tuple[str, ...]
+    """Labels of the shapes that are not in the mask."""
+
+
 def labelme_mask(
-    data: bytes, size: tuple[int, int], name: str, *, class_name: str, label: str | None = None
-) -> Bool[np.ndarray, "H W"]:
-    """The union of a file's shapes.
+    data: bytes,
+    size: tuple[int, int],
+    name: str,
+    *,
+    class_name: str,
+    label: str | None = None,
+    classes: Mapping[str, str] = MappingProxyType({}),
+) -> LabelmeMask:
+    """The union of a file's shapes that show the sample's class.
 
     Args:
         data: The file's bytes.
         size: Height and width of the picture, in pixels.
         name: What to call the file in errors.
-        class_name: The sample's class; chooses where a file has shapes of several labels.
-        label: Takes the shapes of this label only.
+        class_name: The sample's class; a shape shows it whose label is one of its names.
+        label: Takes the shapes of this label instead.
+        classes: The class by label, for labels that are no name of it.
 
     Raises:
-        ConfigError: not labelme's format, another size, no shape of the label, a kind of shape
+        ConfigError: not labelme's format, another size, no shape of the class, a kind of shape
             that is no area.
     """
     content = _content(data, name)
@@ -45,11 +64,27 @@ def labelme_mask(
             f"{name} must be about {size[0]}x{size[1]} pixels (height x width) as its image is, "
             f"its imageHeight and imageWidth say {came[0]}x{came[1]}"
         )
+    shapes = content["shapes"]
+    labels = sorted({str(shape.get("label")) for shape in shapes})
+    if not labels:
+        raise ConfigError(f"{name} must have a shape, it has none: outline the {class_name}")
+    if label is None:
+        wanted = [text for text in labels if _means(classes.get(text, text), class_name)]
+    else:
+        wanted = [text for text in labels if text == label]
+    if not wanted:
+        raise ConfigError(
+            f"{name} must have shapes of the label '{label or class_name}', it has "
+            f"{', '.join(labels[:5])}: say which are meant with --label {labels[0]}, or with "
+            f"--map {labels[0]}={class_name}"
+        )
     canvas = Image.new("1", (size[1], size[0]))
     draw = ImageDraw.Draw(canvas)
-    for shape in _chosen(content["shapes"], name, class_name, label):
-        _draw(draw, shape, name)
-    return np.asarray(canvas)
+    for shape in shapes:
+        if str(shape.get("label")) in wanted:
+            _draw(draw, shape, name)
+    left_out = tuple(text for text in labels if text not in wanted)
+    return LabelmeMask(mask=np.asarray(canvas), left_out=left_out)
 
 
 def _content(data: bytes, name: str) -> dict[str, Any]:
@@ -61,26 +96,6 @@ def _content(data: bytes, name: str) -> dict[str, Any]:
     if not isinstance(shapes, list) or not all(isinstance(shape, dict) for shape in shapes):
         raise ConfigError(f"{name} must be labelme's JSON, it has no list 'shapes'")
     return content
-
-
-def _chosen(
-    shapes: list[dict[str, Any]], name: str, class_name: str, label: str | None
-) -> list[dict[str, Any]]:
-    labels = sorted({str(shape.get("label")) for shape in shapes})
-    if not labels:
-        raise ConfigError(f"{name} must have a shape, it has none: outline the {class_name}")
-    if label is not None:
-        wanted = [text for text in labels if text == label]
-    elif len(labels) == 1:
-        wanted = labels
-    else:
-        wanted = [text for text in labels if _means(text, class_name)]
-    if not wanted:
-        raise ConfigError(
-            f"{name} must have shapes of the label '{label or class_name}', it has "
-            f"{', '.join(labels[:5])}: say which are meant with --label"
-        )
-    return [shape for shape in shapes if str(shape.get("label")) in wanted]
 
 
 def _means(text: str, class_name: str) -> bool:

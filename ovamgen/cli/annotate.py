@@ -63,7 +63,15 @@ def import_masks(
     files: Annotated[list[str], typer.Argument(metavar="FILES", help="KEY.json or KEY.png.")],
     samples: Samples = None,
     label: Annotated[
-        str | None, typer.Option(help="Shapes of this label only. [default: the sample's class]")
+        str | None,
+        typer.Option(
+            help="Take the shapes of this label. [default: those of the sample's class, by any of "
+            "its names]"
+        ),
+    ] = None,
+    maps: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="LABEL=CLASS", help="kitty=cat, say; repeatable."),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace annotations that are there.")
@@ -74,13 +82,20 @@ def import_masks(
 
     Example: `ovamgen annotate import --samples samples painted/*.json`
 
-    A file's name without its ending is the key of its sample. Files that cannot be taken in are
-    named with the reason, the others are imported, and the exit code is 3.
+    A file's name without its ending is the key of its sample. Of labelme's shapes those are taken
+    whose label is the sample's class; the labels that are left out are named. Files that cannot be
+    taken in are named with the reason, the others are imported, and the exit code is 3.
     """
     root = _given(samples or context.obj)
     from ovamgen.annotate.importing import import_masks as import_files
     from ovamgen.samples import SampleFolder
 
+    classes = {}
+    for pair in maps or []:
+        text, _, name = pair.rpartition("=")
+        if not text:
+            raise ConfigError(f"--map expects LABEL=CLASS such as kitty=cat, got '{pair}'")
+        classes[text] = name
     folder = SampleFolder.open(root)
     with Counting("files") as counting:
 
@@ -93,6 +108,7 @@ def import_masks(
             folder,
             files,
             label=label,
+            classes=classes,
             overwrite=overwrite,
             on_start=counting.start,
             on_file=on_file,
@@ -101,8 +117,11 @@ def import_masks(
         import json
 
         failed = [{"file": file, "reason": reason} for file, reason in done.failures]
-        print(json.dumps({"imported": list(done.keys), "failed": failed}))
+        left_out = [{"file": file, "labels": labels} for file, labels in done.left_out]
+        print(json.dumps({"imported": [*done.keys], "failed": failed, "left_out": left_out}))
     else:
+        for file, labels in done.left_out:
+            print(f"left out       {', '.join(labels)} ({file})")
         print(f"imported       {len(done.keys)} of {len(done.keys) + len(done.failures)}")
     done.check_complete()
 

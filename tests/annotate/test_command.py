@@ -61,7 +61,24 @@ def test_import_names_what_failed_and_ends_with_3(folder, tmp_path):
     assert (done.returncode, done.stdout) == (3, "imported       1 of 2\n")
     assert "dog-2.png must be 120x200 pixels (height x width)" in done.stderr
     done = call("import", "--samples", str(folder.root), "--json", *files[:1])
-    assert (done.returncode, json.loads(done.stdout)) == (0, {"imported": ["cat-0"], "failed": []})
+    told = {"imported": ["cat-0"], "failed": [], "left_out": []}
+    assert (done.returncode, json.loads(done.stdout)) == (0, told)
+
+
+def test_import_says_which_labels_it_left_out(folder, tmp_path):
+    points = [[20, 10], [59, 10], [59, 49]]
+    shapes = [{"label": label, "points": points} for label in ("kitty", "sofa", "Cat")]
+    content = {"imageHeight": HEIGHT, "imageWidth": WIDTH, "shapes": shapes}
+    (tmp_path / "cat-0.json").write_text(json.dumps(content))
+    command = ("import", "--samples", str(folder.root), str(tmp_path / "cat-0.json"))
+    done = call(*command)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("left out       kitty, sofa (")
+    done = call(*command, "--map", "kitty=cat", "--json")
+    assert json.loads(done.stdout)["left_out"][0]["labels"] == ["sofa"]
+    done = call(*command, "--map", "kitty=cta")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "did you mean 'cat'" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [("--no-browser",), ("import", "cat-0.png")])

@@ -71,6 +71,15 @@ def test_of_several_labels_the_samples_class_is_taken_or_the_one_named(folder, w
     assert np.array_equal(folder.annotation(TABLE), block())
 
 
+def test_labels_are_mapped_to_classes(folder, write):
+    left = shape(label="kitty")
+    right = shape("rectangle", "puss", [(100, 10), (119, 49)])
+    path = write(left, right, shape(label="sofa", points=[(0, 0), (9, 0), (9, 9)]))
+    done = import_masks(folder, [path], classes={"kitty": "cat", "puss": "Cats"})
+    assert np.array_equal(folder.annotation(CAT), block() | block(columns=slice(100, 120)))
+    assert done.left_out == ((str(path), ("sofa",)),)
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "RGB", "RGBA", "P", "LA", "I;16"])
 def test_any_png_with_foreground(folder, tmp_path, mode):
     pixels = block().astype(np.uint8)
@@ -115,6 +124,7 @@ def test_a_smoothed_edge_is_foreground(folder, tmp_path):
         ({}, [shape(points=[(0, 0), (9, 1e300), (2, 1)])], "3 or more points"),
         ({}, [shape("circle", points=[(0, 0)])], "2 points"),
         ({}, [shape(label="dog"), shape(label="pony")], "'cat', it has dog, pony: say which"),
+        ({}, [shape(label="dog")], "with --label dog, or with --map dog=cat"),
         ({}, [shape(points=[(300, 300), (400, 300), (400, 400)])], "it is empty"),
     ],
 )

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 from typer import rich_utils
 
-from ovamgen import log_format
+from ovamgen import __version__, log_format
 from ovamgen.cli import (
     annotate,
     corpus,
@@ -25,7 +25,9 @@ from ovamgen.cli import (
     trust,
 )
 from ovamgen.cli import bench as benches
+from ovamgen.cli import help as configuration
 from ovamgen.cli import tokens as token_commands
+from ovamgen.cli.help import PlanCommand, RunCommand, TrainCommand
 from ovamgen.drain import Interrupted
 from ovamgen.errors import OvamgenError
 
@@ -41,21 +43,38 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 tokens = typer.Typer(
-    help="Learn, score, merge and share banks of optimised tokens.", no_args_is_help=True
-)
-export = typer.Typer(help="Write a corpus in the layout of other tools.", no_args_is_help=True)
-bench = typer.Typer(cls=benches.BenchGroup)
-evaluation = typer.Typer(help="Score masks, methods and segmentors.", no_args_is_help=True)
+    help="""Learn, score, merge and share banks of optimised tokens.
 
-app.command()(corpus.plan)
-app.command()(corpus.generate)
+    Example: `ovamgen tokens optimize --samples samples --out voc.safetensors`
+    """,
+    no_args_is_help=True,
+)
+export = typer.Typer(
+    help="""Write a corpus in the layout of other tools.
+
+    Example: `ovamgen export voc corpus --out voc`
+    """,
+    no_args_is_help=True,
+)
+bench = typer.Typer(cls=benches.BenchGroup)
+evaluation = typer.Typer(
+    help="""Score masks, methods and segmentors.
+
+    Example: `ovamgen evaluate compare --dataset mini --model mini --quick --out comparison`
+    """,
+    no_args_is_help=True,
+)
+
+app.command(cls=PlanCommand)(corpus.plan)
+app.command(cls=RunCommand)(corpus.generate)
+app.command()(configuration.config)
 app.command()(operations.status)
-app.command()(operations.doctor)
+app.command(cls=RunCommand)(operations.doctor)
 app.command()(trust.verify)
 app.command()(trust.repair)
 app.command()(trust.replay)
 app.command()(report.report)
-app.command()(images.attribute)
+app.command(cls=RunCommand)(images.attribute)
 app.add_typer(tokens, name="tokens")
 tokens.command("optimize")(token_commands.optimise)
 tokens.command("score")(token_commands.score)
@@ -66,23 +85,29 @@ tokens.command("list")(token_commands.list_bank)
 app.add_typer(bench, name="bench")
 bench.callback(invoke_without_command=True)(benches.bench)
 bench.command("attention")(benches.attention)
-bench.command("stages")(benches.stages)
+bench.command("stages", cls=RunCommand)(benches.stages)
 bench.command("gpu")(benches.gpu)
 bench.command("driver")(simulate.driver)
 bench.command("plan")(simulate.plan)
-app.command()(samples.samples)
+app.command(cls=PlanCommand)(samples.samples)
 app.add_typer(annotate.app, name="annotate")
-app.command()(train.train)
+app.command(cls=TrainCommand)(train.train)
 app.add_typer(evaluation, name="evaluate")
-evaluation.command("masks")(evaluate.masks)
-evaluation.command("compare")(evaluate.compare)
+evaluation.command("masks", cls=RunCommand)(evaluate.masks)
+evaluation.command("compare", cls=RunCommand)(evaluate.compare)
 evaluation.command("segmentor")(train.evaluate_segmentor)
 evaluation.command("table-s1")(evaluate.table_s1)
 app.command()(hand_on.select)
-app.command()(hand_on.reannotate)
+app.command(cls=RunCommand)(hand_on.reannotate)
 app.add_typer(export, name="export")
 export.command("voc")(hand_on.export_voc)
 export.command("hf")(hand_on.export_hf)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"ovamgen {__version__}")
+        raise typer.Exit()
 
 
 @app.callback()
@@ -98,6 +123,10 @@ def options(
             help="Of the lines on stderr: for people, or one JSON object a line.",
         ),
     ] = "text",
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print it, and end."),
+    ] = False,
 ) -> None:
     """Image and mask shards for semantic segmentation, out of Stable Diffusion's attention.
 

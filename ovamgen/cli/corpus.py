@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def plan(
     captions: Captions = None,
     instances: Instances = None,
-    preset: Annotated[str | None, typer.Option(help="general or coco-cap.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Which captions are taken.")] = None,
     per_class: PerClass = None,
     limit: Limit = None,
     seed: Seed = None,
@@ -90,7 +90,8 @@ def generate(
     ] = None,
     method: Annotated[str | None, typer.Option(help="Attribution method.")] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Mask preset (paper, ovam-cvpr24), or coco-cap.")
+        str | None,
+        typer.Option(help="Mask preset; or coco-cap, which is about captions (see plan)."),
     ] = None,
     limit: Limit = None,
     per_class: PerClass = None,
@@ -102,7 +103,7 @@ def generate(
     width: Width = None,
     seed: Seed = None,
     workers: Annotated[int | None, typer.Option(help="Pipelines held at once.")] = None,
-    runner: Annotated[str | None, typer.Option(help="ray or local.")] = None,
+    runner: Annotated[str | None, typer.Option(help="Ray, or one process.")] = None,
     device: Device = None,
     config: ConfigFile = None,
     sets: Sets = None,
@@ -112,7 +113,13 @@ def generate(
 ) -> None:
     """Make the shards, or go on where an earlier run of the same command stopped.
 
+    What has no option of its own is a key, such as the negative prompt and the scheduler:
+    'ovamgen config' lists them all.
+
     Example: `ovamgen generate --captions demo --model mini --limit 40 --out corpus`
+
+    Example: `ovamgen generate --captions captions.csv --out corpus --set synthesis.scheduler=DDIM
+    --set "synthesis.negative_prompt=drawing, text"`
     """
     from ovamgen.config import preset_names
 

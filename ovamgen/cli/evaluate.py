@@ -56,9 +56,9 @@ def masks(
     out: EvaluationOut,
     model: Model = None,
     method: Annotated[
-        str | None, typer.Option(help="ovam, daam, daam-ovam or attn2mask; the preset's own.")
+        str | None, typer.Option(help="Attribution method; by default the preset's.")
     ] = None,
-    preset: Annotated[str, typer.Option(help="Mask preset, such as ovam-voc-sim.")] = "paper",
+    preset: Annotated[str | None, typer.Option(help="Mask preset.")] = None,
     tokens: Tokens = None,
     split: Split = None,
     annotations: Annotations = None,
@@ -107,7 +107,8 @@ def masks(
 
     kind = "words" if resolved.attribution.tokens == "words" else "tokens"
     used = resolved.attribution.method
-    name = preset if preset.startswith(used) else f"{used}-{preset}"
+    base = resolved.masks.preset
+    name = base if base.startswith(used) else f"{used}-{base}"
     setup = make_setup(f"{name}-{kind}", resolved, text=text)
     with Counting("drawings") as counting:
         found = evaluate_masks(

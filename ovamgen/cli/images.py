@@ -30,16 +30,12 @@ def attribute(
         str | None, typer.Option(help=".npz with token_pairs (N, 2, ctx).")
     ] = None,
     tokens: Annotated[str | None, typer.Option(help="Token bank (.safetensors).")] = None,
-    method: Annotated[
-        str | None, typer.Option(help="ovam, daam, daam-ovam or attn2mask; ovam by default.")
-    ] = None,
+    method: Annotated[str | None, typer.Option(help="Attribution method.")] = None,
     self_attention: Annotated[
-        str | None,
-        typer.Option(help="none, received, affinity or constant; see masks.self_attention."),
+        str | None, typer.Option(help="See 'ovamgen config masks.self_attention'.")
     ] = None,
     branch: Annotated[
-        str | None,
-        typer.Option(help="Half of the guided batch: auto, unconditional or conditional."),
+        str | None, typer.Option(help="Half of the guided batch that is read.")
     ] = None,
     steps: Steps = None,
     guidance: Guidance = None,

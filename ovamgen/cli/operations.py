@@ -47,7 +47,7 @@ def doctor(
     model: Model = None,
     tokens: Annotated[str | None, typer.Option(help="Token bank, or 'words'.")] = None,
     device: Device = None,
-    runner: Annotated[str | None, typer.Option(help="ray or local.")] = None,
+    runner: Annotated[str | None, typer.Option(help="Ray, or one process.")] = None,
     config: ConfigFile = None,
     sets: Sets = None,
     as_json: AsJson = False,

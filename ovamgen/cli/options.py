@@ -11,7 +11,11 @@ if TYPE_CHECKING:
 
 Captions = Annotated[
     str | None,
-    typer.Option(help="COCO captions JSON, CSV, JSONL, Parquet or text; URL, .gz; or 'demo'."),
+    typer.Option(
+        help="COCO captions JSON, CSV, TSV, JSONL, Parquet or text; file or URL, .gz too; or "
+        "'demo'. Tables: a column caption (or text, prompt); id, image_id and class (names joined "
+        "by ;) are read where they are."
+    ),
 ]
 Instances = Annotated[str | None, typer.Option(help="COCO instances JSON of the same images.")]
 Limit = Annotated[int | None, typer.Option(help="At most this many samples.")]
@@ -26,11 +30,15 @@ Steps = Annotated[int | None, typer.Option(help="num_inference_steps.")]
 Guidance = Annotated[float | None, typer.Option(help="guidance_scale.")]
 Height = Annotated[int | None, typer.Option(help="Pixels, a multiple of 8.")]
 Width = Annotated[int | None, typer.Option(help="Pixels, a multiple of 8.")]
-Device = Annotated[str | None, typer.Option(help="cpu or cuda.")]
+Device = Annotated[str | None, typer.Option(help="Where the model runs.")]
 ConfigFile = Annotated[str | None, typer.Option("--config", help="YAML file.")]
 Sets = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Any configuration key; repeatable."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Any key that 'ovamgen config' lists, such as synthesis.scheduler=DDIM; repeatable.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Out = Annotated[str | None, typer.Option(help="Folder or URL that the run writes to.")]

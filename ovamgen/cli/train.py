@@ -20,12 +20,14 @@ def train(
         str | None, typer.Option(metavar="VOCDIR", help="Pictures in VOC's layout.")
     ] = None,
     real_share: Annotated[
-        float | None, typer.Option(help="Share of real pictures where both are given [0.5].")
+        float | None, typer.Option(help="Share of real pictures where both are given.")
     ] = None,
-    size: Annotated[str | None, typer.Option(help="small or resnet50.")] = None,
+    size: Annotated[str | None, typer.Option(help="Of the network.")] = None,
     steps: Annotated[int | None, typer.Option(help="Updates of the weights.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pictures in one update.")] = None,
-    crop: Annotated[int | None, typer.Option(help="Pixels a side [128; resnet50: 512].")] = None,
+    crop: Annotated[
+        int | None, typer.Option(help="Pixels a side; by default 128, of resnet50 512.")
+    ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="At its highest.")] = None,
     backbone: Annotated[
         str | None, typer.Option(help="ResNet weights (.safetensors); from scratch without.")
@@ -34,7 +36,7 @@ def train(
         str | None, typer.Option(help="Segmentor to go on from, such as one on other data.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    device: Annotated[str | None, typer.Option(help="Where it trains.")] = None,
     config: ConfigFile = None,
     sets: Sets = None,
 ) -> None:

@@ -16,17 +16,24 @@ class CrfConfig(Section):
     """Dense CRF; the numbers are SimpleCRF's (methods 3)."""
 
     enabled: bool = True
+    """Refine masks with the dense CRF."""
     unary: Literal["hard", "soft"] = "hard"
     """Unaries from the binary mask, or from the normalised heatmap as a probability."""
     iterations: int = Field(default=5, ge=1, le=100)
+    """Mean-field steps."""
     clip: float = Field(default=0.01, gt=0, lt=0.5)
     """Probabilities are clipped to [clip, 1 - clip]; 1e-5 instead of 0.01 changes a tenth of the
     pixels."""
     bilateral_weight: float = Field(default=10.0, ge=0)
+    """Weight of the kernel that joins near pixels of like colour."""
     bilateral_sxy_px: float = Field(default=80.0, gt=0)
+    """Its reach in pixels."""
     bilateral_srgb: float = Field(default=13.0, gt=0)
+    """Its reach in colour, of 255."""
     gaussian_weight: float = Field(default=3.0, ge=0)
+    """Weight of the kernel that joins near pixels of any colour."""
     gaussian_sxy_px: float = Field(default=3.0, gt=0)
+    """Its reach in pixels."""
     half_resolution: bool = False
     """Infer on the image at half its height and width, in about a quarter of the time, and resize
     the beliefs to the image; both ``sxy`` stay in pixels of the whole image."""
@@ -48,21 +55,27 @@ class MaskConfig(Section):
     """How heatmaps become a label map."""
 
     preset: str = "paper"
+    """Values for this section from a publication, on which all other keys are laid."""
     tau: float | None = Field(default=None, gt=0, lt=1)
     """Threshold on the normalised map; by default ``token_tau`` or ``word_tau``."""
     token_tau: float = Field(default=0.8, gt=0, lt=1)
+    """``tau`` of optimised tokens."""
     word_tau: float = Field(default=0.4, gt=0, lt=1)
+    """``tau`` of class words."""
     beta: float | None = Field(default=None, gt=-1, lt=1)
     """Instead of a threshold: a background channel ``1 - map - beta`` that the classes compete with
     (methods 4), for one class ``tau = (1 - beta) / 2``; by default ``token_beta`` or ``word_beta``
     where the preset has them and no ``tau`` is given."""
     token_beta: float | None = Field(default=None, gt=-1, lt=1)
+    """``beta`` of optimised tokens."""
     word_beta: float | None = Field(default=None, gt=-1, lt=1)
+    """``beta`` of class words."""
     normalisation: Normalisation = "max"
     """A map is divided by its maximum, or its range is spread over [0, 1]."""
     normalised_at: Literal["map", "image"] = "map"
     """Before the map is resized to the image, or afterwards."""
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    """How a map is resized to the image."""
     self_attention: Literal["none", "constant", "received", "affinity"] = "none"
     """``constant``: the published factor as it is in exact arithmetic (methods 2.6); ``received``:
     the attention that each position receives, in [low, 1]; ``affinity``: maps are multiplied by a
@@ -71,7 +84,9 @@ class MaskConfig(Section):
     """The constant, or the lower end of the received factor's range; by default
     ``token_self_attention_low`` or ``word_self_attention_low``."""
     token_self_attention_low: float = Field(default=1.0, gt=0, le=1)
+    """``self_attention_low`` of optimised tokens."""
     word_self_attention_low: float = Field(default=1.0, gt=0, le=1)
+    """``self_attention_low`` of class words."""
     self_attention_power: int = Field(default=4, ge=1, le=64)
     """Exponent of the affinity matrix."""
     self_attention_positions: int = Field(default=1024, ge=1, le=16384)
@@ -80,6 +95,7 @@ class MaskConfig(Section):
     ignore_low: float | None = Field(default=None, gt=0, lt=1)
     """Pixels whose largest target score is in [ignore_low, ignore_high) become 255."""
     ignore_high: float | None = Field(default=None, gt=0, lt=1)
+    """The upper end of that range."""
     crf: CrfConfig = CrfConfig()
 
     @model_validator(mode="after")

@@ -25,6 +25,7 @@ class PlanConfig(Section):
     instances: str | None = None
     """COCO instances JSON of the same images, or nothing."""
     preset: Literal["general", "coco-cap"] = "general"
+    """Which captions are taken; ``coco-cap`` is the published selection (methods 7.2)."""
     classes: tuple[str, ...] = ()
     """Only these classes, by name, phrase or synonym; all 20 where empty."""
     per_class: int | None = Field(default=None, ge=1)
@@ -59,7 +60,9 @@ class ModelConfig(Section):
     variant: str | None = None
     """Weight files of a hub id or folder, such as ``fp16``."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the model runs; ``auto``: cpu for ``mini``, cuda for all others."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """Precision; ``auto``: float32 on cpu, float16 on cuda."""
 
 
 class SynthesisConfig(Section):
@@ -74,7 +77,9 @@ class SynthesisConfig(Section):
     height: int | None = Field(default=None, ge=8)
     """Pixels, a multiple of 8; the model's own where not given."""
     width: int | None = Field(default=None, ge=8)
+    """Pixels, a multiple of 8; the model's own where not given."""
     negative_prompt: str = ""
+    """What the image is led away from; the same for every sample. Needs guidance above 1."""
     safety: Literal["flag", "drop", "off"] = "flag"
     """What the checker's verdict does: a flag in the metadata, no sample, or no check at all."""
 
@@ -113,7 +118,9 @@ class ShardConfig(Section):
     """The bytes of a sample."""
 
     split: str = Field(default="train", pattern=r"^[a-z][a-z0-9]*$")
+    """First part of the shards' names: ``train-000000.tar``."""
     jpeg_quality: int = Field(default=95, ge=1, le=100)
+    """Of ``KEY.jpg``; always with full chroma."""
     heatmaps: bool = False
     """Store ``KEY.heatmaps.npz``: 8-bit maps of all classes of the bank, for the whole run."""
 
@@ -122,6 +129,7 @@ class RuntimeConfig(Section):
     """Where and how fast; nothing here changes a sample, but ``cpu_threads`` on CPU."""
 
     runner: Literal["ray", "local"] = "ray"
+    """``ray``, or ``local``: one process, no Ray, the same bytes."""
     workers: int | None = Field(default=None, ge=1)
     """Pipelines held at once; by default one a GPU; on CPU one, or for the small ``mini`` one for
     every ``cpu_threads`` cores."""
@@ -139,6 +147,7 @@ class RuntimeConfig(Section):
     nodes; by default 2 GiB, or three times what fills the queues of all workers, and no more than
     half of what Ray's object stores hold."""
     ready_timeout_seconds: float = Field(default=600.0, gt=0)
+    """How long a worker may take to load the model."""
     gpu_wait_seconds: float = Field(default=20.0, ge=0)
     """How long a cluster without enough GPUs is waited for; an autoscaling one needs minutes."""
     crash_budget: int = Field(default=3, ge=0)

@@ -104,10 +104,11 @@ export.command("voc")(hand_on.export_voc)
 export.command("hf")(hand_on.export_hf)
 
 
-def _version(asked: bool) -> None:
+def _version(asked: bool) -> bool:
     if asked:
         print(f"ovamgen {__version__}")
         raise typer.Exit()
+    return asked
 
 
 @app.callback()

@@ -71,7 +71,7 @@ def import_masks(
     ] = None,
     maps: Annotated[
         list[str] | None,
-        typer.Option("--map", metavar="LABEL=CLASS", help="kitty=cat, say; repeatable."),
+        typer.Option("--map", metavar="LABEL=CLASS", help="animal=cat, say; repeatable."),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace annotations that are there.")
@@ -94,7 +94,7 @@ def import_masks(
     for pair in maps or []:
         text, _, name = pair.rpartition("=")
         if not text:
-            raise ConfigError(f"--map expects LABEL=CLASS such as kitty=cat, got '{pair}'")
+            raise ConfigError(f"--map expects LABEL=CLASS such as animal=cat, got '{pair}'")
         classes[text] = name
     folder = SampleFolder.open(root)
     with Counting("files") as counting:

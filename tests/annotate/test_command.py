@@ -67,16 +67,16 @@ def test_import_names_what_failed_and_ends_with_3(folder, tmp_path):
 
 def test_import_says_which_labels_it_left_out(folder, tmp_path):
     points = [[20, 10], [59, 10], [59, 49]]
-    shapes = [{"label": label, "points": points} for label in ("kitty", "sofa", "Cat")]
+    shapes = [{"label": label, "points": points} for label in ("animal", "sofa", "Cat")]
     content = {"imageHeight": HEIGHT, "imageWidth": WIDTH, "shapes": shapes}
     (tmp_path / "cat-0.json").write_text(json.dumps(content))
     command = ("import", "--samples", str(folder.root), str(tmp_path / "cat-0.json"))
     done = call(*command)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("left out       kitty, sofa (")
-    done = call(*command, "--map", "kitty=cat", "--json")
+    assert done.stdout.startswith("left out       animal, sofa (")
+    done = call(*command, "--map", "animal=cat", "--json")
     assert json.loads(done.stdout)["left_out"][0]["labels"] == ["sofa"]
-    done = call(*command, "--map", "kitty=cta")
+    done = call(*command, "--map", "animal=cta")
     assert (done.returncode, done.stdout) == (2, "")
     assert "did you mean 'cat'" in done.stderr
 

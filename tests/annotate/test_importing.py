@@ -72,10 +72,10 @@ def test_of_several_labels_the_samples_class_is_taken_or_the_one_named(folder, w
 
 
 def test_labels_are_mapped_to_classes(folder, write):
-    left = shape(label="kitty")
+    left = shape(label="animal")
     right = shape("rectangle", "puss", [(100, 10), (119, 49)])
     path = write(left, right, shape(label="sofa", points=[(0, 0), (9, 0), (9, 9)]))
-    done = import_masks(folder, [path], classes={"kitty": "cat", "puss": "Cats"})
+    done = import_masks(folder, [path], classes={"animal": "cat", "puss": "Cats"})
     assert np.array_equal(folder.annotation(CAT), block() | block(columns=slice(100, 120)))
     assert done.left_out == ((str(path), ("sofa",)),)
 

@@ -70,7 +70,7 @@ def test_table_is_plain_text_when_piped(write_captions):
     # The first table's columns: available, taken, empty, duplicate, no target, ...
     assert cat[1:5] == ["3", "1", ".", "1"]
     assert "8" in next(line for line in text.splitlines() if "captions " in line).split()
-    assert f"{summary.estimate.images} images in 1 shard" in text
+    assert "To make: 1 image in 1 shard, about " in text
 
 
 def test_every_column_is_whole_at_any_width():

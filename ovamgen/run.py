@@ -34,6 +34,7 @@ from ovamgen.run_files import (
     read_run_file,
     write_plan_file,
 )
+from ovamgen.shards.card import DOCUMENTS_EDITION
 from ovamgen.shards.manifest import finished_shards, write_indexes
 from ovamgen.shards.store import Store, open_store
 
@@ -131,6 +132,7 @@ class Run:
     def _run_file(self, info: ModelInfo, digests: dict[str, str]) -> bytes:
         data = {
             "ovamgen_version": __version__,
+            "documents_edition": DOCUMENTS_EDITION,
             "fingerprint": self.fingerprint,
             "identity": identity(self.config, self.inputs),
             # how fast and where is no property of the corpus, and changes from resume to resume

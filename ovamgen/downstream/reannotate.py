@@ -37,6 +37,7 @@ from ovamgen.run_files import (
     read_run_file,
     write_plan_file,
 )
+from ovamgen.shards.card import DOCUMENTS_EDITION
 from ovamgen.shards.manifest import finished_shards, write_indexes
 from ovamgen.shards.store import Store, open_store
 
@@ -155,6 +156,7 @@ def _run_file(corpus: Corpus, config: RunConfig, mark: str, source: str) -> dict
     return {
         **info,
         "ovamgen_version": __version__,
+        "documents_edition": DOCUMENTS_EDITION,
         "fingerprint": mark,
         "identity": flat,
         "config": config.model_dump(mode="json", exclude={"out", "runtime"}),

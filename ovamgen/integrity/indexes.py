@@ -18,7 +18,7 @@ from ovamgen.launch import CONTACT_SHEET_NAME, draw_contact_sheet
 from ovamgen.records import ShardRecord
 from ovamgen.report.figures import MAX_BYTES, encode_sheet
 from ovamgen.run_files import library_versions
-from ovamgen.shards.card import render_card
+from ovamgen.shards.card import DOCUMENTS_EDITION, render_card
 from ovamgen.shards.index import CARD_NAME, WIDS_NAME, count_classes, wids_index
 from ovamgen.shards.store import Store
 
@@ -68,16 +68,17 @@ def check_indexes(
             findings.add(name, "what the shards and the settings make of it", "another content")
 
     compare(WIDS_NAME, lambda: wids_index(records))
-    version = run.get("ovamgen_version", __version__)
+    made_here = (__version__, DOCUMENTS_EDITION)
+    made_by = (run.get("ovamgen_version", __version__), run.get("documents_edition", 1))
     if layout == "export":
         notes.append(
             f"{CARD_NAME}, classes.csv and croissant.json were not compared: export again makes "
             "them anew"
         )
-    elif version != __version__ and CARD_NAME in names:
+    elif made_by != made_here and CARD_NAME in names:
         notes.append(
-            f"{CARD_NAME} was not compared: the corpus is of ovamgen {version}, this is "
-            f"{__version__}"
+            f"{CARD_NAME} was not compared: the corpus is of ovamgen {made_by[0]} (documents of "
+            f"edition {made_by[1]}), this is {__version__} (edition {DOCUMENTS_EDITION})"
         )
     else:
         compare(
@@ -101,7 +102,8 @@ def _check_sheet(
     except ShardError as error:
         findings.add(CONTACT_SHEET_NAME, "a whole PNG", error)
         return []
-    if run.get("versions") != library_versions():
+    here = (library_versions(), DOCUMENTS_EDITION)
+    if (run.get("versions"), run.get("documents_edition", 1)) != here:
         return [
             f"{CONTACT_SHEET_NAME} was not drawn again, only its checksums were looked at: the "
             "versions here are not those of the run"

@@ -15,6 +15,12 @@ from ovamgen.wording import readable_bytes
 
 _TEMPLATE = "card.md.j2"
 
+DOCUMENTS_EDITION = 2
+"""Raised where the text of the card or the drawing of the contact sheet changes.
+
+It stands in ``run.yaml``: those of another edition cannot be compared with what is made here.
+"""
+
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from ovamgen.diffusion.recorder import (
     cross_attention_layers,
     self_attention_layers,
 )
-from ovamgen.diffusion.synthesis import Synthesiser
+from ovamgen.diffusion.synthesis import Drawing, Synthesiser
 from ovamgen.diffusion.text import TextRows, encode_text
 from ovamgen.errors import ConfigError
 from ovamgen.plan.vocabulary import VOC_CLASSES
@@ -97,6 +98,7 @@ class Engine:
         self._branch = branch
         self._masks = masks
         self._drop_unsafe = drop_unsafe
+        self._drawing = Lock()
 
     @classmethod
     def load(cls, config: RunConfig) -> Engine:
@@ -126,7 +128,9 @@ class Engine:
             config.masks,
         )
         return cls(
-            synthesiser=Synthesiser(loaded, config.synthesis),
+            synthesiser=Synthesiser(
+                loaded, config.synthesis, decode_images=config.runtime.decode_images
+            ),
             method=method,
             branch=config.attribution.half,
             masks=config.masks,
@@ -138,22 +142,20 @@ class Engine:
     def synthesise(self, specs: Sequence[SampleSpec]) -> SynthesisBatch:
         """Images and the heatmaps of all 20 classes; what fails by itself is in `failures`.
 
+        May be called from several threads: one batch is drawn at a time, and while its images are
+        waited for and checked the next is drawn. On a GPU all work is in one queue, so the batch
+        that is handed over keeps no more there than its images and maps.
+
         Args:
             specs: one batch of the plan, in its order.
 
         Raises:
             ConfigError: the batch does not fit the device's memory.
         """
-        sink = self._method.open([spec.prompt for spec in specs])
         try:
-            drawn = self._synthesiser.draw(
-                [spec.prompt for spec in specs],
-                [spec.seed for spec in specs],
-                sink=sink,
-                branch=self._branch,
-            )
-            maps, fractions_drawn = _class_heatmaps(sink, self._masks)
-            heatmaps, fractions = maps.half().cpu().numpy(), fractions_drawn.cpu().numpy()
+            with self._drawing:
+                drawing, unattributed = self._draw(specs)
+            drawn = self._synthesiser.receive(drawing)
         except torch.OutOfMemoryError:
             # smaller batches would give other last bits: that is for the plan to decide
             raise ConfigError(
@@ -161,11 +163,12 @@ class Engine:
                 f"{self._synthesiser.width} pixels does not fit the memory of {self.info.model}'s "
                 "device: make plan.batch_size smaller"
             ) from None
+        fractions, heatmaps = drawn.beside
         failures: list[SampleFailure] = []
         kept: list[int] = []
         for index, spec in enumerate(specs):
             failure = self._failure(drawn.errors[index], drawn.unsafe[index], fractions[index])
-            failure = failure or self._unattributed(sink, index, spec)
+            failure = failure or unattributed[index]
             if failure is None:
                 kept.append(index)
             else:
@@ -179,6 +182,17 @@ class Engine:
             unsafe=tuple(drawn.unsafe[index] for index in kept),
             failures=tuple(failures),
         )
+
+    def _draw(self, specs: Sequence[SampleSpec]) -> tuple[Drawing, list[tuple[Stage, str] | None]]:
+        """A batch on its way to the host, its maps with it, and which samples have no maps."""
+        prompts = [spec.prompt for spec in specs]
+        sink = self._method.open(prompts)
+        drawing = self._synthesiser.begin(
+            prompts, [spec.seed for spec in specs], sink=sink, branch=self._branch
+        )
+        maps, fractions = _class_heatmaps(sink, self._masks)
+        drawing.send(fractions, maps.half())
+        return drawing, [self._unattributed(sink, index, spec) for index, spec in enumerate(specs)]
 
     def _failure(
         self, error: Exception | None, unsafe: bool, fractions: Float32[np.ndarray, " K"]

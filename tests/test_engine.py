@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -105,6 +106,18 @@ def test_the_same_spec_in_batches_of_1_and_4(engine):
     again = engine.synthesise(specs(5, 6, 7, 8))
     assert (again.images == together.images).all()
     assert (again.heatmaps == together.heatmaps).all()
+
+
+def test_threads_draw_what_one_thread_draws(engine):
+    """In a worker with two threads one batch is drawn while another is handed over."""
+    batches = [specs(5, 6), specs(7, 8), specs(9, 10)]
+    with ThreadPoolExecutor(3) as threads:
+        together = [*threads.map(engine.synthesise, batches)]
+    for beside, batch in zip(together, batches, strict=True):
+        alone = engine.synthesise(batch)
+        assert (beside.images == alone.images).all()
+        assert (beside.heatmaps == alone.heatmaps).all()
+        assert beside.heatmap_max == alone.heatmap_max
 
 
 def test_words_are_attributed_as_text():

@@ -126,7 +126,7 @@ class ShardConfig(Section):
 
 
 class RuntimeConfig(Section):
-    """Where and how fast; nothing here changes a sample, but ``cpu_threads`` on CPU."""
+    """Where and how fast; samples depend on ``decode_images`` alone, and on CPU ``cpu_threads``."""
 
     runner: Literal["ray", "local"] = "ray"
     """``ray``, or ``local``: one process, no Ray, the same bytes."""
@@ -136,6 +136,11 @@ class RuntimeConfig(Section):
     cpu_threads: int | None = Field(default=None, ge=1)
     """Threads of CPU arithmetic, the same in every runner, since sums depend on it; by default 1
     for ``mini`` and 4 for every other model."""
+    decode_images: int = Field(default=1, ge=1)
+    """Images that the VAE decodes at once; more take more memory and give other last bits."""
+    worker_batches: int | None = Field(default=None, ge=1, le=2)
+    """Batches in a worker at once: with 2, one is drawn while another is handed over; by default 2
+    on a GPU, and 1 on a CPU, where they would share the cores."""
     refine_images: int = Field(default=4, ge=1)
     """Images in one refine task."""
     queue_depth: int = Field(default=2, ge=1)
@@ -219,6 +224,9 @@ class RunConfig(Section):
     def semantic(self) -> dict[str, Any]:
         """The fields that decide what the samples are, as nested plain values."""
         data = self.model_dump(mode="json", exclude={"runtime", "out"})
+        runtime = {}
         if self.model.device == "cpu":
-            data["runtime"] = {"cpu_threads": self.runtime.cpu_threads}
-        return data
+            runtime["cpu_threads"] = self.runtime.cpu_threads
+        if self.runtime.decode_images != 1:
+            runtime["decode_images"] = self.runtime.decode_images
+        return data | ({"runtime": runtime} if runtime else {})

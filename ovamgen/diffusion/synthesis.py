@@ -2,6 +2,7 @@
 
 The drawing itself is diffusers' StableDiffusionPipeline; this module adds noise per sample,
 decoding, the safety checker's verdict without its black squares, and a check for broken numbers.
+Work is queued on the device and comes back in one copy: the host waits once a batch.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32, Int64, UInt8
+from PIL import Image
 from torch import Tensor
 
 from ovamgen.config import SynthesisConfig
@@ -29,12 +31,75 @@ class Drawn:
 
     images: UInt8[np.ndarray, "B H W 3"]
     """Rounded to 8 bits; all zeros for a sample that failed."""
-    pixels: Float32[np.ndarray, "B H W 3"]
-    """The same before rounding, in [0, 1]."""
     unsafe: tuple[bool, ...]
     """The safety checker's verdicts; all False where none ran."""
     errors: tuple[SampleError | None, ...]
     """Why a sample is not usable, or None."""
+    beside: tuple[np.ndarray, ...] = ()
+    """What came back with the images."""
+    decoded: Float[Tensor, "B 3 H W"]
+    """As the VAE gave them, on the device."""
+
+    @property
+    def pixels(self) -> Float32[np.ndarray, "B H W 3"]:
+        """The images before rounding, in [0, 1]; all zeros for a sample that failed."""
+        pixels = _unit_range(self.decoded).cpu().numpy()
+        pixels[[error is not None for error in self.errors]] = 0
+        return pixels
+
+
+class OneCopy:
+    """Tensors of one device on their way to the host, as one copy that nobody waits for yet.
+
+    Args:
+        tensors: of numbers as wide as or narrower than those of the tensor before.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        flat = torch.cat([tensor.contiguous().flatten().view(torch.uint8) for tensor in tensors])
+        on_gpu = flat.device.type == "cuda"
+        self._like = [(tensor.dtype, tensor.shape, tensor.nbytes) for tensor in tensors]
+        self._bytes, self._arrived = flat, None
+        if on_gpu:
+            pinned = torch.empty(flat.shape, dtype=torch.uint8, pin_memory=True)
+            self._bytes = pinned.copy_(flat, non_blocking=True)
+            # a thread that waits for the event leaves its core to others
+            self._arrived = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # torch leaves it so
+            self._arrived.record()
+
+    def arrays(self) -> list[np.ndarray]:
+        """The tensors as arrays, once they are here."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        found, start = [], 0
+        for dtype, shape, nbytes in self._like:
+            part = self._bytes[start : start + nbytes].view(dtype)
+            found.append(part.reshape(shape).numpy())
+            start += nbytes
+        return found
+
+
+class Drawing:
+    """A batch that is queued on its device; `Synthesiser.receive` waits for it."""
+
+    def __init__(
+        self, latents: Float[Tensor, "B C h w"], decoded: Float[Tensor, "B 3 H W"]
+    ) -> None:
+        self.latents = latents
+        self.decoded = decoded
+        self._copy: OneCopy | None = None
+
+    def send(self, *beside: Tensor) -> OneCopy:
+        """What is read of the batch, on its way to the host, and other tensors with it.
+
+        Args:
+            beside: of numbers of at most 64 bits, the wider ones first.
+        """
+        if self._copy is None:
+            broken = torch.stack([_count_broken(self.latents), _count_broken(self.decoded)])
+            images = (_unit_range(self.decoded) * 255).round().to(torch.uint8)
+            self._copy = OneCopy([broken, *beside, images])
+        return self._copy
 
 
 def initial_noise(seeds: Sequence[int], shape: tuple[int, int, int]) -> Float32[Tensor, "B C h w"]:
@@ -53,13 +118,18 @@ class Synthesiser:
     Args:
         loaded: the pipeline.
         settings: steps, guidance, scheduler, size, negative prompt, safety policy.
+        decode_images: images decoded at once; other numbers give other last bits.
 
     Raises:
         ConfigError: unknown scheduler, or a size that the pipeline cannot draw.
     """
 
-    def __init__(self, loaded: LoadedPipeline, settings: SynthesisConfig) -> None:
+    def __init__(
+        self, loaded: LoadedPipeline, settings: SynthesisConfig, *, decode_images: int = 1
+    ) -> None:
         self._pipe = loaded.pipe
+        self._decode_images = decode_images
+        _keep_thresholds_on_host(loaded.pipe.safety_checker)
         self._settings = settings
         self._scheduler_class = scheduler_class(settings.scheduler)
         self._factor = loaded.info.vae_scale_factor
@@ -93,7 +163,21 @@ class Synthesiser:
         branch: Branch = "unconditional",
         latents: Float[Tensor, "B C h w"] | None = None,
     ) -> Drawn:
-        """One image for each prompt; recording attention changes no bit of it.
+        """One image for each prompt: `begin` and `receive` in one."""
+        return self.receive(self.begin(prompts, seeds, sink=sink, branch=branch, latents=latents))
+
+    def begin(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        sink: AttentionSink | None = None,
+        branch: Branch = "unconditional",
+        latents: Float[Tensor, "B C h w"] | None = None,
+    ) -> Drawing:
+        """One image for each prompt, drawn and decoded as far as work can be queued on a GPU.
+
+        Recording attention changes no bit of the images.
 
         Args:
             prompts: what to draw; what exceeds the text encoder's length is cut.
@@ -123,7 +207,25 @@ class Synthesiser:
                 latents=noise.to(pipe.device, pipe.unet.dtype),
                 output_type="latent",
             ).images
-        return self._finish(final)
+        return Drawing(final, self._decode(final))
+
+    def receive(self, drawing: Drawing) -> Drawn:
+        """The images of a batch, checked; waits for the device."""
+        broken, *beside, images = drawing.send().arrays()
+        errors = tuple(
+            _error("latents", int(in_latents), drawing.latents)
+            or _error("pixels", int(in_pixels), drawing.decoded)
+            for in_latents, in_pixels in broken.T
+        )
+        images[[error is not None for error in errors]] = 0
+        verdicts = self._verdicts(images)
+        return Drawn(
+            images=images,
+            unsafe=tuple(e is None and v for e, v in zip(errors, verdicts, strict=True)),
+            errors=errors,
+            beside=tuple(beside),
+            decoded=drawing.decoded,
+        )
 
     @contextlib.contextmanager
     def _fresh_scheduler(self) -> Iterator[None]:
@@ -135,52 +237,52 @@ class Synthesiser:
         finally:
             self._pipe.scheduler = own
 
-    def _finish(self, latents: Float[Tensor, "B C h w"]) -> Drawn:
-        """Decodes sample by sample: a batch of large images would need the memory of all."""
-        pixels, unsafe, errors = [], [], []
-        for index in range(len(latents)):
-            sample = latents[index : index + 1]
-            decoded = self._decode(sample)
-            error = _broken(sample, "latents") or _broken(decoded, "pixels")
-            errors.append(error)
-            if error is not None:
-                decoded = torch.full_like(decoded, -1.0)
-            unsafe.append(error is None and self._is_unsafe(decoded))
-            scaled = (decoded[0].float() / 2 + 0.5).clamp(0, 1)
-            pixels.append(scaled.permute(1, 2, 0).cpu().numpy())
-        array = np.stack(pixels)
-        return Drawn(
-            images=(array * 255).round().astype(np.uint8),
-            pixels=array,
-            unsafe=tuple(unsafe),
-            errors=tuple(errors),
-        )
-
     @torch.no_grad()
-    def _decode(self, latents: Float[Tensor, "1 C h w"]) -> Float[Tensor, "1 3 H W"]:
+    def _decode(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 3 H W"]:
+        """In slices: a batch of large images would need the memory of all."""
         vae = self._pipe.vae
-        return vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
+        parts = (latents / vae.config.scaling_factor).split(self._decode_images)
+        return torch.cat([vae.decode(part, return_dict=False)[0] for part in parts])
 
     @torch.no_grad()
-    def _is_unsafe(self, decoded: Float[Tensor, "1 3 H W"]) -> bool:
-        if self._settings.safety == "off" or self._pipe.safety_checker is None:
-            return False
-        # the checker blackens what it is given: it gets a copy
-        _, verdicts = self._pipe.run_safety_checker(
-            decoded.clone(), self._pipe.device, decoded.dtype
+    def _verdicts(self, images: UInt8[np.ndarray, "B H W 3"]) -> Sequence[bool]:
+        """Whether the safety checker flags each image: one forward pass for the batch."""
+        pipe = self._pipe
+        if self._settings.safety == "off" or pipe.safety_checker is None:
+            return [False] * len(images)
+        pictures = [Image.fromarray(image) for image in images]
+        given = pipe.feature_extractor(pictures, return_tensors="pt").pixel_values
+        # the checker blackens what it is given as images: it gets nothing to blacken
+        _, verdicts = pipe.safety_checker(
+            clip_input=given.to(pipe.device, pipe.vae.dtype), images=torch.empty(len(images), 0)
         )
-        return bool(verdicts[0])
+        return [bool(verdict) for verdict in verdicts]
 
 
 def _generator(seed: int) -> torch.Generator:
     return torch.Generator("cpu").manual_seed(seed)
 
 
-def _broken(values: Tensor, what: str) -> SampleError | None:
-    count = int((~torch.isfinite(values)).sum())
+def _keep_thresholds_on_host(checker: Any) -> None:
+    """The checker reads its 20 thresholds for each image: on a device, each one is waited for."""
+    if checker is not None:
+        for name in ("concept_embeds_weights", "special_care_embeds_weights"):
+            thresholds = getattr(checker, name).data.cpu()
+            checker.register_parameter(name, torch.nn.Parameter(thresholds, requires_grad=False))
+
+
+def _unit_range(decoded: Float[Tensor, "B 3 H W"]) -> Float32[Tensor, "B H W 3"]:
+    return (decoded.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+
+
+def _count_broken(values: Float[Tensor, "B ..."]) -> Int64[Tensor, " B"]:
+    return (~torch.isfinite(values)).flatten(1).sum(1)
+
+
+def _error(what: str, count: int, values: Float[Tensor, "B ..."]) -> SampleError | None:
     if not count:
         return None
     return SampleError(
-        f"finite {what} expected, got {count} of {values.numel()} NaN or infinite numbers "
+        f"finite {what} expected, got {count} of {values[0].numel()} NaN or infinite numbers "
         f"({values.dtype}): try another seed, or model.dtype float32 or bfloat16"
     )

@@ -22,8 +22,8 @@ def saved_config(run: Mapping[str, Any], out: str, *overrides: dict[str, Any]) -
     Raises:
         ConfigError: a value that this ovamgen does not know, or overrides that do not fit.
     """
-    threads = run["identity"].get("runtime.cpu_threads")
-    runtime = {} if threads is None else {"cpu_threads": threads}
+    identity = run["identity"].items()
+    runtime = {k.partition(".")[2]: value for k, value in identity if k.startswith("runtime.")}
     return build_config(dict(run["config"]), {"runtime": runtime, "out": out}, *overrides)
 
 

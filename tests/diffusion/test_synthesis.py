@@ -153,6 +153,47 @@ def test_the_safety_checker_gives_a_verdict_and_blackens_nothing(
     assert checked.images.any()
 
 
+def test_a_batch_is_checked_in_one_pass_with_the_verdicts_of_each_image_alone(pipe_copy):
+    """Against diffusers' own check of one image; the broken one in the middle has no verdict."""
+    checker, extractor = tiny_checker(0.0)
+    pipe_copy.safety_checker, pipe_copy.feature_extractor = checker, extractor
+    drawer, seeds = synthesiser(safety="off"), [1, 2, 3, 4, 5]
+    noise = initial_noise(seeds, drawer.latent_shape)
+    noise[2] = torch.nan
+    decoded = drawer.draw(["a cat"] * 5, seeds, latents=noise).decoded
+    with torch.no_grad():
+        scores = [
+            checker.visual_projection(checker.vision_model(pixels_of(pipe_copy, image))[1])
+            for image in decoded[[0, 1, 3, 4]].split(1)
+        ]
+    cosines = torch.nn.functional.cosine_similarity(torch.cat(scores), torch.ones(1, 8))
+    checker.concept_embeds_weights.data.fill_(float(cosines.median()) + 1e-3)
+    alone = [
+        pipe_copy.run_safety_checker(image.clone(), pipe_copy.device, image.dtype)[1][0]
+        for image in decoded[[0, 1, 3, 4]].split(1)
+    ]
+    assert {True, False} == set(alone)
+    calls = []
+    checker.register_forward_pre_hook(lambda *given: calls.append(given))
+    checked = synthesiser(safety="flag").draw(["a cat"] * 5, seeds, latents=noise)
+    assert checked.unsafe == (*alone[:2], False, *alone[2:])
+    assert len(calls) == 1
+
+
+def pixels_of(pipe, image):
+    picture = pipe.image_processor.postprocess(image, output_type="pil")
+    return pipe.feature_extractor(picture, return_tensors="pt").pixel_values
+
+
+@pytest.mark.parametrize("slices", [2, 8])
+def test_slices_of_decoding_change_rounding_alone(slices):
+    drawer = synthesiser()
+    single = drawer.draw(["a cat"] * 3, [1, 2, 3])
+    several = Synthesiser(tiny_sd(), drawer._settings, decode_images=slices)
+    together = several.draw(["a cat"] * 3, [1, 2, 3])
+    np.testing.assert_allclose(single.pixels, together.pixels, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("name", "hint"),
     [

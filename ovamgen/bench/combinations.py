@@ -98,8 +98,9 @@ def prepare(base: LoadedPipeline, combination: Combination, device: torch.device
         device: where the copy goes.
     """
     parts: dict[str, Any] = dict(base.pipe.components)
-    for name in ("unet", "vae", "text_encoder"):
-        parts[name] = copy.deepcopy(parts[name]).to(device, DTYPES[combination.dtype])
+    for name in ("unet", "vae", "text_encoder", "safety_checker"):
+        if parts[name] is not None:
+            parts[name] = copy.deepcopy(parts[name]).to(device, DTYPES[combination.dtype])
     for part in (parts["unet"], parts["vae"]):
         if "channels_last" in combination:
             part.to(memory_format=torch.channels_last)

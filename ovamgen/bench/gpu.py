@@ -1,7 +1,9 @@
 """How fast a device draws, by combination of switches and batch size, against its floor.
 
 The floor is arithmetic: operations of the UNet calls over the rate of matrix products that the
-device reaches in the same run. A combination that fails is a row with its reason.
+device reaches in the same run. A combination that fails is a row with its reason. A batch ends with
+its images checked, in the host's memory; what a run saves by drawing the next one meanwhile is not
+in the figures.
 """
 
 from __future__ import annotations
@@ -9,13 +11,15 @@ from __future__ import annotations
 import gc
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from jaxtyping import Float32, UInt8
+from transformers import CLIPConfig, CLIPImageProcessor
 
 from ovamgen.attribution.maps import MapSums
 from ovamgen.attribution.ovam import Ovam
@@ -27,7 +31,7 @@ from ovamgen.bench.timing import Spread, check_rounds, time_by_turns
 from ovamgen.bench.unet_calls import FastUnet, second_unet
 from ovamgen.config import RunConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
-from ovamgen.diffusion.synthesis import Synthesiser
+from ovamgen.diffusion.synthesis import Drawing, Synthesiser
 from ovamgen.engine import PipelineAttention, class_targets, use_repeatable_arithmetic
 from ovamgen.errors import ConfigError, OvamgenError
 
@@ -47,6 +51,17 @@ _FAILURES = (
     subprocess.SubprocessError,
 )
 """What a combination may fail of: compilers raise nearly anything, and other rows go on."""
+
+_VISION = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "image_size": 224,
+    "patch_size": 14,
+    "projection_dim": 768,
+}
+"""Of Stable Diffusion's safety checker: CLIP ViT-L/14."""
 
 Batch = tuple[UInt8[np.ndarray, "B H W 3"], Float32[torch.Tensor, "B K h w"] | None]
 """Images, and raw maps where they were recorded."""
@@ -103,8 +118,11 @@ def bench_gpu(
     machine = Machine.here()
     say(f"loading {config.model.id}")
     own = {"device": "cpu", "dtype": "float32"}
-    base = load_pipeline(config.model.model_copy(update=own))
-    settings = config.synthesis.model_copy(update={"safety": "off"})
+    settings = config.synthesis
+    checked = settings.safety != "off"
+    base = load_pipeline(config.model.model_copy(update=own), safety=checked)
+    if checked and not base.info.trained:
+        base = with_checker(base)
     sizes = Synthesiser(base, settings)
     cost = image_cost(
         base,
@@ -115,7 +133,7 @@ def bench_gpu(
         guided=sizes.guided,
     )
     sweep = _Sweep(
-        config=config.model_copy(update={"synthesis": settings}),
+        config=config,
         base=base,
         device=device,
         targets=class_targets("untrained", None, PipelineAttention(base)),
@@ -216,8 +234,8 @@ def _arms(
 
         def record() -> Batch:
             sink = method.open(prompts)
-            drawn = plain.draw(prompts, seeds, sink=sink, branch=branch)
-            return drawn.images, sink.class_maps().cpu()
+            drawing = plain.begin(prompts, seeds, sink=sink, branch=branch)
+            return _received(plain, drawing, sink.class_maps())
 
         return {"off": lambda: (plain.draw(prompts, seeds).images, None), "on": record}
 
@@ -234,10 +252,39 @@ def _arms(
 
     def record_fast() -> Batch:
         fast.sums = MapSums()
-        drawn = beside.draw(prompts, seeds)
-        return drawn.images, fast.sums.total().cpu()
+        drawing = beside.begin(prompts, seeds)
+        return _received(beside, drawing, fast.sums.total())
 
     return {"off": lambda: (plain.draw(prompts, seeds).images, None), "on": record_fast}
+
+
+def _received(
+    synthesiser: Synthesiser, drawing: Drawing, maps: Float32[torch.Tensor, "B K h w"]
+) -> Batch:
+    """Images and maps in one copy, as a run reads them."""
+    drawing.send(maps)
+    drawn = synthesiser.receive(drawing)
+    return drawn.images, torch.from_numpy(drawn.beside[0])
+
+
+def with_checker(base: LoadedPipeline, vision: Mapping[str, int] = _VISION) -> LoadedPipeline:
+    """The pipeline with a safety checker of random weights, which takes the time of a real one.
+
+    Args:
+        base: without one.
+        vision: sizes of the checker's image encoder.
+    """
+    config = CLIPConfig(vision_config=dict(vision), projection_dim=vision["projection_dim"])
+    side = vision["image_size"]
+    parts = base.pipe.components | {
+        "safety_checker": StableDiffusionSafetyChecker(config).eval(),
+        "feature_extractor": CLIPImageProcessor(
+            size={"shortest_edge": side}, crop_size={"height": side, "width": side}
+        ),
+    }
+    pipe = type(base.pipe)(**parts, requires_safety_checker=False)
+    pipe.set_progress_bar_config(disable=True)
+    return replace(base, pipe=pipe)
 
 
 def _with_peak(arm: Callable[[], Batch], device: torch.device) -> tuple[int, Batch]:

@@ -10,9 +10,11 @@ import pytest
 import torch
 from rich.console import Console
 
-from ovamgen.bench.combinations import default_combinations, parse_all
-from ovamgen.bench.gpu import bench_gpu
+from ovamgen.bench.combinations import Combination, default_combinations, parse_all, prepare
+from ovamgen.bench.gpu import bench_gpu, with_checker
 from ovamgen.config import build_config
+from ovamgen.diffusion.pipeline import load_pipeline
+from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.errors import ConfigError
 
 WITHOUT = ("ray", "pydensecrf", "pyarrow", "webdataset", "matplotlib", "aiohttp")
@@ -89,6 +91,22 @@ def test_shares_follow_from_what_was_measured(swept):
     Console(file=text, width=100).print(found.table())
     assert "(best)" in text.getvalue()
     assert "batch 2, fp32+graphs: RuntimeError" in text.getvalue()
+
+
+@pytest.mark.parametrize("name", ["fp32", "bf16"])
+def test_random_weights_are_measured_with_a_safety_checker(name):
+    """A default run of the model that they stand for has one, and it takes its time."""
+    sizes = dict.fromkeys(("hidden_size", "intermediate_size", "projection_dim"), 8)
+    sizes |= {"num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 32, "patch_size": 16}
+    base = with_checker(load_pipeline(build_config({"model": {"id": "mini"}}).model), sizes)
+    loaded = prepare(base, Combination.parse(name), torch.device("cpu"))
+    calls = []
+    loaded.pipe.safety_checker.register_forward_pre_hook(lambda *given: calls.append(given))
+    drawn = Synthesiser(loaded, config(steps=1, height=64, width=64).synthesis).draw(
+        ["a"] * 2, [1, 2]
+    )
+    assert len(calls) == 1
+    assert drawn.unsafe == (False, False)
 
 
 def test_what_cannot_be_measured():

@@ -226,7 +226,10 @@ class Driver:
     # ---- what goes wrong
 
     def _worker_lost(self, worker: Worker) -> None:
-        """Its batches go back to the front of the queue; the one that was running is counted."""
+        """Its batches go back to the front of the queue; the first that was running is counted.
+
+        Where two were in the worker it may be the wrong one, so it is drawn alone next time.
+        """
         again: list[OpenBatch] = []
         running_found = False
         for status_ref in list(worker.queue):

@@ -65,6 +65,11 @@ class OpenBatch:
         """The shard has started again since this batch was given out."""
         return self.generation != self.shard.generation
 
+    @property
+    def suspect(self) -> bool:
+        """It may take its worker down, so it is drawn while no other batch is there to blame."""
+        return self.deaths > 0 or self.probed > 0 or self.probe_of is not None
+
     def probes(self) -> list[OpenBatch]:
         """Two probes, each of half of the samples; one where there is only one sample."""
         whole = self.probe_of or self

@@ -82,7 +82,9 @@ class WorkerPool:
 
     def submit(self, worker: Worker, batch: OpenBatch) -> tuple[Any, Any]:
         """(payload, status) references of a batch given to a worker."""
-        payload, status = worker.process.synthesise(batch.specs, batch.culprits)
+        payload, status = worker.process.synthesise(
+            batch.specs, batch.culprits, alone=batch.suspect
+        )
         self._remove(worker)
         worker.queue.append(status)
         self._offer(worker)

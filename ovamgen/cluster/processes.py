@@ -21,8 +21,16 @@ class WorkerProcess(Protocol):
     def ready(self) -> Any:
         """A `WorkerReady`, once the pipeline is loaded."""
 
-    def synthesise(self, specs: Sequence[SampleSpec], culprits: Mapping[str, str]) -> Any:
-        """(payload, `BatchStatus`) of a batch; batches run one after the other."""
+    def synthesise(
+        self, specs: Sequence[SampleSpec], culprits: Mapping[str, str], *, alone: bool
+    ) -> Any:
+        """(payload, `BatchStatus`) of a batch; batches begin one after the other.
+
+        Args:
+            specs: the batch as it was planned.
+            culprits: reason by key, of samples that are left out.
+            alone: no other batch is in the process meanwhile.
+        """
 
     def end(self) -> None:
         """Kills the process."""
@@ -42,11 +50,13 @@ class OwnProcesses:
     def __init__(self, config: RunConfig, factory: EngineFactory | None) -> None:
         """``factory`` loads the pipeline; the real one where none is given."""
         self._config, self._factory = config, factory
+        on_gpu = config.model.device == "cuda"
         self._remote = ray.remote(
-            num_gpus=1 if config.model.device == "cuda" else 0,
+            num_gpus=1 if on_gpu else 0,
             num_cpus=0,
             max_restarts=0,
             max_task_retries=0,
+            max_concurrency=config.runtime.worker_batches or (2 if on_gpu else 1),
         )(PipelineWorker)
 
     def start(self) -> WorkerProcess:
@@ -57,13 +67,17 @@ class OwnProcesses:
 class _OwnProcess:
     def __init__(self, actor: Any) -> None:
         self._actor = actor
-        self._synthesise = actor.synthesise.options(num_returns=2)
+        self._synthesise = actor.synthesise_in_turn.options(num_returns=2)
+        self._given = 0
 
     def ready(self) -> Any:
         return self._actor.ready.remote()
 
-    def synthesise(self, specs: Sequence[SampleSpec], culprits: Mapping[str, str]) -> Any:
-        return self._synthesise.remote(specs, culprits)
+    def synthesise(
+        self, specs: Sequence[SampleSpec], culprits: Mapping[str, str], *, alone: bool
+    ) -> Any:
+        turn, self._given = self._given, self._given + 1
+        return self._synthesise.remote(specs, culprits, turn, alone)
 
     def end(self) -> None:
         ray.kill(self._actor, no_restart=True)
@@ -109,7 +123,10 @@ class _Seat:
         method = self.actor.ready.options(concurrency_group=_seat_name(self.seat))
         return method.remote(self.seat)
 
-    def synthesise(self, specs: Sequence[SampleSpec], culprits: Mapping[str, str]) -> Any:
+    def synthesise(
+        self, specs: Sequence[SampleSpec], culprits: Mapping[str, str], *, alone: bool
+    ) -> Any:
+        # a seat has one thread, so its batches are alone in any case
         method = self.actor.synthesise.options(
             concurrency_group=_seat_name(self.seat), num_returns=2
         )

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Condition
 
 from ovamgen import fault_points
 from ovamgen.config import RunConfig
@@ -74,13 +76,47 @@ class WriteStatus:
     seconds: Seconds = field(default_factory=dict)
 
 
+class Turns:
+    """Lets batches in as they were given, whichever thread comes first, and some of them alone."""
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._next = 0
+        self._inside = 0
+        self._closed = False
+
+    @contextmanager
+    def take(self, turn: int, *, alone: bool) -> Iterator[None]:
+        """The block runs once all earlier turns have begun; alone, once they have ended as well."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_free(turn, alone))
+            self._next, self._closed = turn + 1, alone
+            self._inside += 1
+            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._closed = False
+                self._changed.notify_all()
+
+    def _is_free(self, turn: int, alone: bool) -> bool:
+        return self._next == turn and not self._closed and not (alone and self._inside)
+
+
 class PipelineWorker:
-    """One diffusion pipeline in a process of its own; an actor once `ray.remote` has wrapped it."""
+    """One diffusion pipeline in a process of its own; an actor once `ray.remote` has wrapped it.
+
+    An actor may have two threads: while one waits for a batch to leave the device and hands it
+    over, the other draws the next.
+    """
 
     def __init__(self, config: RunConfig, factory: EngineFactory | None) -> None:
         """Loads nothing yet: an error while loading is to come back from `ready`, by name."""
         self._config = config
         self._factory = factory
+        self._turns = Turns()
 
     def ready(self) -> WorkerReady:
         """Loads the pipeline.
@@ -100,6 +136,13 @@ class PipelineWorker:
             host=socket.gethostname(),
             seconds=clock.seconds,
         )
+
+    def synthesise_in_turn(
+        self, specs: Sequence[SampleSpec], culprits: Mapping[str, str], turn: int, alone: bool
+    ) -> tuple[SynthesisBatch, BatchStatus]:
+        """The batch and its status, made in its turn and, where asked, with no other beside it."""
+        with self._turns.take(turn, alone=alone):
+            return self.synthesise(specs, culprits)
 
     def synthesise(
         self, specs: Sequence[SampleSpec], culprits: Mapping[str, str]

@@ -24,6 +24,10 @@ from tests.runs import PROMPTS, digests, make, run_config
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_session")]
 
 
+both_depths = pytest.mark.parametrize("depth", [1, 2])
+"""Batches in a worker at once: one, as on a CPU, or two, as on a GPU."""
+
+
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
     """What a run leaves that nothing disturbed, in one process."""
@@ -40,6 +44,34 @@ def test_any_number_of_workers_gives_the_bytes_of_one_process(tmp_path, referenc
     assert any(name.endswith("train-000002.tar") for name in reference)
 
 
+class _Counted(DiscEngine):
+    """Leaves a file for each number of batches that were in it at once."""
+
+    def __init__(self, config, *, seen):
+        super().__init__(config)
+        self._seen, self._inside, self._lock = seen, 0, threading.Lock()
+
+    def synthesise(self, specs):
+        with self._lock:
+            self._inside += 1
+        (self._seen / str(self._inside)).touch()
+        time.sleep(0.2)
+        with self._lock:
+            self._inside -= 1
+        return super().synthesise(specs)
+
+
+@both_depths
+def test_batches_that_are_in_a_worker_at_once_give_the_same_bytes(tmp_path, reference, depth):
+    """One is drawn while another is handed over."""
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    config = run_config(tmp_path, runtime={"workers": 1, "worker_batches": depth})
+    make(config, generate_on_ray, partial(_Counted, seen=seen))
+    assert len([*seen.iterdir()]) == depth
+    assert digests(config.out) == reference
+
+
 def test_a_byte_cap_below_one_batch_slows_the_run_and_changes_nothing(tmp_path, reference):
     runtime = {"workers": 2, "in_flight_bytes": 1, "open_shards": 1, "refine_images": 1}
     config = run_config(tmp_path, runtime=runtime)
@@ -47,14 +79,16 @@ def test_a_byte_cap_below_one_batch_slows_the_run_and_changes_nothing(tmp_path, 
     assert digests(config.out) == reference
 
 
-def test_one_bad_sample_is_recorded_and_its_neighbours_go_on(tmp_path):
+@both_depths
+def test_one_bad_sample_is_recorded_and_its_neighbours_go_on(tmp_path, depth):
     texts = [PROMPTS[i % len(PROMPTS)] for i in range(14)]
     texts[5] = "a cat with poison"
     outs = []
     for name, runner in [("local", generate_local), ("ray", generate_on_ray)]:
         folder = tmp_path / name
         folder.mkdir()
-        config = run_config(folder, texts=texts, runtime={"workers": 2})
+        runtime = {"workers": 2, "worker_batches": depth}
+        config = run_config(folder, texts=texts, runtime=runtime)
         run = make(config, runner, DiscEngine)
         assert run.summary().failed == 1
         assert run.summary().samples == 13
@@ -65,13 +99,15 @@ def test_one_bad_sample_is_recorded_and_its_neighbours_go_on(tmp_path):
     assert outs[0] == outs[1]
 
 
+@both_depths
 @pytest.mark.parametrize("kills", [2, 5])
-def test_a_batch_whose_workers_were_killed_costs_nothing_but_time(tmp_path, kills):
+def test_a_batch_whose_workers_were_killed_costs_nothing_but_time(tmp_path, kills, depth):
     """Five kills are more than ``batch_attempts``: the batch is probed, and nobody is guilty."""
     texts = [*PROMPTS, "a deadly cat", *PROMPTS]
     marks = tmp_path / "marks"
     marks.mkdir()
-    config = run_config(tmp_path, texts=texts, runtime={"workers": 2})
+    runtime = {"workers": 2, "worker_batches": depth}
+    config = run_config(tmp_path, texts=texts, runtime=runtime)
     run = make(config, generate_on_ray, partial(DiscEngine, marks=marks, kills=kills))
     assert len(list(marks.iterdir())) == kills
     assert run.summary().failed == 0
@@ -82,19 +118,25 @@ def test_a_batch_whose_workers_were_killed_costs_nothing_but_time(tmp_path, kill
     assert digests(config.out) == digests(other.out)
 
 
-def test_a_sample_that_always_kills_its_worker_is_found_and_recorded(tmp_path):
+@both_depths
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_a_sample_that_always_kills_its_worker_is_found_and_recorded(tmp_path, attempts, depth):
+    """Beside it in the worker was another batch, which may be blamed but not made guilty."""
     texts = [*PROMPTS, "a deadly cat", *PROMPTS]
     marks = tmp_path / "marks"
     marks.mkdir()
-    config = run_config(tmp_path, texts=texts, runtime={"workers": 1, "batch_attempts": 2})
+    runtime = {"workers": 1, "batch_attempts": attempts, "worker_batches": depth}
+    config = run_config(tmp_path, texts=texts, runtime=runtime)
     run = make(config, generate_on_ray, partial(DiscEngine, marks=marks, kills=1000))
     assert (run.summary().failed, run.summary().samples) == (1, 14)
-    (reason,) = run_status(config.out).failures
+    ((reason, count),) = run_status(config.out).failures.items()
     assert "the worker process died" in reason
+    assert count == 1
 
 
-def test_killing_workers_at_any_time_gives_the_same_bytes(tmp_path, reference):
-    config = run_config(tmp_path, runtime={"workers": 2})
+@both_depths
+def test_killing_workers_at_any_time_gives_the_same_bytes(tmp_path, reference, depth):
+    config = run_config(tmp_path, runtime={"workers": 2, "worker_batches": depth})
     killed = []
 
     def kill_some(stop):

@@ -200,14 +200,15 @@ class _Event:
 def to_device(module: Any) -> Any:
     """A copy of a module with its parameters and buffers on the pretended device."""
     moved = copy.deepcopy(module)
-    for part in moved.modules():
-        for name, parameter in part._parameters.items():
-            if parameter is not None:
-                held = DeviceTensor(parameter.data)
-                part._parameters[name] = torch.nn.Parameter(held, requires_grad=False)
-        for name, buffer in part._buffers.items():
-            if buffer is not None:
-                part._buffers[name] = DeviceTensor(buffer)
+    with PretendedCuda():
+        for part in moved.modules():
+            for name, parameter in part._parameters.items():
+                if parameter is not None:
+                    held = DeviceTensor(parameter.data)
+                    part._parameters[name] = torch.nn.Parameter(held, requires_grad=False)
+            for name, buffer in part._buffers.items():
+                if buffer is not None:
+                    part._buffers[name] = DeviceTensor(buffer)
     return moved
 
 

@@ -142,19 +142,19 @@ def test_methods(monkeypatch, method, factor, tokens):
 
 SCHEDULERS = {
     "DDIM": (10, 4),
-    "DDPM": (14, 6),
+    "DDPM": (20, 6),
     "PNDM": (8, 4),
-    "LMSDiscrete": (2, 5),
-    "EulerDiscrete": (2, 5),
-    "HeunDiscrete": (2, 5),
-    "EulerAncestralDiscrete": (2, 7),
-    "DPMSolverMultistep": (1, 4),
-    "DPMSolverSinglestep": (2, 5),
-    "KDPM2Discrete": (4, 7),
-    "KDPM2AncestralDiscrete": (4, 8),
-    "DEISMultistep": (1, 4),
-    "UniPCMultistep": (1, 10),
-    "EDMEuler": (2, 4),
+    "LMSDiscrete": (3, 5),
+    "EulerDiscrete": (3, 5),
+    "HeunDiscrete": (3, 5),
+    "EulerAncestralDiscrete": (3, 7),
+    "DPMSolverMultistep": (2, 4),
+    "DPMSolverSinglestep": (3, 5),
+    "KDPM2Discrete": (5, 7),
+    "KDPM2AncestralDiscrete": (5, 8),
+    "DEISMultistep": (2, 4),
+    "UniPCMultistep": (2, 10),
+    "EDMEuler": (3, 4),
 }
 """Reads and uploads of two steps, all of them diffusers' own; those that draw noise upload it."""
 

@@ -186,15 +186,15 @@ def test_a_missing_gpu_is_said(monkeypatch):
 
 
 def test_a_broken_sample_does_not_take_its_neighbours_along(monkeypatch, engine):
-    real = Synthesiser.draw
+    real = Synthesiser.begin
 
-    def draw(self, prompts, seeds, **others):
+    def begin(self, prompts, seeds, **others):
         noise = torch.stack(
             [torch.full(self.latent_shape, float("nan" if s == 2 else s)) for s in seeds]
         )
         return real(self, prompts, seeds, latents=noise, **others)
 
-    monkeypatch.setattr(Synthesiser, "draw", draw)
+    monkeypatch.setattr(Synthesiser, "begin", begin)
     batch = engine.synthesise(specs(1, 2, 3))
     assert [spec.seed for spec in batch.specs] == [1, 3]
     assert len(batch.images) == len(batch.heatmaps) == len(batch.heatmap_max) == 2
@@ -251,10 +251,10 @@ def test_the_safety_policy(monkeypatch, policy, made):
 
 
 def test_a_batch_that_does_not_fit_says_so(monkeypatch, engine):
-    def draw(self, *_, **__):
+    def begin(self, *_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Synthesiser, "draw", draw)
+    monkeypatch.setattr(Synthesiser, "begin", begin)
     with pytest.raises(ConfigError, match=r"2 images of 64x128 .* plan.batch_size smaller"):
         engine.synthesise(specs(1, 2))
 

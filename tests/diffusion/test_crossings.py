@@ -160,6 +160,7 @@ SCHEDULERS = {
 
 
 @old_numpy
+@pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning")
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_schedulers(monkeypatch, scheduler):
     words = {"tokens": "words"}

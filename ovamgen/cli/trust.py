@@ -53,7 +53,9 @@ def repair(
     gc: Annotated[
         bool, typer.Option("--gc", help="Remove files that nothing in the output knows.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="With --gc: do not ask.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do not ask before --gc removes files.")
+    ] = False,
     jobs: Jobs = None,
     config: ConfigFile = None,
     sets: Sets = None,
@@ -68,8 +70,6 @@ def repair(
     """
     from ovamgen.integrity.repair import repair as run
 
-    if yes and not gc:
-        raise ConfigError("--yes answers the question of --gc: give both")
     done = run(
         url,
         gc=gc,

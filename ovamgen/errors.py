@@ -1,12 +1,12 @@
 """The exceptions that ovamgen raises on purpose, each with the exit code its command ends with.
 
     OvamgenError                1   anything below
-    |-- ConfigError             2   an option, configuration key, file or folder that the user gave
+    |-- ConfigError             2   an option, key, file, folder or device (no GPU) that was given
     |-- PlanError               2   captions or instances that cannot be read or planned
     |-- MethodError             2   an attribution method asked for what the model cannot give
     |-- SampleError             1   one sample failed: it is recorded and its neighbours go on
     |-- ShardError              1   a shard, its record or the store that holds it
-    |-- ClusterError            1   Ray: no GPU, workers that keep dying
+    |-- ClusterError            1   Ray: nobody answers, workers that keep dying
     |-- IncompleteError         3   the run ended, but samples are missing
     `-- VerificationError       4   an output is not as its plan and records say
 
@@ -49,7 +49,7 @@ class ShardError(OvamgenError):
 
 
 class ClusterError(OvamgenError):
-    """The Ray cluster cannot do what was asked: no GPU, workers that keep dying, lost nodes."""
+    """The Ray cluster cannot do what was asked: nobody answers, workers keep dying, nodes leave."""
 
 
 class IncompleteError(OvamgenError):

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import ray
+from ray.exceptions import RayError
 
 from ovamgen.config import RunConfig
-from ovamgen.errors import ClusterError
+from ovamgen.errors import ClusterError, ConfigError
+
+CORRECT = "correct that, or unset RAY_ADDRESS to start Ray in this process"
+
+_ADDRESS = re.compile(r"(?P<host>[\w.-]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
+_CONNECT_SECONDS = 3.0
+_PING_SECONDS = 10.0
+_PING = "/ray.rpc.NodeInfoGcsService/GetClusterId"
+"""What every Ray process asks the head first; neither question nor answer need be understood."""
 
 
 @contextmanager
@@ -27,19 +39,82 @@ def connected(config: RunConfig) -> Iterator[None]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     address = os.environ.get("RAY_ADDRESS") or "local"
     local = {"include_dashboard": False} if address == "local" else {}
+    if refusal := refusal_of(address):
+        raise ClusterError(f"{refusal}; {CORRECT}")
     try:
         # worker errors come back as exceptions, by name: their logs are not repeated here
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         reason = " ".join(str(error).split())
-        raise ClusterError(
-            f"no Ray cluster answers at {address}: {reason[:300]}; check RAY_ADDRESS, or unset it "
-            "to start Ray in this process"
-        ) from None
+        raise ClusterError(f"no Ray at {address}: {reason[:300]}; {CORRECT}") from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def refusal_of(address: str) -> str:
+    """Why no run can use the cluster at ``HOST:PORT``, found out in seconds; "" where one may.
+
+    Ray itself would try for minutes, and calls a token that is missing a cluster that is missing.
+    """
+    if address in ("local", "auto"):
+        return ""
+    place = _ADDRESS.fullmatch(address)
+    if place is None:
+        return f"RAY_ADDRESS must be HOST:PORT of a cluster or 'auto', got {address}"
+    try:
+        host, port = place["host"].strip("[]"), int(place["port"])
+        socket.create_connection((host, port), timeout=_CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        return f"nothing answers at {address}: {error}"
+    # encrypted connections are left to Ray, which knows the certificates
+    return "" if os.environ.get("RAY_USE_TLS", "0") != "0" else _answer_to_ping(address)
+
+
+def _answer_to_ping(address: str) -> str:
+    """What is wrong with whatever listens there: no Ray, or one that does not take our token."""
+    import grpc
+
+    mode = os.environ.get("RAY_AUTH_MODE", "")
+    token = _token() if mode == "token" else ""
+    metadata = [("authorization", f"Bearer {token}")] if token else []
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            channel.unary_unary(_PING)(b"", timeout=_PING_SECONDS, metadata=metadata)
+        except grpc.RpcError as error:
+            code = error.code()
+        else:
+            return ""
+    status = grpc.StatusCode
+    if code in (status.UNAVAILABLE, status.DEADLINE_EXCEEDED, status.UNIMPLEMENTED):
+        return (
+            f"what answers at {address} is no head of a Ray cluster (its port is 6379 as a rule; "
+            "8265 is the dashboard)"
+        )
+    if code != status.UNAUTHENTICATED or mode not in ("", "disabled", "token"):
+        return ""
+    if mode != "token":
+        return (
+            f"the Ray cluster at {address} asks for a token: set RAY_AUTH_MODE=token, and "
+            "RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) as on the cluster"
+        )
+    return (
+        f"the Ray cluster at {address} "
+        + ("has another token than this process" if token else "asks for a token, and none is here")
+        + ": set RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) as on the cluster"
+    )
+
+
+def _token() -> str:
+    """Where Ray looks for it, in the same order."""
+    if token := os.environ.get("RAY_AUTH_TOKEN"):
+        return token
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    try:
+        return path.read_text("utf-8").strip()
+    except (OSError, ValueError):
+        return ""
 
 
 @contextmanager
@@ -76,7 +151,8 @@ def worker_count(config: RunConfig, say: Callable[[str], None]) -> int:
     """How many workers to start, once the cluster has been seen to have what they need.
 
     Raises:
-        ClusterError: CUDA was asked for, and no GPU came within ``runtime.gpu_wait_seconds``.
+        ConfigError: CUDA was asked for, and no GPU came within ``runtime.gpu_wait_seconds``; as
+            where a run without Ray finds none.
     """
     asked = config.runtime.workers
     if config.model.device == "cpu":
@@ -111,7 +187,7 @@ def _wait_for_gpus(config: RunConfig, say: Callable[[str], None]) -> int:
     said = False
     while not (gpus := int(ray.cluster_resources().get("GPU", 0))):
         if time.monotonic() >= deadline:
-            raise ClusterError(
+            raise ConfigError(
                 f"{config.model.id} on cuda needs a GPU for each worker, and {resources_line()} "
                 f"after {wait:g} s. Give the cluster a GPU node (an autoscaling one: raise "
                 "runtime.gpu_wait_seconds), or use --device cpu"

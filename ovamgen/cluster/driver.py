@@ -59,7 +59,8 @@ def generate_on_ray(
         refine: what a refine task does; a simulation may have its own.
 
     Raises:
-        ClusterError: no GPU, workers that keep dying, lost nodes.
+        ClusterError: nobody answers, workers that keep dying, lost nodes.
+        ConfigError: no GPU where one was asked for.
         Interrupted: a signal came and its time for draining is over.
         OvamgenError: the model cannot be loaded, the first samples all fail, the store fails.
     """

@@ -85,7 +85,8 @@ def scatter(
         say: told how many workers there are.
 
     Raises:
-        ClusterError: Ray cannot be reached, there is no GPU, or workers die while they load.
+        ClusterError: Ray cannot be reached, or workers die while they load.
+        ConfigError: there is no GPU where one was asked for.
         Interrupted: a signal came.
         Exception: what `open_worker` raised: no task could run.
     """

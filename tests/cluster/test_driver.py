@@ -230,12 +230,16 @@ def test_a_run_whose_samples_all_fail_stops_early(tmp_path):
     assert read_records_of(config) == {}
 
 
-def test_without_a_gpu_the_run_says_so_at_once(tmp_path):
+def test_without_a_gpu_the_run_says_so_at_once_with_the_same_exit_code(tmp_path, monkeypatch):
     config = build_config(run_config(tmp_path).model_dump(), {"model": {"device": "cuda"}})
     start = time.monotonic()
-    with pytest.raises(ClusterError, match=r"needs a GPU.*2 CPUs, 0 GPUs.*--device cpu"):
+    with pytest.raises(OvamgenError, match=r"needs a GPU.*2 CPUs, 0 GPUs.*--device cpu") as on_ray:
         make(config, generate_on_ray, DiscEngine)
     assert time.monotonic() - start < 20
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(OvamgenError, match=r"no CUDA device.*--device cpu") as here:
+        make(config, generate_local, None)
+    assert on_ray.value.exit_code == here.value.exit_code == 2
 
 
 def test_a_second_run_on_one_output_is_refused(tmp_path):

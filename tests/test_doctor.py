@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ovamgen.config import build_config
+from ovamgen.config.models import DEFAULT_MODEL
 from ovamgen.doctor import inputs, machine
 from ovamgen.doctor.examine import examine
 from ovamgen.doctor.findings import Finding, guarded
@@ -41,7 +42,7 @@ def files(folder):
 
 
 def test_a_sound_machine_is_found_sound_and_left_as_it_was(tmp_path):
-    done = ovamgen("--out", tmp_path / "deep" / "out", "--json")
+    done = ovamgen("--model", "mini", "--out", tmp_path / "deep" / "out", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)
     assert found["ok"] is True
@@ -60,8 +61,9 @@ def test_problems_have_a_fix_and_exit_code_1(tmp_path):
         address = f"127.0.0.1:{bound.getsockname()[1]}"
         (tmp_path / "file").write_text("")
         done = ovamgen(
-            "--out", tmp_path / "file", "--tokens", tmp_path / "none", RAY_ADDRESS=address
-        )
+            "--model", "mini", "--out", tmp_path / "file", "--tokens", tmp_path / "none",
+            RAY_ADDRESS=address,
+        )  # fmt: skip
     assert done.returncode == 1
     assert f"PROBLEM ray           nothing answers at {address}" in done.stdout
     assert "PROBLEM tokens" in done.stdout
@@ -116,8 +118,46 @@ def test_a_gpu_that_is_not_here_is_no_trouble_where_none_is_asked_for(monkeypatc
     (finding,) = machine.gpu(config(model={"device": "cuda"}))
     assert finding.level == "problem"
     assert "--device cpu" in finding.fix
+
+
+def test_without_options_it_looks_at_what_generate_would_use():
+    """On a machine without a GPU: nothing is well with the default model."""
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here, and the default model would run")
+    done = ovamgen("--json")
+    found = {check["check"]: check for check in json.loads(done.stdout)["checks"]}
+    assert done.returncode == 1
+    assert found["gpu"]["level"] == "problem"
+    assert f"{DEFAULT_MODEL} is to run on cuda" in found["gpu"]["message"]
+
+
+@pytest.mark.parametrize("runner", ["local", "ray"])
+@pytest.mark.parametrize("address", ["", "local"])
+def test_a_gpu_is_looked_for_where_the_run_would_be(monkeypatch, runner, address):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    on_cuda = config(model={"device": "cuda"}, runtime={"runner": runner})
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert [f.level for f in machine.gpu(on_cuda)] == ["problem"]
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
-    assert [f.level for f in machine.gpu(config(model={"device": "cuda"}))] == ["ok"]
+    levels = {"local": "problem", "ray": "ok"}
+    assert [f.level for f in machine.gpu(on_cuda)] == [levels[runner]]
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(("wait", "level"), [(20.0, "problem"), (600.0, "warning")])
+def test_a_cluster_without_a_gpu_is_a_problem_unless_it_grows(
+    ray_session, monkeypatch, wait, level
+):
+    monkeypatch.setenv("RAY_ADDRESS", ray_session.get_runtime_context().gcs_address)
+    runtime = {"runner": "ray", "gpu_wait_seconds": wait}
+    asked = config(model={"device": "cuda"}, runtime=runtime)
+    (finding,) = [f for f in examine(asked) if f.check == "ray"]
+    assert finding.level == level
+    assert "0 GPUs, and mini is to run on cuda" in finding.message
 
 
 def test_more_threads_than_cores_are_told():

@@ -54,13 +54,13 @@ def doctor(
 ) -> None:
     """Look for what would stand in a run's way, each with what mends it; exits with 1 if anything.
 
-    Without --model and --config it is about the embedded model. Nothing is downloaded, no weights
-    are loaded, and nothing is left behind.
+    What is not given is as in `generate`: without options it is about the default model on a GPU.
+    Nothing is downloaded, no weights are loaded, and nothing is left behind.
 
     Example: `ovamgen doctor --config run.yaml --out s3://bucket/corpus`
     """
     flags = {
-        "model": {"id": model or (None if config else "mini"), "device": device},
+        "model": {"id": model, "device": device},
         "attribution": {"tokens": tokens},
         "runtime": {"runner": runner},
         "out": out,

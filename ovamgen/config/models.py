@@ -17,6 +17,10 @@ DEFAULT_REVISION = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
 """The commit of the default model; the repository of the original publisher is gone."""
 
 
+MOST_PIXELS_A_SIDE = 8192
+"""Of an image: eight times the largest size that models of this family were trained for."""
+
+
 class PlanConfig(Section):
     """Which captions become samples, and how they are cut into shards."""
 
@@ -87,6 +91,8 @@ class SynthesisConfig(Section):
     def _sizes(self) -> SynthesisConfig:
         for name in ("height", "width"):
             size = getattr(self, name)
+            if size is not None and size > MOST_PIXELS_A_SIDE:
+                raise ValueError(f"{name} must be at most {MOST_PIXELS_A_SIDE} pixels, got {size}")
             if size is not None and size % 8:
                 down, up = size // 8 * 8, (size // 8 + 1) * 8
                 raise ValueError(

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ovamgen.errors import ConfigError
+
+_MOST_TIMES_OWN = 8
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
@@ -24,6 +28,19 @@ class ModelFacts:
     """Layers that maps are read from; the middle one is left out."""
     safety_checker: bool | None = None
     """A safety checker comes with the model."""
+
+    def check_size(self, height: int | None, width: int | None) -> None:
+        """Nothing, where images of this size can be meant; the model's own where None.
+
+        Raises:
+            ConfigError: far more pixels than the model was made for: memory would not do.
+        """
+        for name, size, own in (("height", height, self.height), ("width", width, self.width)):
+            if size is not None and own is not None and size > _MOST_TIMES_OWN * own:
+                raise ConfigError(
+                    f"synthesis.{name} must be at most {_MOST_TIMES_OWN * own} pixels for "
+                    f"{self.model}, which was made for {self.height}x{self.width}, got {size}"
+                )
 
 
 def facts_of(

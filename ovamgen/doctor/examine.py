@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ovamgen.config import RunConfig
+from ovamgen.config import RunConfig, RuntimeConfig
 from ovamgen.doctor import inputs, machine
 from ovamgen.doctor.findings import Finding, fine, guarded, problem, warning
 
@@ -40,6 +40,7 @@ def examine(config: RunConfig) -> Iterator[Finding]:
 
 
 def _ray(config: RunConfig) -> Iterator[Finding]:
+    from ovamgen.cluster.connection import CORRECT
     from ovamgen.cluster.diagnosis import examine_ray
 
     facts = examine_ray()
@@ -47,14 +48,16 @@ def _ray(config: RunConfig) -> Iterator[Finding]:
         yield problem(
             "ray",
             facts.message,
-            "correct RAY_ADDRESS (and RAY_AUTH_MODE, where the cluster asks for a token), or "
-            "unset it to start Ray in the process",
+            CORRECT,
         )
     elif facts.address and config.model.device == "cuda" and not facts.gpus:
-        yield warning(
+        # who raised the time to wait has a cluster that grows, and a run finds its GPUs there
+        grows = config.runtime.gpu_wait_seconds > RuntimeConfig().gpu_wait_seconds
+        yield (warning if grows else problem)(
             "ray",
             f"{facts.message}, and {config.model.id} is to run on cuda",
-            "add a GPU node; for a cluster that grows, raise runtime.gpu_wait_seconds",
+            "add a GPU node, or give --device cpu; for a cluster that grows, raise "
+            "runtime.gpu_wait_seconds",
         )
     else:
         yield fine("ray", facts.message)

@@ -29,6 +29,7 @@ def model(config: RunConfig) -> Iterator[Finding]:
     from ovamgen.diffusion.pipeline import check_model
 
     facts = check_model(config.model, safety=config.synthesis.safety != "off")
+    facts.check_size(config.synthesis.height, config.synthesis.width)
     name = config.model.id
     if facts.height is None:
         revision = f" --revision {config.model.revision}" if config.model.revision else ""

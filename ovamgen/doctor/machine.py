@@ -19,6 +19,8 @@ from ovamgen.doctor.findings import Finding, fine, problem, warning
 from ovamgen.wording import counted, readable_bytes
 
 _SHOWN = ("torch", "diffusers", "transformers", "ray", "pyarrow", "numpy", "webdataset")
+_HERE = (None, "", "local")
+"""Values of RAY_ADDRESS with which a run starts its own Ray on this machine."""
 _SMALL_MEMORY_BYTES = 4e9
 _SMALL_GPU_BYTES = 6e9
 """Stable Diffusion 1.5 in half precision with a batch of 8 needs about so much."""
@@ -103,7 +105,7 @@ def gpu(config: RunConfig) -> Iterator[Finding]:
         text = f"no CUDA device; torch {torch.__version__}"
         if not wanted:
             yield fine("gpu", f"{text}; {config.model.id} runs on cpu")
-        elif os.environ.get("RAY_ADDRESS"):
+        elif config.runtime.runner == "ray" and os.environ.get("RAY_ADDRESS") not in _HERE:
             yield fine("gpu", f"{text}; the workers are on the cluster")
         elif build is None:
             yield problem(

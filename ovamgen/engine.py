@@ -156,12 +156,14 @@ class Engine:
             with self._drawing:
                 drawing, unattributed = self._draw(specs)
             drawn = self._synthesiser.receive(drawing)
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
             # smaller batches would give other last bits: that is for the plan to decide
             raise ConfigError(
                 f"a batch of {len(specs)} images of {self._synthesiser.height}x"
                 f"{self._synthesiser.width} pixels does not fit the memory of {self.info.model}'s "
-                "device: make plan.batch_size smaller"
+                "device: make plan.batch_size or the images smaller"
             ) from None
         fractions, heatmaps = drawn.beside
         failures: list[SampleFailure] = []
@@ -213,6 +215,13 @@ class Engine:
             if problem is not None:
                 return "masks", problem
         return None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # on CPU torch raises a plain RuntimeError, known by its text alone
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        "DefaultCPUAllocator" in str(error)
+    )
 
 
 def use_repeatable_arithmetic(cpu_threads: int | None) -> None:

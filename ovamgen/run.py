@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
@@ -17,7 +17,7 @@ import yaml
 
 from ovamgen import __version__, fault_points
 from ovamgen.config import RunConfig, SynthesisConfig, fingerprint, identity
-from ovamgen.errors import ConfigError
+from ovamgen.errors import ConfigError, OvamgenError
 from ovamgen.isolation import EarlyStop
 from ovamgen.journal import RunJournal
 from ovamgen.mini import bank_place
@@ -29,6 +29,8 @@ from ovamgen.run_files import (
     RUN_NAME,
     differences,
     digest_of,
+    give_way,
+    has_made_shards,
     library_versions,
     read_plan,
     read_run_file,
@@ -61,6 +63,10 @@ class Run:
     """What this process is doing, and what took how long."""
     confirmed: dict[str, str] | None = None
     """Digests of the pipeline that was compared last: a thousand workers hold the same one."""
+    replaced: list[str] = field(default_factory=list)
+    """In what the configuration that began the output differs, where it gives way to this one."""
+    written: list[str] = field(default_factory=list)
+    """Names of the plan and ``run.yaml``, where this process wrote them."""
 
     @property
     def pending(self) -> PlannedTasks:
@@ -91,21 +97,31 @@ class Run:
         if now == self.confirmed:
             return
         saved = read_run_file(self.store)
-        if saved is None:
-            if not self.store.exists(PLAN_NAME):
-                write_plan_file(self.store, self.plan)
-            fault_points.reach("run.plan_put")
-            self.store.put(RUN_NAME, self._run_file(info, now))
-            fault_points.reach("run.run_file_put")
-            self.confirmed = now
-            return
-        changed = differences(saved["model"], now)
-        if changed:
+        changed = differences(saved["model"], now) if saved and not self.replaced else []
+        if changed and (self.confirmed or has_made_shards(self.store)):
             raise ConfigError(
                 f"{self.store.url} was begun with another model: {'; '.join(changed)}; "
                 "give that model, or another --out"
             )
-        self.confirmed = now
+        if self.replaced or changed:
+            give_way(self.store, self.replaced or changed)
+        if self.replaced or not self.store.exists(PLAN_NAME):
+            write_plan_file(self.store, self.plan)
+            self.written.append(PLAN_NAME)
+        if self.replaced or changed or saved is None:
+            fault_points.reach("run.plan_put")
+            self.store.put(RUN_NAME, self._run_file(info, now))
+            self.written.append(RUN_NAME)
+            fault_points.reach("run.run_file_put")
+        self.confirmed, self.replaced = now, []
+
+    def take_back(self) -> None:
+        """Removes what this process wrote of a configuration that could not make one sample."""
+        totals = self.journal.totals()
+        if self.records or totals.made or totals.failed:
+            return
+        while self.written:
+            self.store.delete(self.written.pop())
 
     def finished(self, record: ShardRecord) -> None:
         """Take note of a shard that was just published."""
@@ -158,49 +174,58 @@ def open_run(config: RunConfig) -> Iterator[Run]:
     The plan is made if none is there; `Run.confirm_model` writes it.
 
     Raises:
-        ConfigError: the output, the model, the tokens or a configuration that began the output
-            do not fit; two runs on one output.
+        ConfigError: the output, the model or the tokens do not fit, nor does the configuration
+            that has made shards there; two runs on one output.
         PlanError: the captions cannot be planned.
     """
     if not config.out:
         raise ConfigError("no output was given: use --out FOLDER or --out URL")
     store = open_store(config.out)
     _check_model_and_tokens(config)
-    saved_plan = read_plan(store)
-    plan = saved_plan or plan_for(config)
-    inputs = dict(plan.inputs)
-    if saved_plan is not None:
+    plan = read_plan(store)
+    replaced: list[str] = []
+    if plan is not None:
         # where no captions are named, those of the plan are meant
-        named = _input_digests(config) if config.plan.captions else inputs
-        changed = saved_plan.differences(config.plan, named)
-        if changed:
-            raise ConfigError(_another_configuration(store, changed))
+        named = _input_digests(config) if config.plan.captions else dict(plan.inputs)
+        replaced = plan.differences(config.plan, named)
+        _refuse_another(store, replaced, may_replace=bool(config.plan.captions))
+    plan = plan_for(config) if plan is None or replaced else plan
+    inputs = dict(plan.inputs)
     tokens = config.attribution.tokens
     if tokens not in ("words", "untrained"):
         inputs["tokens"] = digest_of(bank_place(tokens))
     mark = fingerprint(config, inputs)
     saved = read_run_file(store)
     if saved is not None and saved["fingerprint"] != mark:
-        changed = differences(saved["identity"], identity(config, inputs))
-        raise ConfigError(_another_configuration(store, changed))
-    if saved is not None:
+        replaced = replaced or differences(saved["identity"], identity(config, inputs))
+        _refuse_another(store, replaced)
+    elif saved is not None:
         _warn_of_other_versions(saved)
     if not plan.tasks:
         raise ConfigError(
             f"no caption of {config.plan.captions} becomes a sample: see 'ovamgen plan' for why"
         )
     with store.lock():
+        # another run may have ended since
+        _refuse_another(store, replaced)
         store.sweep()
         records = finished_shards(store, config.shards.split, range(len(plan.tasks)), mark)
+        run = Run(
+            config=config,
+            store=store,
+            plan=plan,
+            inputs=inputs,
+            fingerprint=mark,
+            records=records,
+            replaced=replaced,
+        )
         try:
-            yield Run(
-                config=config,
-                store=store,
-                plan=plan,
-                inputs=inputs,
-                fingerprint=mark,
-                records=records,
-            )
+            yield run
+        except ConfigError:
+            # what cannot be made must not stand in the way of the corrected command
+            with suppress(OvamgenError):
+                run.take_back()
+            raise
         finally:
             store.sweep()
 
@@ -230,6 +255,7 @@ def _check_model_and_tokens(config: RunConfig) -> None:
     from ovamgen.diffusion.pipeline import check_model
 
     facts = check_model(config.model)
+    facts.check_size(config.synthesis.height, config.synthesis.width)
     check_method(config.attribution.method)
     if config.synthesis.scheduler != SynthesisConfig().scheduler:
         # diffusers is slow to import, and the default is known to be there
@@ -253,11 +279,22 @@ def _input_digests(config: RunConfig) -> dict[str, str]:
     }
 
 
-def _another_configuration(store: Store, changed: list[str]) -> str:
-    return (
-        f"{store.url} belongs to another configuration ({'; '.join(changed)}): "
-        "give that configuration to go on with it, or another --out"
-    )
+def _refuse_another(store: Store, changed: list[str], *, may_replace: bool = True) -> None:
+    """Nothing, where no other configuration has made a shard there.
+
+    Args:
+        store: of the run.
+        changed: in what the configuration there differs, if it does.
+        may_replace: there is another plan to put in its place.
+
+    Raises:
+        ConfigError: names what differs.
+    """
+    if changed and (not may_replace or has_made_shards(store)):
+        raise ConfigError(
+            f"{store.url} belongs to another configuration ({'; '.join(changed)}): "
+            "give that configuration to go on with it, or another --out"
+        )
 
 
 def _warn_of_other_versions(saved: dict[str, Any]) -> None:
@@ -274,19 +311,21 @@ def write_plan(config: RunConfig) -> Plan:
     """The plan of a configuration, written to its output.
 
     Raises:
-        ConfigError: no output was given, or the output holds another plan.
+        ConfigError: no output was given, or shards of another plan.
         PlanError: the captions cannot be planned.
     """
     if not config.out:
         raise ConfigError("no output was given: use --out FOLDER or --out URL")
     store = open_store(config.out)
     plan = plan_for(config)
-    if store.exists(PLAN_NAME):
-        saved = read_plan(store)
-        changed = saved.differences(config.plan, dict(plan.inputs)) if saved else []
-        if changed:
-            raise ConfigError(_another_configuration(store, changed))
+    saved = read_plan(store)
+    changed = saved.differences(config.plan, dict(plan.inputs)) if saved else []
+    _refuse_another(store, changed)
+    if saved is not None and not changed:
         return plan
     with store.lock():
+        _refuse_another(store, changed)
+        if changed:
+            give_way(store, changed)
         write_plan_file(store, plan)
     return plan

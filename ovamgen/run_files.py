@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import platform
 from importlib import metadata
 from typing import Any
 
+from ovamgen import fault_points
 from ovamgen.config import canonical_json
 from ovamgen.config.plain_yaml import load_plain_yaml
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.plan.tasks import Plan
 from ovamgen.remote.reading import read_file
 from ovamgen.remote.retrying import RemoteError
+from ovamgen.shards.index import MANIFEST_NAME
 from ovamgen.shards.index import PLAN_NAME as PLAN_NAME
 from ovamgen.shards.index import RUN_NAME as RUN_NAME
+from ovamgen.shards.manifest import RECORDS, metadata_name, shard_name
 from ovamgen.shards.store import Store
+
+log = logging.getLogger(__name__)
 
 MAX_RUN_FILE_BYTES = 4 * 1024**2
 _PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow", "pyarrow", "pydensecrf2")
@@ -33,6 +39,37 @@ def write_plan_file(store: Store, plan: Plan) -> None:
         with path.open("wb") as file:
             plan.write_to(file)
         store.publish_file(path, PLAN_NAME)
+
+
+def has_made_shards(store: Store) -> bool:
+    """Whether a shard was ever finished there: what has made none may give way."""
+    return store.exists(MANIFEST_NAME) or bool(store.sizes(RECORDS))
+
+
+def give_way(store: Store, changed: list[str]) -> None:
+    """Removes what another configuration began, of which no shard was made; its lock is held.
+
+    The plan itself stays until another replaces it. Whatever is killed on the way leaves a plan,
+    alone or with its ``run.yaml``, that gives way as well.
+
+    Args:
+        store: of the run.
+        changed: in what the other configuration differs, for the log.
+    """
+    log.warning(
+        "%s was begun with another configuration (%s) and no shard was made of it: it is replaced",
+        store.url,
+        "; ".join(changed),
+    )
+    plan, saved, names = read_plan(store), read_run_file(store), store.sizes()
+    if plan is not None and saved is not None:
+        # of writers that were killed before the record: the next plan may have no such shard
+        split = saved["config"].get("shards", {}).get("split", "")
+        for index in range(len(plan.tasks)):
+            for name in {shard_name(split, index), metadata_name(index)} & names.keys():
+                store.delete(name)
+    store.delete(RUN_NAME)
+    fault_points.reach("run.run_file_removed")
 
 
 def read_run_file(store: Store) -> dict[str, Any] | None:

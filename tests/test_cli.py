@@ -118,6 +118,23 @@ def test_every_command_has_help(command, capsys, monkeypatch):
         assert "Example" in text
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_the_imports_ends_the_command_without_a_word(number, tmp_path):
+    # the first import of the command line never ends: there is no race to lose
+    (tmp_path / "typer.py").write_text("import time\nprint('here', flush=True)\ntime.sleep(60)\n")
+    child = subprocess.Popen(
+        [sys.executable, "-m", "ovamgen", "status", "none"],
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.getcwd()}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout.readline() == "here\n"
+    child.send_signal(number)
+    out, errors = child.communicate(timeout=30)
+    assert (child.returncode, out, errors) == (128 + number, "", "")
+
+
 def test_a_subcommand_of_a_command_has_help():
     # in a process of its own: the group's function runs, and typer hands it a context of click's
     # that run-time type checks do not take for its own
@@ -216,6 +233,19 @@ class TestBadInput:
             "generate", "--captions", captions, "--model", "mini", "--height", 100, "--out", out
         )
         refused(result, "height", "100", "96 or 104")
+
+    @pytest.mark.parametrize(
+        ("height", "words"),
+        [
+            (1_000_000, "height must be at most 8192 pixels, got 1000000"),
+            (2048, "at most 1024 pixels for mini, which was made for 128x128, got 2048"),
+        ],
+    )
+    def test_height_that_no_memory_holds(self, captions, out, height, words):
+        result = ovamgen(
+            "generate", "--captions", captions, "--model", "mini", "--height", height, "--out", out
+        )
+        refused(result, words)
 
     def test_unreadable_model_folder(self, captions, out, tmp_path):
         folder = tmp_path / "model"

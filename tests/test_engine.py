@@ -250,12 +250,22 @@ def test_the_safety_policy(monkeypatch, policy, made):
     assert [failure.stage for failure in batch.failures] == ["safety"] * (2 - made)
 
 
-def test_a_batch_that_does_not_fit_says_so(monkeypatch, engine):
-    def begin(self, *_, **__):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+def cuda_is_full():
+    raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Synthesiser, "begin", begin)
-    with pytest.raises(ConfigError, match=r"2 images of 64x128 .* plan.batch_size smaller"):
+
+@pytest.mark.parametrize(
+    "allocate",
+    [
+        cuda_is_full,
+        lambda: torch.empty(1 << 55, dtype=torch.uint8),
+        lambda: np.empty(1 << 55, np.uint8),
+    ],
+    ids=["cuda", "torch", "numpy"],
+)
+def test_a_batch_that_does_not_fit_says_so(monkeypatch, engine, allocate):
+    monkeypatch.setattr(Synthesiser, "begin", lambda self, *_, **__: allocate())
+    with pytest.raises(ConfigError, match=r"2 images of 64x128 .* make plan.batch_size or the im"):
         engine.synthesise(specs(1, 2))
 
 

@@ -80,7 +80,8 @@ def describe(
             key=prefix + name,
             type=_type_text(kind, field),
             choices=choices,
-            default=defaults[name],
+            # a field that is left out of files while it is off
+            default=defaults.get(name, field.default),
             description=" ".join(described.get(name, "").split()),
         )
 

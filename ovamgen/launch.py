@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ovamgen import fault_points
 from ovamgen.config import RunConfig
+from ovamgen.drain import drain_on_signals
 from ovamgen.errors import ConfigError, IncompleteError
 from ovamgen.heartbeat import keep_logs
 from ovamgen.isolation import EngineFactory
@@ -94,10 +95,13 @@ def generate(config: RunConfig, factory: EngineFactory | None = None) -> Outcome
                 from ovamgen.cluster.driver import generate_on_ray
 
                 generate_on_ray(run, progress, factory)
-        run.write_indexes()
-        fault_points.reach("run.indexes_put")
-        sheet = _write_contact_sheet(run)
-        fault_points.reach("run.contact_sheet_put")
+        # all shards are there: a signal that comes now lets the last seconds pass
+        with drain_on_signals(float("inf"), say, "the files that describe the corpus"):
+            sheet = _write_contact_sheet(run)
+            fault_points.reach("run.contact_sheet_put")
+            # last: they say that nothing is missing
+            run.write_indexes()
+            fault_points.reach("run.indexes_put")
         reasons = failures_by_reason(run.store, run.records)
         split = config.shards.split
         return Outcome(

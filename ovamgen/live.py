@@ -45,7 +45,11 @@ class Understood:
 
 
 def understand(
-    holder: str | None, live: LiveProgress | None, now: datetime.datetime | None = None
+    holder: str | None,
+    live: LiveProgress | None,
+    now: datetime.datetime | None = None,
+    *,
+    is_complete: bool = False,
 ) -> Understood:
     """What the lock and the log say together.
 
@@ -53,6 +57,8 @@ def understand(
         holder: of the output's lock.
         live: what the latest run last wrote, if anything.
         now: with a time zone; the clock of this machine where not given.
+        is_complete: nothing is left to do. A run that had nothing to load wrote no log, and how the
+            one before it ended is of no interest any more.
     """
     if live is None:
         return Understood(activity="loading" if holder else "none", process=holder or "")
@@ -60,8 +66,10 @@ def understand(
         # the log is of an earlier run
         return Understood(activity="loading", process=holder)
     heard = _seconds_since(live.written_at, now or datetime.datetime.now(datetime.UTC))
-    if live.state != "running":
-        activity: Activity = live.state
+    if holder is None and is_complete:
+        activity: Activity = "complete"
+    elif live.state != "running":
+        activity = live.state
     elif holder is None:
         activity = "dead"
     else:

@@ -20,7 +20,7 @@ from ovamgen.log_format import printable
 from ovamgen.records import ShardRecord
 from ovamgen.run_files import PLAN_NAME, read_plan, read_run_file
 from ovamgen.run_logs import LiveProgress, read_progress
-from ovamgen.shards.index import MANIFEST_NAME
+from ovamgen.shards.index import INDEXES, MANIFEST_NAME
 from ovamgen.shards.interface import Store
 from ovamgen.shards.manifest import RECORDS, metadata_name, record_from_json
 from ovamgen.shards.store import open_store
@@ -31,6 +31,10 @@ _HANDED_ON = {"selection.json": "a selection", "export.json": "an export"}
 
 _READERS = 16
 """Records read at once: each is one small request to an object store."""
+
+
+class NotBegunError(ConfigError):
+    """The output holds no plan; it may not even be there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +153,7 @@ class StatusReader:
         """
         self.store = open_store(url)
         self._url = url
-        self._planned: tuple[int, int] | None = None
+        self._planned: tuple[tuple[int, str], tuple[int, int]] | None = None
         self._records: dict[tuple[str, int], ShardRecord] = {}
         self._failures: dict[int, Counter[str]] = {}
 
@@ -157,21 +161,24 @@ class StatusReader:
         """The status now.
 
         Raises:
-            ConfigError: there is no plan, so no run was ever begun there.
+            NotBegunError: there is no plan, so no run was ever begun there.
+            ConfigError: ``run.yaml`` is damaged.
             ShardError: the store fails, or a record is damaged.
         """
         store = self.store
         # before the records: a run that ends while they are read must not look dead
         holder, live = store.holder(), read_progress(store)
-        shards, samples = self._plan(is_held=holder is not None)
         saved = read_run_file(store)
+        mark = saved["fingerprint"] if saved else ""
+        shards, samples = self._plan(mark, live, is_held=holder is not None)
         records = self._read_records()
-        found = understand(holder, live)
         state: Literal["planned", "partial", "complete"] = "partial"
-        if shards and len(records) == shards:
+        # the indexes come last: who was stopped before them has something left to do
+        if shards and len(records) == shards and all(map(store.exists, INDEXES)):
             state = "complete"
         elif saved is None:
             state = "planned"
+        found = understand(holder, live, is_complete=state == "complete")
         return RunStatus(
             out=store.url,
             handed_on=self._handed_on(),
@@ -186,29 +193,37 @@ class StatusReader:
             bytes_written=sum(record.size_bytes for record in records.values()),
             failures=failures_by_reason(store, records, self._failures),
             model=saved["model"].get("id", "") if saved else "",
-            fingerprint=saved["fingerprint"] if saved else "",
+            fingerprint=mark,
             process=found.process,
             heard_seconds_ago=found.heard_seconds_ago,
             error=live.error if live and found.activity in ("stopped", "failed") else "",
             **_live_fields(live if found.is_current else None, records),
         )
 
-    def _plan(self, *, is_held: bool) -> tuple[int, int]:
-        """Shards and samples of the plan, which never changes; a run that loads has none yet."""
-        if self._planned is None:
-            plan = read_plan(self.store)
-            if plan is None and is_held:
-                return 0, 0
-            if plan is None and self._handed_on():
-                found = self._read_records().values()
-                return len(found), sum(record.samples + record.failed for record in found)
-            if plan is None:
-                raise ConfigError(
-                    f"{self._url} holds no {PLAN_NAME}: expected the --out of 'ovamgen plan' or "
-                    "'generate'"
-                )
-            self._planned = len(plan.tasks), plan.samples
-        return self._planned
+    def _plan(
+        self, fingerprint: str, live: LiveProgress | None, *, is_held: bool
+    ) -> tuple[int, int]:
+        """Shards and samples of the plan; a run that loads has none yet.
+
+        It is read again where another was put in its place, as may be until a shard is made.
+        """
+        mark = self.store.size(PLAN_NAME) or 0, fingerprint
+        if self._planned is not None and self._planned[0] == mark:
+            return self._planned[1]
+        plan = read_plan(self.store)
+        if plan is not None:
+            self._planned = mark, (len(plan.tasks), plan.samples)
+            return self._planned[1]
+        if is_held:
+            return 0, 0
+        if self._handed_on():
+            found = self._read_records().values()
+            return len(found), sum(record.samples + record.failed for record in found)
+        failed = f"; the last run there failed: {live.error}" if live and live.error else ""
+        raise NotBegunError(
+            f"{self._url} holds no {PLAN_NAME}: expected the --out of 'ovamgen plan' or 'generate'"
+            f"{failed}"
+        )
 
     def _handed_on(self) -> str:
         """What the output is where no run of its own made its shards, else ""."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ovamgen.errors import ShardError
 from ovamgen.log_format import is_json, say
-from ovamgen.status import RunStatus, StatusReader
+from ovamgen.status import NotBegunError, RunStatus, StatusReader
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -26,7 +26,8 @@ def watch(
     """The last status: that of the complete corpus.
 
     On a terminal the screen is refreshed; otherwise there is a line on stdout for each look. A run
-    that has died or has not begun is waited for: the same command may be given again.
+    that has died or has not begun is waited for: the same command may be given again. So is an
+    output that is not there yet: a cluster takes minutes to begin what was just submitted.
 
     Args:
         url: the output.
@@ -35,11 +36,11 @@ def watch(
         sleep: how to wait.
 
     Raises:
-        ConfigError: there is no plan.
+        ConfigError: the URL names no store, or ``run.yaml`` is damaged.
         ShardError: the first look fails; a later one that fails is told, and made again.
     """
     reader = StatusReader(url)
-    status = reader.read()
+    status = _first(reader, every_seconds, sleep)
     if as_json or is_json() or not sys.stdout.isatty():
         return _lines(reader, status, every_seconds, as_json, sleep)
     from rich.live import Live
@@ -50,6 +51,22 @@ def watch(
             status = _again(reader, status)
             live.update(_picture(status), refresh=True)
     return status
+
+
+def _first(reader: StatusReader, every_seconds: float, sleep: Callable[[float], None]) -> RunStatus:
+    is_told = False
+    while True:
+        try:
+            return reader.read()
+        except NotBegunError:
+            if not is_told:
+                say(
+                    f"waiting for a run that writes to {reader.store.url}: there is no plan yet "
+                    "(Ctrl-C ends the waiting)",
+                    event="waiting",
+                )
+            is_told = True
+            sleep(every_seconds)
 
 
 def _lines(
@@ -70,7 +87,7 @@ def _lines(
 def _again(reader: StatusReader, before: RunStatus) -> RunStatus:
     try:
         return reader.read()
-    except ShardError as error:
+    except (ShardError, NotBegunError) as error:
         say(f"ovamgen: {error}", level="warning", event="unreadable")
         return before
 

@@ -23,6 +23,7 @@ from ovamgen.shards.manifest import metadata_name, read_records, record_name
 from ovamgen.status import StatusReader, run_status
 from ovamgen.watch import watch
 from tests.fakes import DiscEngine
+from tests.faults.command import Command
 from tests.runs import PROMPTS, make, run_config
 
 NOON = datetime.datetime(2026, 11, 22, 12, 0, tzinfo=datetime.UTC)
@@ -82,6 +83,13 @@ HOLDER = "process 7 on node1"
 )
 def test_lock_and_log_together_say_what_goes_on(holder, log, seconds, activity):
     assert understand(holder, log, after(seconds)).activity == activity
+
+
+@pytest.mark.parametrize("state", ["running", "stopped", "failed", "complete"])
+def test_nothing_that_is_complete_has_died(state):
+    log = live(state=state)
+    assert understand(None, log, after(5), is_complete=True).activity == "complete"
+    assert understand("process 8 on node1", log, after(5), is_complete=True).activity == "loading"
 
 
 @pytest.mark.parametrize("written", [after(3600).isoformat(), "yesterday", "2026-11-22T12:00:00"])
@@ -235,9 +243,66 @@ def test_watching_outlives_a_store_that_fails_for_a_while(tmp_path, capsys, monk
     assert len(told.out.splitlines()) == 3
 
 
-def test_watching_what_was_never_begun_is_refused(tmp_path):
+def test_an_output_that_is_not_there_yet_is_waited_for(tmp_path, capsys):
+    """A cluster takes minutes to begin what was just submitted."""
+    config = run_config(tmp_path, runtime={"runner": "local"})
+    looks = []
+
+    def work(seconds):
+        looks.append(seconds)
+        if len(looks) == 2:
+            generate(config, DiscEngine)
+
+    assert watch(config.out, every_seconds=3.0, as_json=False, sleep=work).state == "complete"
+    told = capsys.readouterr()
+    assert looks == [3.0, 3.0]
+    assert told.out == "complete: 3 of 3 shards, 22/22 samples\n"
+    (waiting,) = [line for line in told.err.splitlines() if "waiting" in line]
+    assert waiting == (
+        f"waiting for a run that writes to {config.out}: there is no plan yet (Ctrl-C ends the "
+        "waiting)"
+    )
     with pytest.raises(ConfigError, match="holds no plan"):
-        watch(str(tmp_path / "none"), every_seconds=1.0, as_json=False)
+        run_status(str(tmp_path / "none"))
+
+
+def test_a_plan_that_is_replaced_is_read_again(tmp_path):
+    from ovamgen.run import write_plan
+
+    config = run_config(tmp_path, plan={"limit": 5})
+    write_plan(config)
+    reader = StatusReader(config.out)
+    assert reader.read().samples_planned == 5
+    write_plan(run_config(tmp_path, plan={"limit": 9}))
+    assert reader.read().samples_planned == 9
+
+
+def test_a_run_that_was_stopped_behind_its_last_shard_is_complete_when_it_is_run_again(tmp_path):
+    config = run_config(tmp_path, runtime={"runner": "local"})
+    out = tmp_path / "out"
+    command = Command(config, tmp_path / "log", faults="run.contact_sheet_put:kill")
+    assert command.end() == -signal.SIGKILL, command.text
+    # what a run of more than ten seconds has told by then
+    StatusReader(config.out).store.put(PROGRESS_NAME, live().to_bytes())
+    found = run_status(config.out)
+    assert (found.state, found.activity, found.shards_done) == ("partial", "dead", 3)
+    assert "the command that began this run goes on with it" in "\n".join(found.lines())
+    assert Command(config, tmp_path / "again").end() == 0
+    found = run_status(config.out)
+    assert (found.state, found.activity, found.error) == ("complete", "complete", "")
+    assert "died" not in "\n".join(found.lines())
+    assert {"contact_sheet.png", "manifest.json", "index.json", "README.md"} <= {
+        path.name for path in out.iterdir()
+    }
+
+
+@pytest.mark.parametrize("step", ["run.contact_sheet_put", "index.manifest_put"])
+def test_a_stop_while_the_indexes_are_written_lets_them_be_written(tmp_path, step):
+    config = run_config(tmp_path, runtime={"runner": "local"})
+    command = Command(config, tmp_path / "log", faults=f"{step}:term")
+    assert command.end() == 0, command.text
+    assert "SIGTERM: finishing the files that describe the corpus; a second one" in command.text
+    assert run_status(config.out).state == "complete"
 
 
 def start(*arguments, **options):

@@ -16,11 +16,9 @@ from ovamgen.integrity.findings import Layout
 from ovamgen.launch import CONTACT_SHEET_NAME
 from ovamgen.report.write import REPORT_NAME
 from ovamgen.run_files import PLAN_NAME, RUN_NAME
-from ovamgen.shards.index import CARD_NAME, MANIFEST_NAME, WIDS_NAME
+from ovamgen.shards.index import INDEXES, MANIFEST_NAME
 from ovamgen.shards.manifest import RECORDS, metadata_name, record_name
 from ovamgen.shards.store import Store
-
-INDEXES = (MANIFEST_NAME, WIDS_NAME, CARD_NAME)
 
 LOGS = "logs/"
 """What runs write down about themselves: no part of the corpus, and not looked at."""

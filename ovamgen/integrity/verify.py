@@ -11,12 +11,12 @@ from ovamgen.downstream.output import INCOMPLETE_NAME
 from ovamgen.integrity.checking import check_shards
 from ovamgen.integrity.findings import Finding, Findings, Layout, Verification
 from ovamgen.integrity.indexes import check_indexes
-from ovamgen.integrity.layout import INDEXES, layout_of, recorded_indices, unknown_files
+from ovamgen.integrity.layout import layout_of, recorded_indices, unknown_files
 from ovamgen.integrity.papers import Papers, read_papers
 from ovamgen.integrity.sample_check import SampleRules
 from ovamgen.integrity.shard_check import ShardJob, ShardResult
 from ovamgen.integrity.view_check import verify_view
-from ovamgen.shards.index import MANIFEST_NAME
+from ovamgen.shards.index import INDEXES, MANIFEST_NAME
 from ovamgen.shards.manifest import record_name, shard_name
 from ovamgen.shards.store import Store, open_store
 

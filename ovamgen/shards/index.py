@@ -22,6 +22,8 @@ from ovamgen.shards.schema import SCHEMA_VERSION
 MANIFEST_NAME = "manifest.json"
 WIDS_NAME = "index.json"
 CARD_NAME = "README.md"
+INDEXES = (MANIFEST_NAME, WIDS_NAME, CARD_NAME)
+"""What describes a whole corpus, written once every shard is there."""
 
 PLAN_NAME = "plan.parquet"
 RUN_NAME = "run.yaml"

@@ -15,13 +15,18 @@ _INNER_WIDTH, _INNER_HEIGHT = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 _FLOOR = _HEIGHT - _BOTTOM
 
 
-def swatch(colour: Sequence[int]) -> Markup:
-    """A small square of an RGB colour; it says nothing that the text beside it does not."""
-    red, green, blue = colour
+def swatch(colour: Sequence[int], other: Sequence[int] | None = None) -> Markup:
+    """A small square of an RGB colour; it says nothing that the text beside it does not.
+
+    Args:
+        colour: red, green, blue.
+        other: of its right half, behind a white line, as the edge of a mask is drawn.
+    """
+    half = Markup('<path d="M6 .5h5.5v11H6z" fill="rgb({},{},{})"/><path d="M6 0v12"/>')
     return Markup(
         '<svg class="swatch" viewBox="0 0 12 12" aria-hidden="true">'
-        '<rect x=".5" y=".5" width="11" height="11" rx="2.5" fill="rgb({},{},{})"/></svg>'
-    ).format(int(red), int(green), int(blue))
+        '<rect x=".5" y=".5" width="11" height="11" rx="2.5" fill="rgb({},{},{})"/>{}</svg>'
+    ).format(*map(int, colour), half.format(*map(int, other)) if other else "")
 
 
 def bar(value: int, largest: int, kind: str = "one") -> Markup:

@@ -11,9 +11,17 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ovamgen.plan.vocabulary import IGNORE, voc_palette
+from ovamgen.plan.vocabulary import IGNORE
 from ovamgen.records import ShardRecord
-from ovamgen.report.panels import COLOUR_MAP, IGNORE_COLOUR, fit, heatmap_overlay, mask_overlay
+from ovamgen.report.panels import (
+    COLOUR_MAP,
+    IGNORE_COLOUR,
+    SHADE,
+    class_colour,
+    fit,
+    heatmap_overlay,
+    mask_overlay,
+)
 from ovamgen.report.selection import ShownSample, choose_samples
 from ovamgen.shards.interface import Store
 
@@ -60,7 +68,7 @@ def contact_sheet(
     rows = -(-len(shown) // columns)
     panel_height = _panel_height(shown[0]) if shown else 0
     card = (3 * _PANEL_PX + 2 * _GAP, panel_height + _CAPTION_PX)
-    header = 132 if note else 108
+    header = 148 if note else 124
     sheet = Image.new(
         "RGB",
         (
@@ -71,8 +79,8 @@ def contact_sheet(
     )
     draw = ImageDraw.Draw(sheet)
     _draw_header(sheet, draw, title, note)
-    if any((sample.sample.labels == IGNORE).any() for sample in shown):
-        _draw_ignore_legend(draw, sheet.width - _MARGIN)
+    if shown:
+        _draw_legend(draw, header - 46, shown)
     for number, sample in enumerate(shown):
         column, row = number % columns, number // columns
         corner = (_MARGIN + column * (card[0] + _GUTTER), header + row * (card[1] + 14))
@@ -121,9 +129,24 @@ def _draw_header(sheet: Image.Image, draw: ImageDraw.ImageDraw, title: str, note
     draw.text((middle, 52), "attention to the class", _SOFT, _font(12), anchor="ma")
 
 
-def _draw_ignore_legend(draw: ImageDraw.ImageDraw, right: int) -> None:
-    draw.rounded_rectangle((right - 190, 78, right - 178, 90), 3, IGNORE_COLOUR, _SOFT)
-    draw.text((right - 170, 84), "left out of training", _SOFT, _font(12), anchor="lm")
+def _draw_legend(draw: ImageDraw.ImageDraw, top: int, shown: Sequence[ShownSample]) -> None:
+    """What a mask's picture says, in the colours of the first class that is shown."""
+    colour = class_colour(shown[0].sample.metadata["class_ids"][0])
+    entries = [
+        (colour, colour, "mask, coloured by class"),
+        (colour, SHADE, "its edge"),
+        (SHADE, SHADE, "background"),
+    ]
+    if any((sample.sample.labels == IGNORE).any() for sample in shown):
+        entries.append((IGNORE_COLOUR, IGNORE_COLOUR, "left out of training"))
+    x = _MARGIN
+    for left, right, text in entries:
+        draw.rectangle((x, top, x + 16, top + 12), left, _SOFT)
+        if left != right:
+            draw.rectangle((x + 8, top + 1, x + 15, top + 11), right)
+            draw.rectangle((x + 7, top, x + 8, top + 12), "white")
+        draw.text((x + 22, top + 6), text, _SOFT, _font(12), anchor="lm")
+        x += round(22 + _font(12).getlength(text) + 14)
 
 
 def _draw_headings(draw: ImageDraw.ImageDraw, corner: tuple[int, int]) -> None:
@@ -164,8 +187,8 @@ def _draw_classes(draw: ImageDraw.ImageDraw, corner: tuple[int, int], shown: Sho
         if x + width > right:
             draw.text((x, y + 8), "…", _SOFT, _font(14), anchor="lm")
             break
-        colour = tuple(voc_palette()[class_id].tolist())
-        draw.rounded_rectangle((x, y + 1, x + 14, y + 15), 3, fill=colour, outline=_LINE)
+        fill = class_colour(class_id)
+        draw.rounded_rectangle((x, y + 1, x + 14, y + 15), 3, fill=fill, outline=_LINE)
         draw.text((x + 22, y + 8), phrase, _INK, _font(14, "Bold"), anchor="lm")
         after = x + 22 + _font(14, "Bold").getlength(phrase) + 6
         draw.text((after, y + 8), share, _SOFT, _font(13), anchor="lm")

@@ -15,11 +15,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ovamgen.plan.vocabulary import VOC_CLASSES, voc_palette
+from ovamgen.plan.vocabulary import VOC_CLASSES
 from ovamgen.report.charts import histogram, swatch
 from ovamgen.report.corpus import Corpus
 from ovamgen.report.loading import loading
-from ovamgen.report.panels import IGNORE_COLOUR
+from ovamgen.report.panels import IGNORE_COLOUR, SHADE, class_colour
 from ovamgen.report.sections import (
     class_rows,
     configuration,
@@ -40,6 +40,8 @@ _PROMPT_CHARACTERS = 400
 _MESSAGE_CHARACTERS = 600
 _SHOWN_FAILURES = 40
 _NAMED_SHARDS = 12
+_EXAMPLE = class_colour(1)
+"""Of the legend."""
 
 
 def render_page(corpus: Corpus, statistics: Statistics, thumbnails: Sequence[Thumbnail]) -> str:
@@ -81,6 +83,9 @@ def render_page(corpus: Corpus, statistics: Statistics, thumbnails: Sequence[Thu
         cards=[_card(thumbnail) for thumbnail in sorted(thumbnails, key=_by_class)],
         heatmaps=any(thumbnail.heatmap for thumbnail in thumbnails),
         ignored=any(thumbnail.ignored for thumbnail in thumbnails),
+        mask_swatch=swatch(_EXAMPLE),
+        edge_swatch=swatch(_EXAMPLE, SHADE),
+        background_swatch=swatch(SHADE),
         ignore_swatch=swatch(IGNORE_COLOUR),
         shown_classes=_shown_classes(thumbnails),
         failures=_failures(statistics),
@@ -127,10 +132,9 @@ def _by_class(thumbnail: Thumbnail) -> tuple[int, float, str]:
 def _card(thumbnail: Thumbnail) -> dict[str, Any]:
     metadata: Any = thumbnail.metadata
     candidate = thumbnail.choice.candidate
-    palette = voc_palette()
     targets = [
         {
-            "swatch": swatch(palette[class_id].tolist()),
+            "swatch": swatch(class_colour(class_id)),
             "phrase": plain(phrase),
             "score": f"{score:.2f}" if area else "–",
             "area": percent(area) if area else "no mask",

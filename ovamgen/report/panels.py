@@ -7,14 +7,27 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
-from ovamgen.plan.vocabulary import BACKGROUND, IGNORE, voc_palette
+from ovamgen.plan.vocabulary import BACKGROUND, IGNORE
 from ovamgen.shards.arrays import decode_png
 
 COLOUR_MAP = "inferno"
 """Evenly brighter with the value, so that it also reads without colour."""
 
+CLASS_COLOURS = (
+    "#ff004b", "#00ff87", "#ffe100", "#c300ff", "#e1a5ff", "#00f0ff", "#e1f087", "#c34b78",
+    "#ff1e00", "#2d8700", "#ff8700", "#a54be1", "#ff00a5", "#0fb4ff", "#ff8769", "#4bc387",
+    "#967800", "#00ff00", "#b4ff3c", "#0f78ff",
+)  # fmt: skip
+"""Of classes 1 to 20 in pictures and pages; exports have VOC's palette.
+
+In VOC's the car is as grey as the picture below it, and some classes differ by how dark they are
+alone, as parts of a picture do. These are far from grey and from each other.
+"""
+
 IGNORE_COLOUR = (235, 235, 235)
-_MASK_OPACITY = 0.72
+SHADE = (98, 98, 98)
+"""Of the grey image, for legends."""
+_MASK_OPACITY = 0.66
 
 
 def fit(
@@ -48,16 +61,23 @@ def heatmap_overlay(
     return _bytes(grey * (1 - opacity) + colours * opacity)
 
 
+def class_colour(class_id: int) -> tuple[int, int, int]:
+    """RGB of a class in pictures and pages."""
+    red, green, blue = bytes.fromhex(CLASS_COLOURS[class_id - 1][1:])
+    return red, green, blue
+
+
 def mask_overlay(
     image: UInt8[np.ndarray, "H W 3"], labels: UInt8[np.ndarray, "h w"]
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The image dark and grey, every class in its VOC colour with a white contour, ignore pale."""
+    """The image in grey under its masks: a class in its colour with a white line, ignore pale."""
     height, width = image.shape[:2]
     resized = Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST)
     values = np.asarray(resized)
-    palette = voc_palette().copy()
+    palette = np.zeros((256, 3), np.uint8)
+    palette[1 : len(CLASS_COLOURS) + 1] = [class_colour(i + 1) for i in range(len(CLASS_COLOURS))]
     palette[IGNORE] = IGNORE_COLOUR
-    grey = np.repeat(_luminance(image)[..., None] * 0.42 + 12, 3, axis=2)
+    grey = np.repeat(_luminance(image)[..., None] * 0.6 + 12, 3, axis=2)
     painted = (values != BACKGROUND)[..., None]
     mixed = grey * (1 - _MASK_OPACITY) + palette[values] * _MASK_OPACITY
     result = np.where(painted, mixed, grey)

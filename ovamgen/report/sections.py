@@ -15,9 +15,10 @@ import yaml
 from markupsafe import Markup
 
 from ovamgen.plan.prompts import Reason
-from ovamgen.plan.vocabulary import VOC_CLASSES, voc_palette
+from ovamgen.plan.vocabulary import VOC_CLASSES
 from ovamgen.report.charts import bar, quartile_bar, swatch
 from ovamgen.report.corpus import Corpus
+from ovamgen.report.panels import class_colour
 from ovamgen.report.statistics import ClassTally, Distribution, Statistics
 
 _REASONS = {
@@ -124,7 +125,6 @@ def class_rows(corpus: Corpus, statistics: Statistics) -> list[ClassRow]:
     tallies = statistics.classes
     most_images = max(tally.images for tally in tallies.values())
     most_pixels = max(tally.pixels for tally in tallies.values())
-    palette = voc_palette()
     rows = []
     for voc_class in VOC_CLASSES:
         tally = tallies[voc_class.id]
@@ -134,7 +134,7 @@ def class_rows(corpus: Corpus, statistics: Statistics) -> list[ClassRow]:
                 id=voc_class.id,
                 name=voc_class.name,
                 phrase=voc_class.phrase,
-                swatch=swatch(palette[voc_class.id].tolist()),
+                swatch=swatch(class_colour(voc_class.id)),
                 planned=_count(planned[voc_class.id]) if corpus.plan else "–",
                 images=_count(tally.images),
                 images_bar=bar(tally.images, most_images),

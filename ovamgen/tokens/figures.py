@@ -30,7 +30,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _STYLES = ("-", (0, (5, 1.5)), (0, (1, 1)))
 _INK, _SOFT, _GRID = "#1a1a1a", "#6b6b6b", "#e4e4e4"
 _MASK_LABEL = np.uint8(18)
-"""The label whose VOC colour stands for the object, whatever its class: a bright green."""
+"""The label whose colour stands for the object, whatever its class: a bright green."""
 _LOSS_NAMES = {
     "binary-cross-entropy": "binary cross-entropy",
     "cross-entropy": "cross-entropy with soft targets",

@@ -70,3 +70,5 @@ def test_quartiles_are_where_they_belong():
 
 def test_a_swatch_is_its_colour():
     assert 'fill="rgb(128,0,0)"' in swatch((128, 0, 0))
+    both = ElementTree.fromstring(swatch((128, 0, 0), (9, 9, 9)))
+    assert [part.get("fill") for part in both] == ["rgb(128,0,0)", "rgb(9,9,9)", None]

@@ -45,6 +45,8 @@ def test_everything_that_is_written_lies_on_the_sheet_and_apart(store, texts):
     written = [text for text, _ in texts]
     for name in ("aeroplane", "cat", "dining table", "person", "tv", "heatmap", "0", "max"):
         assert name in written
+    legend = {"mask, coloured by class", "its edge", "background"}
+    assert legend <= set(written)
     assert any(text.startswith("a photo of a cat") for text in written)
     boxes = [box for _, box in texts]
     for left, top, right, bottom in boxes:

@@ -57,8 +57,48 @@ def test_the_slider_goes_from_image_over_heatmap_to_mask(opened):
     assert len(set(pictures)) == len(pictures), "every position shows something else"
 
 
+@pytest.mark.parametrize(("width", "height"), [(WIDE, 800), (NARROW, 844)])
+def test_the_first_screen_shows_masks_over_images_before_any_table(opened, width, height):
+    page = opened(width=width, height=height)
+    stacks = [stack.bounding_box() for stack in page.locator(".stack").all()[:2]]
+    for box in stacks:
+        assert box["y"] + box["height"] < height * 0.85
+    assert page.locator("table").first.bounding_box()["y"] > height
+    mask = page.locator(".card .mask").first
+    assert mask.evaluate("image => getComputedStyle(image).opacity") == "1"
+    legend = page.locator(".legend")
+    assert legend.bounding_box()["y"] < stacks[0]["y"]
+    for words in ("mask, coloured by class", "its edge", "background", "heatmap: attention"):
+        assert words in legend.inner_text()
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_bars_touch_neither_each_other_nor_numbers(opened, width):
+    page = opened(width=width)
+    page.locator("details").evaluate_all("all => all.forEach(one => { one.open = true; })")
+    gaps = page.evaluate("""() => [...document.querySelectorAll("td.wide .bar")].flatMap(bar => {
+        const next = bar.closest("td").nextElementSibling;
+        if (!next || !next.textContent.trim()) return [];
+        const text = document.createRange();
+        text.selectNodeContents(next);
+        return [text.getBoundingClientRect().left - bar.getBoundingClientRect().right];
+    })""")
+    assert len(gaps) >= 50, "images and pixels of 20 classes, scores of those with a mask"
+    assert min(gaps) >= 8
+
+
+def test_a_narrow_window_has_the_filters_behind_one_line(opened):
+    page = opened(width=NARROW)
+    assert not page.locator("#order").is_visible()
+    page.get_by_text("Filter and order").click()
+    page.locator("#order").select_option("best")
+    found = values(page, "score")
+    assert found == sorted(found, reverse=True)
+
+
 def test_the_slider_by_keyboard_and_by_pointer(opened):
     page = opened()
+    slide(page, 0)
     page.locator("#view").focus()
     for _ in range(4):
         page.keyboard.press("ArrowRight")
@@ -148,7 +188,7 @@ def test_one_sample_large_by_keyboard_alone(opened):
     page.keyboard.press("Enter")
     assert page.get_by_role("dialog").get_by_role("heading").inner_text() == f"Sample {first}"
     before = page.locator("#large-stack").screenshot()
-    slide(page, 2, "#large-view")
+    slide(page, 0, "#large-view")
     assert page.locator("#large-stack").screenshot() != before
     page.get_by_role("button", name="next").press("Enter")
     assert second in page.get_by_role("dialog").inner_text()
@@ -204,7 +244,7 @@ def test_without_javascript_everything_is_there(opened, width):
 def test_nothing_sticks_out_and_text_stands_out(opened, width, dark):
     page = opened(width=width, dark=dark)
     assert page.evaluate("document.documentElement.scrollWidth") == width
-    page.locator("details").first.locator("summary").click()
+    page.locator("#quality summary").click()
     assert page.evaluate("document.documentElement.scrollWidth") == width
     for selector in ("body", ".note", ".values", "nav a", ".notice, .lead", ".chart .tick"):
         if page.locator(selector).count():

@@ -75,6 +75,8 @@
     nothing.hidden = visible.length > 0;
   }
   const filters = byId("filters");
+  // a narrow window shows the pictures first
+  byId("choose").open = matchMedia("(min-width: 641px)").matches;
   filters.addEventListener("input", select);
   filters.addEventListener("submit", (event) => event.preventDefault());
   filters.addEventListener("reset", () => setTimeout(select));

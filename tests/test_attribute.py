@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 from PIL import Image
 
 from ovamgen.attribute import attribute, drawing
@@ -70,7 +71,12 @@ def test_pairs_beside_the_latents_are_used(tmp_path):
     assert done.shapes == {"image": (128, 128, 3), "token_pairs": (3, 2, 16, 16)}
 
 
-def test_bank_text_and_overlay(tmp_path):
+def test_bank_text_and_overlay(tmp_path, monkeypatch):
+    drawn = []
+    draw = Text.draw
+    monkeypatch.setattr(
+        Text, "draw", lambda self, *a, **k: (drawn.append(self.get_text()), draw(self, *a, **k))
+    )
     bank().save(tmp_path / "bank.safetensors")
     done = attribute(
         config(),
@@ -87,6 +93,7 @@ def test_bank_text_and_overlay(tmp_path):
     np.testing.assert_allclose(arrays["bank"].sum(1), done.maximum, rtol=1e-5)
     np.testing.assert_allclose(arrays["text_0"].sum(0), done.maximum, rtol=1e-5)
     assert done.overlay == tmp_path / "maps.png"
+    assert {"image", "lowest", "highest"} <= set(drawn), "the colours are explained"
     with Image.open(tmp_path / "maps.png") as picture:
         picture.load()
         assert picture.width > picture.height > 200

@@ -10,12 +10,19 @@ from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Float32
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 
 _COLUMNS = 6
 _PANEL_INCHES = 2.2
 _DOTS_PER_INCH = 110
+_COLOUR_MAP = "inferno"
+_LEGEND = (
+    "attention, each map over a range of its own: its ends stand\n"
+    "above the map, in percent of the largest that could be"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +40,7 @@ def write_overlay(
     panels: Sequence[Panel],
     maximum: int,
 ) -> None:
-    """Writes a PNG: the image, then each map in colour over the greyed image.
+    """Writes a PNG: the image, then each map in colour over the greyed image, and a colour bar.
 
     Colours span each map's own range, which its label gives in percent of `maximum`: raw maps
     differ by little around a large mean.
@@ -50,7 +57,7 @@ def write_overlay(
     height, width = image.shape[:2]
     panel_height = _PANEL_INCHES * height / width
     figure = Figure(
-        figsize=(_PANEL_INCHES * columns, (panel_height + 0.45) * rows + 0.4),
+        figsize=(_PANEL_INCHES * columns, (panel_height + 0.45) * rows + 0.9),
         dpi=_DOTS_PER_INCH,
         layout="constrained",
     )
@@ -68,13 +75,25 @@ def write_overlay(
         axis.imshow(grey, cmap="gray", vmin=0, vmax=1)
         axis.imshow(
             panel.heatmap,
-            cmap="inferno",
+            cmap=_COLOUR_MAP,
             alpha=0.7,
             interpolation="bilinear",
             extent=(-0.5, width - 0.5, height - 0.5, -0.5),
         )
         span = f"{100 * low / maximum:.1f}-{100 * high / maximum:.1f} %"
         axis.set_title(f"{_printable(panel.label)}\n{span}", fontsize=8, parse_math=False)
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(0, 1), _COLOUR_MAP),
+        ax=list(axes),
+        location="bottom",
+        fraction=0.05 / rows,
+        aspect=40,
+        shrink=min(1.0, 3 / columns),
+    )
+    bar.set_ticks([0, 1], labels=["lowest", "highest"])
+    bar.ax.tick_params(labelsize=8)
+    bar.set_label(_LEGEND, fontsize=8)
+    bar.outline.set_visible(False)
     figure.savefig(file, format="png", metadata={"Software": None})
 
 

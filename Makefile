@@ -1,13 +1,14 @@
 # make demo   install into .venv, make shards from the embedded captions and model, say where they are
 # make test   install what the tests need, run every check and the tests
 # make slow   the tests that are too long for every day
+# make pictures   README's and docs' pictures again: after another model, or changes of a page
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= demo-output
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test slow check clean
+.PHONY: demo test slow check pictures clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.run
@@ -24,6 +25,12 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+pictures: $(VENV)/.dev
+	rm -rf build/pictures
+	$(BIN)/ovamgen generate --config jobs/configs/demo.yaml --out build/pictures/demo-output
+	$(BIN)/ovamgen samples --model mini --per-class 4 --out build/pictures/samples
+	$(BIN)/python -m tests.pictures build/pictures/demo-output build/pictures/samples docs
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

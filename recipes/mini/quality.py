@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt8
 from matplotlib.figure import Figure
-from PIL import Image
 
 from ovamgen.downstream.segmentor import Segmentor
 from ovamgen.errors import ConfigError
@@ -116,9 +115,6 @@ def draw_grid(folder: SampleFolder, path: Path, per_class: int = 4) -> None:
         axes.set_title(voc.phrase, fontsize=12)
         axes.set_axis_off()
     figure.savefig(path, metadata={"Software": None})
-    # a palette image is a third of the size, and the documentation carries it
-    with Image.open(path) as picture:
-        picture.convert("RGB").quantize(256).save(path, optimize=True)
 
 
 def _block(images: list[UInt8[np.ndarray, "H W 3"]]) -> UInt8[np.ndarray, "h w 3"]:

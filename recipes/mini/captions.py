@@ -32,12 +32,14 @@ def write_caption(rng: np.random.Generator, class_ids: tuple[int, ...], backgrou
     """A caption that names each class, and mostly the background.
 
     Args:
-        rng: decides the wording and the order of two classes.
-        class_ids: one or two VOC ids, 1 to 20.
+        rng: decides the wording and the order of the classes.
+        class_ids: one to three VOC ids, 1 to 20.
         background: a key of ``backgrounds.WORDS``.
     """
     order = list(class_ids)
-    if rng.random() < 0.5:
+    if len(order) > 2:
+        rng.shuffle(order)
+    elif rng.random() < 0.5:
         order.reverse()
     names = [_noun(rng, CLASSES[class_id - 1]) for class_id in order]
     parts = [str(rng.choice(OPENINGS, p=_OPENING_SHARES)), names[0]]

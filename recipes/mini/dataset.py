@@ -10,7 +10,7 @@ import json
 import multiprocessing
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +32,7 @@ from recipes.mini.tokenizer import (
 Variety = Literal["core", "all"]
 _CHUNK = 500
 _PCA_IMAGES = 2000
+_KEPT_LATENT_SPACE = Path(__file__).with_name("latent_space.safetensors")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +40,13 @@ class DataSettings:
     """Which pictures a model is trained on."""
 
     variety: Variety = "core"
-    """``core``: three sprites a class, never mirrored; ``all``: every training sprite."""
+    """``core``: three sprites a class, never mirrored, at most two side by side; ``all``: every
+    training sprite, in scenes of one to three that overlap."""
     images: int = 60_000
     seed: int = 0
     two_object_share: float = 0.27
+    three_object_share: float = 0.08
+    """Of ``all`` only."""
 
     def composer(self, sprites: Sprites, *, held_out: bool = False) -> Composer:
         """The composer of these pictures, or of others like them that no cache holds."""
@@ -52,6 +56,8 @@ class DataSettings:
             members=sprites.core() if core else sprites.of_split("train"),
             seed=self.seed + (1_000_003 if held_out else 0),
             two_object_share=self.two_object_share,
+            three_object_share=0.0 if core else self.three_object_share,
+            overlaps=not core,
             flips=not core,
         )
 
@@ -71,12 +77,20 @@ class TrainingData:
         return len(self.tokens)
 
 
-def build_latent_space(sprites: Sprites, path: Path) -> LatentSpace:
-    """The latent space of all training sprites' composites; read from ``path`` where it exists."""
+def build_latent_space(sprites: Sprites, path: Path, *, refit: bool = False) -> LatentSpace:
+    """The latent space in ``path``, put there first where there is none.
+
+    The recipe keeps the one that the shipped weights were trained in, so that they can be trained
+    on whatever the sprites are by now; ``refit`` fits one to the composites of all training
+    sprites instead, for networks that begin anew.
+    """
     if not path.exists():
-        composer = DataSettings(variety="all", seed=7).composer(sprites)
-        images = np.stack([composer.compose(i).image for i in range(_PCA_IMAGES)])
-        fit_latent_space(images).save(path)
+        if refit:
+            composer = DataSettings(variety="all", seed=7).composer(sprites)
+            images = np.stack([composer.compose(i).image for i in range(_PCA_IMAGES)])
+            fit_latent_space(images).save(path)
+        else:
+            LatentSpace.load(_KEPT_LATENT_SPACE).save(path)
     return LatentSpace.load(path)
 
 
@@ -132,9 +146,9 @@ def held_out(
     settings: DataSettings, sprites: Sprites, count: int, *, single: bool = False
 ) -> list[Composite]:
     """Composites of the same kind that are in no cache; with ``single``, of one object only."""
-    share = 0.0 if single else settings.two_object_share
-    other = DataSettings(**(asdict(settings) | {"two_object_share": share}))
-    composer = other.composer(sprites, held_out=True)
+    if single:
+        settings = replace(settings, two_object_share=0.0, three_object_share=0.0)
+    composer = settings.composer(sprites, held_out=True)
     return [composer.compose(i) for i in range(count)]
 
 

@@ -14,8 +14,8 @@ import resvg_py
 from PIL import Image
 
 from ovamgen.errors import ConfigError
-from recipes.mini.catalogue import CLASSES, ICON_SETS, LEFT_OUT_SPRITES
-from recipes.mini.drawings import dining_tables, put_in_pot
+from recipes.mini.catalogue import CLASSES, ICON_SETS, LEFT_OUT_SPRITES, WITHOUT_POT
+from recipes.mini.drawings import DRAWN, put_in_pot
 from recipes.mini.fetch import fetch, read_icons
 from recipes.mini.sprites import SPRITE_SIDE, Sprites
 
@@ -37,8 +37,9 @@ def make_sprites(archives: Path) -> Sprites:
     class_ids: list[int] = []
     images: list[Image.Image] = []
     for class_id, entry in enumerate(CLASSES, start=1):
-        drawn = dining_tables() if entry.voc.name == "diningtable" else []
-        found = [(f"drawn/dining-table-{i:02d}", crop(image)) for i, image in enumerate(drawn)]
+        draw = DRAWN.get(entry.voc.name, list)
+        noun = entry.voc.phrase.replace(" ", "-")
+        found = [(f"drawn/{noun}-{i:02d}", crop(image)) for i, image in enumerate(draw())]
         for icon in entry.icons:
             found += [
                 (f"{set_name}/{icon}", image)
@@ -47,7 +48,7 @@ def make_sprites(archives: Path) -> Sprites:
                 and (image := rasterise(collection, icon)) is not None
             ]
         for number, (name, image) in enumerate(found):
-            potted = name.endswith("/seedling")
+            potted = name.split("/")[1] in WITHOUT_POT
             names.append(name)
             class_ids.append(class_id)
             images.append(crop(put_in_pot(image, number)) if potted else image)

@@ -39,9 +39,10 @@ class Sprites:
     def of_split(self, split: Split) -> dict[int, list[int]]:
         """Indices of the split's sprites by VOC id.
 
-        Where a class has at least ``SPLIT_MINIMUM`` sprites, a fifth of them (at least one) is for
+        Where a class has at least ``SPLIT_MINIMUM`` sprites, about a fifth of them is for
         validation, another fifth for test, by the order of the digests of their names, and those
-        of ``core`` are always for training; other classes show all of theirs everywhere.
+        of ``core`` are always for training; other classes show all of theirs everywhere. Sprites of
+        nearly one shape (``twin_name``) stay together, so a test sprite is a stranger.
         """
         return {class_id: self._members(split, class_id) for class_id in range(1, len(CLASSES) + 1)}
 
@@ -49,10 +50,19 @@ class Sprites:
         every = [int(i) for i in np.flatnonzero(self.class_ids == class_id)]
         if len(every) < SPLIT_MINIMUM:
             return every
-        free = [i for i in every if self.names[i] not in CORE_SPRITES]
-        free.sort(key=lambda i: hashlib.sha256(self.names[i].encode()).digest())
-        share = min(max(1, len(every) // 5), len(free) // 2)
-        held = {"val": free[:share], "test": free[share : 2 * share]}
+        twins: dict[str, list[int]] = {}
+        for index in every:
+            twins.setdefault(twin_name(self.names[index]), []).append(index)
+        free = {
+            name: group
+            for name, group in twins.items()
+            if not any(self.names[index] in CORE_SPRITES for index in group)
+        }
+        order = sorted(free, key=lambda name: hashlib.sha256(name.encode()).digest())
+        held: dict[str, list[int]] = {"val": [], "test": []}
+        for members in held.values():
+            while order and len(members) < len(every) // 5:
+                members += free[order.pop(0)]
         if split == "train":
             return [i for i in every if i not in held["val"] + held["test"]]
         return sorted(held[split])
@@ -73,6 +83,14 @@ class Sprites:
         content = hashlib.sha256("\n".join(self.names).encode())
         content.update(self.pixels.tobytes())
         return content.hexdigest()
+
+
+def twin_name(name: str) -> str:
+    """What sprites of nearly one shape share: a flat copy of a set, its men, women and persons."""
+    source, icon = name.split("/")
+    kind = icon.rstrip("-0123456789").split("-")[-1]
+    people = kind in ("standing", "walking")
+    return f"{source.removesuffix('-flat')}/{kind if people else icon}"
 
 
 def save_sprites(sprites: Sprites, path: Path) -> None:
@@ -96,12 +114,21 @@ def load_sprites(path: Path) -> Sprites:
 
 
 def sprite_sheet(sprites: Sprites, cell: int = 64) -> Image.Image:
-    """All sprites, one class a row, in their order."""
+    """All sprites, one class a row: those of training on green, validation yellow, test red."""
     counts = np.bincount(sprites.class_ids)[1:]
-    sheet = Image.new("RGB", (cell * int(counts.max()), cell * len(counts)), (200, 220, 200))
-    column = [0] * (len(counts) + 1)
-    for class_id, pixels in zip(sprites.class_ids, sprites.pixels, strict=True):
-        image = Image.fromarray(pixels).resize((cell, cell), Image.Resampling.LANCZOS)
-        sheet.paste(image, (column[class_id] * cell, (int(class_id) - 1) * cell), image)
-        column[class_id] += 1
+    sheet = Image.new("RGB", (cell * int(counts.max()), cell * len(counts)), (255, 255, 255))
+    tones = ((200, 225, 200), (250, 235, 150), (245, 190, 190))
+    members = [sprites.of_split(split) for split in SPLITS]
+    for class_id in range(1, len(counts) + 1):
+        # A class with few sprites has the same in every split, and shows them once.
+        shown = dict.fromkeys(
+            index for of_class in members[::-1] for index in reversed(of_class[class_id])
+        )
+        for column, index in enumerate(reversed(shown)):
+            split = next(i for i, of_class in enumerate(members) if index in of_class[class_id])
+            image = Image.fromarray(sprites.pixels[index])
+            image = image.resize((cell, cell), Image.Resampling.LANCZOS)
+            corner = (column * cell, (class_id - 1) * cell)
+            sheet.paste(tones[split], (*corner, corner[0] + cell, corner[1] + cell))
+            sheet.paste(image, corner, image)
     return sheet

@@ -23,7 +23,11 @@ _SEEDS: dict[Split, int] = {"train": 101, "val": 102, "test": 103}
 
 
 def write_voc(
-    folder: Path, sprites: Sprites, counts: dict[Split, int], two_object_share: float = 0.27
+    folder: Path,
+    sprites: Sprites,
+    counts: dict[Split, int],
+    two_object_share: float = 0.27,
+    three_object_share: float = 0.08,
 ) -> None:
     """Writes the data set: equal arguments, equal bytes.
 
@@ -35,6 +39,7 @@ def write_voc(
         sprites: all of them.
         counts: pictures of each split; a split that is left out is not written.
         two_object_share: pictures that show two objects.
+        three_object_share: pictures that show three.
 
     Raises:
         ConfigError: the folder holds something, or a split is unknown.
@@ -54,6 +59,8 @@ def write_voc(
             members=sprites.of_split(split),
             seed=_SEEDS[split],
             two_object_share=two_object_share,
+            three_object_share=three_object_share,
+            overlaps=True,
         )
         names = [f"{split}_{index:06d}" for index in range(count)]
         for index, name in enumerate(names):

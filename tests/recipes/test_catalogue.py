@@ -1,4 +1,5 @@
 from collections import Counter
+from pathlib import Path
 
 from ovamgen.plan.vocabulary import VOC_CLASSES, find_classes
 from recipes.mini.captions import FILLERS, names_of
@@ -36,9 +37,12 @@ def test_fillers_name_no_class():
 
 
 def test_every_icon_set_names_licence_author_and_source():
-    assert len(ICON_SETS) == 6
+    credits = (Path(__file__).parents[2] / "recipes" / "mini" / "CREDITS.md").read_text("utf-8")
+    assert len(ICON_SETS) == 8
     assert {icons.license for icons in ICON_SETS} == {"Apache-2.0", "MIT", "CC-BY-4.0"}
     for icons in ICON_SETS:
         assert icons.author
         assert icons.source.startswith("https://")
         assert len(icons.integrity) == len("sha512-") + 88
+        assert f"| `{icons.package}` | {icons.version} |" in credits
+        assert icons.source in credits

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from ovamgen.errors import ConfigError
-from recipes.mini.drawings import dining_tables, put_in_pot
+from recipes.mini.drawings import DRAWN, dining_tables, put_in_pot
 from recipes.mini.sprites import SPRITE_SIDE
 
 pytest.importorskip("resvg_py", reason="needs resvg-py (the recipe's extra)")
@@ -50,6 +50,16 @@ def test_tables_are_twelve_different_objects_wider_than_high():
         ys, xs = np.nonzero(table[..., 3] > 127)
         assert np.ptp(xs) > np.ptp(ys)
         assert 0.15 < (table[..., 3] > 127).mean() < 0.7
+
+
+@pytest.mark.parametrize(("name", "count"), [("bicycle", 6), ("chair", 6), ("sofa", 8)])
+def test_drawn_objects_differ_and_fit_the_canvas(name, count):
+    drawn = [np.asarray(image) for image in DRAWN[name]()]
+    assert len({pixels.tobytes() for pixels in drawn}) == len(drawn) == count
+    for pixels in drawn:
+        border = np.concatenate([pixels[[0, -1]].reshape(-1, 4), pixels[:, [0, -1]].reshape(-1, 4)])
+        assert not border[:, 3].any()
+        assert set(np.unique(pixels[..., 3])) == {0, 255}
 
 
 def test_a_pot_stands_under_its_plant():

@@ -38,7 +38,13 @@ def test_the_layout_is_that_of_voc(folder):
 
 
 def test_masks_are_palette_images_of_the_exact_labels(folder, sprites):
-    composer = Composer(sprites=sprites, members=sprites.of_split("val"), seed=102)
+    composer = Composer(
+        sprites=sprites,
+        members=sprites.of_split("val"),
+        seed=102,
+        three_object_share=0.08,
+        overlaps=True,
+    )
     for index in range(10):
         mask = Image.open(folder / "SegmentationClass" / f"val_{index:06d}.png")
         assert mask.mode == "P"

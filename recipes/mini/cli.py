@@ -41,12 +41,15 @@ def data(
     variety: VarietyOption = "core",
     images: Annotated[int, typer.Option(min=1)] = 60_000,
     processes: Processes = 2,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Fit a latent space that shipped weights do not know.")
+    ] = False,
 ) -> None:
     """Compose the training pictures and store their latents and captions."""
     from recipes.mini.steps import make_data_in
 
     settings = DataSettings(variety=_variety(variety), images=images)
-    make_data_in(Workspace(work), settings, processes)
+    make_data_in(Workspace(work), settings, processes, refit=refit)
 
 
 @app.command()
@@ -63,6 +66,12 @@ def train(
     start_from: Annotated[
         Path | None, typer.Option(help="Exported model whose weights a new run begins with.")
     ] = None,
+    snr_cap: Annotated[
+        float | None, typer.Option(min=0, help="Weigh the loss by min-SNR with that cap.")
+    ] = None,
+    widths: Annotated[
+        str | None, typer.Option(help="Of a new UNet's three levels: '96,160,192'.")
+    ] = None,
     decay_steps: Annotated[int, typer.Option(min=1, help="Of a branch.")] = 4000,
     probe_every: Annotated[int, typer.Option(min=1, help="Steps.")] = 1500,
     device: Device = "cpu",
@@ -73,7 +82,12 @@ def train(
     """Train the text encoder and the UNet; resumes exactly where the run stopped."""
     from recipes.mini.steps import train_networks_in
 
-    given = {"batch_size": batch_size, "learning_rate": learning_rate, "ema_decay": ema_decay}
+    given = {
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "ema_decay": ema_decay,
+        "snr_cap": snr_cap,
+    }
     train_networks_in(
         Workspace(work),
         run,
@@ -81,6 +95,7 @@ def train(
         overrides={name: value for name, value in given.items() if value is not None},
         branch_from=branch_from,
         start_from_model=start_from,
+        widths=None if widths is None else _widths(widths),
         decay_steps=decay_steps,
         until_step=until_step,
         probe_every=probe_every,
@@ -119,6 +134,9 @@ def decoder(
     minutes: Minutes = None,
     batch_size: Annotated[int | None, typer.Option(min=1)] = None,
     learning_rate: Annotated[float | None, typer.Option()] = None,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Exported model whose decoder a new training begins with.")
+    ] = None,
     decay_steps: Annotated[int | None, typer.Option(min=1, help="Decay from here.")] = None,
     probe_every: Annotated[int, typer.Option(min=1, help="Steps.")] = 500,
     processes: Processes = 0,
@@ -132,6 +150,7 @@ def decoder(
     train_decoder(
         Workspace(work),
         overrides={name: value for name, value in given.items() if value is not None},
+        start_from_model=start_from,
         decay_steps=decay_steps,
         until_step=until_step,
         probe_every=probe_every,
@@ -221,3 +240,10 @@ def _variety(text: str) -> Variety:
         if text == variety:
             return variety
     raise ConfigError(f"--variety must be one of {', '.join(get_args(Variety))}, got '{text}'")
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if len(parts) != 3 or not all(part.isdecimal() and int(part) % 32 == 0 for part in parts):
+        raise ConfigError(f"--widths must be three multiples of 32 ('96,160,192'), got '{text}'")
+    return tuple(int(part) for part in parts)

@@ -159,9 +159,9 @@ def only_one(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Turns SIGTERM and SIGINT into a flag for the time of the block."""
+    """Turns SIGTERM, SIGINT and the end of CPU time (``ulimit -S -t``) into a flag for a block."""
     seen: list[int] = []
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGXCPU)
     before = [signal.signal(number, lambda got, _frame: seen.append(got)) for number in numbers]
     try:
         yield lambda: bool(seen)

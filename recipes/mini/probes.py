@@ -18,7 +18,13 @@ from recipes.mini.captions import names_of
 from recipes.mini.catalogue import CLASSES
 from recipes.mini.composites import Composite
 from recipes.mini.latents import CELLS, CHANNELS, LatentSpace
-from recipes.mini.model import Networks, alphas_cumprod, scheduler_config
+from recipes.mini.model import (
+    Networks,
+    alphas_cumprod,
+    autocast,
+    image_order,
+    scheduler_config,
+)
 from recipes.mini.tokenizer import tokenize
 from recipes.mini.training import prediction_errors
 
@@ -172,10 +178,12 @@ def _draw(
 ) -> Float[torch.Tensor, "B 8 16 16"]:
     scheduler = DPMSolverMultistepScheduler(**scheduler_config())
     scheduler.set_timesteps(steps)
-    with torch.autocast(latents.device.type, torch.bfloat16):
+    with autocast(latents.device):
         context = networks.text_encoder(torch.cat([empty, ids])).last_hidden_state
         for timestep in scheduler.timesteps:
-            both = torch.cat([latents, latents]).contiguous(memory_format=torch.channels_last)
+            both = torch.cat([latents, latents]).contiguous(
+                memory_format=image_order(latents.device)
+            )
             predicted = networks.unet(both, timestep.to(latents.device), context).sample.float()
             uncond, cond = predicted.chunk(2)
             guided = uncond + guidance * (cond - uncond)

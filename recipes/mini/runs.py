@@ -49,6 +49,7 @@ def open_run(
     device: torch.device,
     settings: TrainSettings | None = None,
     *,
+    shape: ModelShape | None = None,
     change: bool = False,
 ) -> TrainState:
     """The run in the folder, resumed where it has a checkpoint, else new.
@@ -59,15 +60,22 @@ def open_run(
         tokenizer: of the captions.
         device: to put the networks on.
         settings: asked for now; where not given, the checkpoint's, or the defaults.
+        shape: of a new run's networks; where not given, the shipped model's.
         change: go on although settings or data are not those the run was trained with so far.
 
     Raises:
-        ConfigError: settings or data differ from the checkpoint's, and ``change`` is not given.
+        ConfigError: settings or data differ from the checkpoint's, and ``change`` is not given, or
+            the shape does.
     """
     if not has_checkpoint(folder):
         settings = settings or TrainSettings()
-        return new_state(settings, ModelShape(), tokenizer, data.digest, device)
+        return new_state(settings, shape or ModelShape(), tokenizer, data.digest, device)
     state = load_state(folder, tokenizer, device)
+    if shape not in (None, state.shape):
+        raise ConfigError(
+            f"the run in {folder} has widths {state.shape.unet_widths}, got {shape.unet_widths}: "
+            "name another run"
+        )
     settings = settings or state.settings
     differing = state.settings.differences(settings)
     if state.data_digest != data.digest:

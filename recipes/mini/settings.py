@@ -57,6 +57,8 @@ class TrainSettings(Settings):
     weight_decay: float = 0.01
     caption_drop_share: float = 0.1
     """Samples trained with the empty caption, for guidance."""
+    snr_cap: float | None = None
+    """Cap of the min-SNR weighting of the loss; every timestep's v error counts alike without."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

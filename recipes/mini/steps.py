@@ -19,9 +19,10 @@ from recipes.mini.dataset import (
     held_out,
     open_cache,
 )
-from recipes.mini.decoder import open_decoder, train_decoder_in
+from recipes.mini.decoder import open_decoder, start_decoder_from, train_decoder_in
 from recipes.mini.latents import LatentSpace
 from recipes.mini.loop import only_one
+from recipes.mini.model import ModelShape
 from recipes.mini.runs import Bench, branch_off, open_run, probe, start_from, train_in
 from recipes.mini.settings import TrainSettings
 from recipes.mini.sprites import load_sprites, save_sprites, sprite_sheet
@@ -44,9 +45,11 @@ def make_sprites_in(work: Workspace) -> None:
     sprite_sheet(sprites).save(work.root / "sprites.png")
 
 
-def make_data_in(work: Workspace, settings: DataSettings, processes: int) -> None:
-    """Fits the latent space, where there is none, and fills the cache of training pictures."""
-    space = build_latent_space(load_sprites(work.sprites), work.latent_space)
+def make_data_in(
+    work: Workspace, settings: DataSettings, processes: int, *, refit: bool = False
+) -> None:
+    """Puts the latent space there, where there is none, and fills the cache of pictures."""
+    space = build_latent_space(load_sprites(work.sprites), work.latent_space, refit=refit)
     build_cache(work.data(settings.variety), settings, work.sprites, space, processes)
 
 
@@ -60,6 +63,7 @@ def train_networks_in(
     probe_every: int,
     branch_from: str | None = None,
     start_from_model: Path | None = None,
+    widths: tuple[int, ...] | None = None,
     decay_steps: int = 0,
     minutes: float | None = None,
     device: str = "cpu",
@@ -83,7 +87,17 @@ def train_networks_in(
             if has_checkpoint(folder):
                 known = load_state(folder, tokenizer, torch.device("cpu")).settings
             settings = replace(known, **overrides)  # type: ignore[arg-type]  # ints stay ints
-        state = open_run(folder, bench.data, tokenizer, target, settings, change=change)
+        shape = None if widths is None else ModelShape(unet_widths=widths)
+        state = open_run(
+            folder,
+            bench.data,
+            tokenizer,
+            target,
+            settings,
+            shape=shape,
+            # no step has been taken yet, so there is nothing to protect
+            change=change or start_from_model is not None,
+        )
         train_in(
             folder,
             state,
@@ -112,6 +126,7 @@ def train_decoder(
     overrides: dict[str, float],
     until_step: int,
     probe_every: int,
+    start_from_model: Path | None = None,
     decay_steps: int | None = None,
     minutes: float | None = None,
     processes: int = 0,
@@ -124,6 +139,8 @@ def train_decoder(
     sprites = load_sprites(work.sprites)
     pictures = DataSettings(variety="all", seed=11)
     images = [composite.image for composite in held_out(pictures, sprites, _DECODER_PICTURES)]
+    if start_from_model is not None:
+        start_decoder_from(start_from_model, work.decoder, space)
     with only_one(work.decoder):
         state = open_decoder(work.decoder, space, target)
         settings = replace(state.settings, **overrides)  # type: ignore[arg-type]  # ints stay ints

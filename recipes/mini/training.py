@@ -16,7 +16,7 @@ from jaxtyping import Float, Int, Int64
 from recipes.mini.averages import update_averages
 from recipes.mini.dataset import TrainingData
 from recipes.mini.loop import step_generator
-from recipes.mini.model import TRAIN_TIMESTEPS, alphas_cumprod
+from recipes.mini.model import TRAIN_TIMESTEPS, alphas_cumprod, autocast, image_order
 from recipes.mini.state import TrainState
 from recipes.mini.tokenizer import tokenize
 
@@ -57,6 +57,7 @@ class Trainer:
         self._tokens = torch.from_numpy(data.tokens.astype(np.int64)).to(device)
         self._empty = torch.from_numpy(tokenize(tokenizer, [""])).to(device)
         self._alphas = alphas_cumprod(device)
+        self._weights = loss_weights(self._alphas, state.settings.snr_cap)
         self._unet = torch.compile(state.networks.unet) if compiled else state.networks.unet
         state.networks.train()
 
@@ -68,9 +69,11 @@ class Trainer:
             group["lr"] = rate * group["rate_share"]
         chosen = positions(len(self._data), state.samples, settings.batch_size, settings.seed)
         generator = step_generator(settings.seed, state.step, self._device)
-        loss = self._errors(chosen, generator).mean()
+        errors, timesteps = self._errors(chosen, generator)
+        loss = errors.mean()
+        weighted = loss if settings.snr_cap is None else (errors * self._weights[timesteps]).mean()
         state.optimizer.zero_grad()
-        torch.autograd.backward(loss)
+        torch.autograd.backward(weighted)
         parameters = state.networks.parameters()
         norm = torch.nn.utils.clip_grad_norm_(parameters, settings.gradient_norm)
         state.optimizer.step()
@@ -81,7 +84,8 @@ class Trainer:
 
     def _errors(
         self, chosen: Int64[np.ndarray, " B"], generator: torch.Generator
-    ) -> Float[torch.Tensor, " B"]:
+    ) -> tuple[Float[torch.Tensor, " B"], Int64[torch.Tensor, " B"]]:
+        """Errors of the samples, and their timesteps."""
         count, device = len(chosen), self._device
         latents = self._gather(chosen)
         draws = torch.rand(count, generator=generator, device=device)
@@ -93,7 +97,7 @@ class Trainer:
         shares = (torch.arange(count, device=device) + jitter) / count
         timesteps = (shares * TRAIN_TIMESTEPS).long().clamp_(max=TRAIN_TIMESTEPS - 1)
         noise = torch.randn(latents.shape, generator=generator, device=device)
-        return prediction_errors(
+        errors = prediction_errors(
             self._unet,
             self.state.networks.text_encoder,
             latents,
@@ -102,11 +106,28 @@ class Trainer:
             noise,
             self._alphas,
         )
+        return errors, timesteps
 
     def _gather(self, chosen: Int64[np.ndarray, " B"]) -> LatentsBatch:
         if self._device.type == "cpu":
             return torch.from_numpy(self._latents[chosen].astype(np.float32))
         return self._latents[torch.from_numpy(chosen).to(self._device)].float()
+
+
+def loss_weights(
+    alphas: Float[torch.Tensor, " timesteps"], snr_cap: float | None
+) -> Float[torch.Tensor, " timesteps"]:
+    """What the v error of each timestep counts for, of mean 1; the same for all without a cap.
+
+    Min-SNR (Hang et al. 2023, arXiv 2303.09556, section 3.4): with ratio r of signal to noise, the
+    error of the picture counts min(r, cap), so that of v, which is r + 1 times that, min(r, cap) /
+    (r + 1).
+    """
+    if snr_cap is None:
+        return torch.ones_like(alphas)
+    ratio = alphas / (1 - alphas)
+    weights = ratio.clamp(max=snr_cap) / (ratio + 1)
+    return weights / weights.mean()
 
 
 def prediction_errors(
@@ -125,8 +146,10 @@ def prediction_errors(
     """
     share = alphas[timesteps][:, None, None, None]
     signal, spread = share.sqrt(), (1 - share).sqrt()
-    noisy = (signal * latents + spread * noise).contiguous(memory_format=torch.channels_last)
-    with torch.autocast(latents.device.type, torch.bfloat16):
+    noisy = (signal * latents + spread * noise).contiguous(
+        memory_format=image_order(latents.device)
+    )
+    with autocast(latents.device):
         context = text_encoder(tokens).last_hidden_state
         predicted = unet(noisy, timesteps, context).sample
     target = signal * noise - spread * latents

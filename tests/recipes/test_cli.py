@@ -39,6 +39,14 @@ def test_a_bad_device_is_a_usage_error(monkeypatch, capsys, tmp_path):
     assert "must be cpu or cuda, got 'tpu'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("widths", ["64,128", "64,128,100", "64,128,x"])
+def test_bad_widths_are_a_usage_error(monkeypatch, capsys, tmp_path, widths):
+    assert call(monkeypatch, "train", "--work", tmp_path, "--widths", widths) == 2
+    assert (
+        f"must be three multiples of 32 ('96,160,192'), got '{widths}'" in capsys.readouterr().err
+    )
+
+
 def test_all_looks_at_its_folders_before_it_works(monkeypatch, capsys, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "README.md").write_text("kept")

@@ -1,8 +1,17 @@
 import numpy as np
 import pytest
+import torch
+from diffusers import AutoencoderKL
 
 from ovamgen.errors import ConfigError
-from recipes.mini.dataset import DataSettings, build_cache, held_out, open_cache
+from ovamgen.mini import MODEL
+from recipes.mini.dataset import (
+    DataSettings,
+    build_cache,
+    build_latent_space,
+    held_out,
+    open_cache,
+)
 from recipes.mini.sprites import save_sprites
 from recipes.mini.tokenizer import tokenize
 
@@ -34,6 +43,19 @@ def test_a_cache_is_made_once_and_again_for_other_settings(sprites, space, tmp_p
     other = build(seed=2)
     assert other.digest != first.digest
     assert not np.array_equal(other.latents, first.latents)
+
+
+def test_the_latent_space_is_the_shipped_one_unless_refitted(sprites, tmp_path):
+    kept = build_latent_space(sprites, tmp_path / "kept.safetensors")
+    vae = AutoencoderKL.from_pretrained(MODEL / "vae")
+    images = DataSettings(variety="all").composer(sprites).compose(0).image[None].copy()
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    with torch.no_grad():
+        shipped = vae.encode(pixels).latent_dist.mean.numpy()
+    assert np.abs(kept.encode(images) - shipped).max() < 0.05
+    # what is there stays
+    again = build_latent_space(sprites, tmp_path / "kept.safetensors", refit=True)
+    assert np.array_equal(again.basis, kept.basis)
 
 
 def test_an_unfinished_cache_is_no_cache(tmp_path):

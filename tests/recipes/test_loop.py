@@ -60,15 +60,17 @@ def test_a_loss_that_is_no_number_stops_before_the_checkpoint(tmp_path):
     assert trainer.saved == []
 
 
-def test_sigterm_stops_in_order(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGXCPU])
+def test_a_signal_stops_in_order(tmp_path, number):
+    """Also that of the end of CPU time, which short trials are compared in equal amounts of."""
     trainer = Counting()
-    handler = signal.getsignal(signal.SIGTERM)
+    handler = signal.getsignal(number)
     with stop_signals() as stopped:
         for report in run(trainer, tmp_path, until_step=100, report_every=1, should_stop=stopped):
             if report.step == 3:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), number)
     assert trainer.saved == [4]
-    assert signal.getsignal(signal.SIGTERM) is handler
+    assert signal.getsignal(number) is handler
 
 
 def test_a_run_has_one_training_at_a_time(tmp_path):

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovamgen.errors import ConfigError
+from recipes.mini import model
 from recipes.mini.checkpoints import CHECKPOINT
-from recipes.mini.model import alphas_cumprod
+from recipes.mini.model import ModelShape, alphas_cumprod
 from recipes.mini.runs import branch_off, open_run
 from recipes.mini.settings import TrainSettings
 from recipes.mini.state import load_state, new_state
-from recipes.mini.training import Trainer, positions, prediction_errors
+from recipes.mini.training import Trainer, loss_weights, positions, prediction_errors
 from tests.recipes.conftest import SMALL
 
 CPU = torch.device("cpu")
@@ -54,9 +55,46 @@ def test_a_resumed_run_is_the_run_that_never_stopped(cache, tokenizer, tmp_path)
         assert torch.equal(one, other)
 
 
-def test_training_lowers_the_loss(cache, tokenizer):
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_training_lowers_the_loss(cache, tokenizer, monkeypatch, bfloat16):
+    """In the arithmetic of GPUs too, which this machine may lack the instructions for."""
+    monkeypatch.setattr(model, "cpu_computes_bfloat16", lambda: bfloat16)
     losses = take(start(cache, tokenizer), cache, tokenizer, 24)
     assert np.mean(losses[-6:]) < 0.93 * np.mean(losses[:6])
+
+
+def test_weights_of_the_loss_by_hand():
+    alphas = torch.tensor([0.5, 0.9, 0.99])
+    # signal to noise 1, 9 and 99, capped at 5: 1 / 2, 5 / 10 and 5 / 100, then a mean of 1
+    expected = torch.tensor([0.5, 0.5, 0.05]) / 0.35
+    assert torch.allclose(loss_weights(alphas, 5.0), expected)
+    assert torch.equal(loss_weights(alphas, None), torch.ones(3))
+
+
+def test_a_cap_changes_the_step_and_not_the_loss_that_is_reported(cache, tokenizer):
+    capped = start(cache, tokenizer)
+    capped.settings = replace(SETTINGS, snr_cap=1.0)
+    plain = start(cache, tokenizer)
+    assert take(capped, cache, tokenizer, 1) == take(plain, cache, tokenizer, 1)
+    weights = [state.networks.unet.conv_in.weight for state in (capped, plain)]
+    assert not torch.equal(*weights)
+
+
+def test_a_decay_ends_at_a_rate_of_zero():
+    decaying = replace(SETTINGS, decay_from=10, decay_steps=40)
+    rates = [decaying.rate(step) for step in range(10, 51)]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] == SETTINGS.learning_rate
+    assert rates[-1] == 0
+
+
+def test_a_run_keeps_its_widths(cache, tokenizer, tmp_path):
+    start(cache, tokenizer).save(tmp_path)
+    assert open_run(tmp_path, cache, tokenizer, CPU, shape=SMALL).shape == SMALL
+    with pytest.raises(ConfigError, match=r"has widths \(16, 32, 32\), got \(64, 128, 160\)"):
+        open_run(tmp_path, cache, tokenizer, CPU, shape=ModelShape())
+    new = open_run(tmp_path / "new", cache, tokenizer, CPU, shape=SMALL)
+    assert new.networks.unet.config.block_out_channels == (16, 32, 32)
 
 
 def test_a_crash_while_writing_leaves_the_old_checkpoint(cache, tokenizer, tmp_path, monkeypatch):

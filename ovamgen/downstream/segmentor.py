@@ -129,8 +129,7 @@ class Segmentor:
             mirror: the mean of the picture's and the mirrored picture's probabilities: a little
                 better, twice the time.
         """
-        pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
-        x = normalise(pixels.permute(0, 3, 1, 2)).contiguous(memory_format=torch.channels_last)
+        x = self._pixels(images)
         found = self._network(pixel_values=x).logits.softmax(dim=1)
         if mirror:
             mirrored = self._network(pixel_values=x.flip(3)).logits.softmax(dim=1)
@@ -157,6 +156,21 @@ class Segmentor:
             part = slice(start, start + batch_size)
             labels[part] = self.probabilities(stacked[part], mirror=mirror).argmax(axis=1)
         return labels
+
+    @torch.inference_mode()
+    def features(
+        self, images: UInt8[np.ndarray, "B H W 3"], *, batch_size: int = 16
+    ) -> Float32[np.ndarray, "B width"]:
+        """What the backbone's last stage makes of each picture, as the mean over its places."""
+        parts = []
+        for start in range(0, len(images), batch_size):
+            found = self._network.backbone(self._pixels(images[start : start + batch_size]))
+            parts.append(found.feature_maps[-1].mean(dim=(2, 3)).float().cpu().numpy())
+        return np.concatenate(parts)
+
+    def _pixels(self, images: UInt8[np.ndarray, "B H W 3"]) -> Float32[torch.Tensor, "B 3 H W"]:
+        pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
+        return normalise(pixels.permute(0, 3, 1, 2)).contiguous(memory_format=torch.channels_last)
 
 
 def save_segmentor(

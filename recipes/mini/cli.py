@@ -213,6 +213,52 @@ def quality(
     print(json.dumps(found.to_json(), indent=2))
 
 
+@app.command()
+def blind(
+    samples: Annotated[Path, typer.Option(help="Folder that 'ovamgen samples' drew.")],
+    sheet: Annotated[Path, typer.Option(help="PNG of numbered pictures to write.")],
+    key: Annotated[Path, typer.Option(help="CSV of what they show; not to be looked at.")],
+    count: Annotated[int, typer.Option(min=1, help="Pictures.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Decides which, and their order.")] = 0,
+) -> None:
+    """Draw a sheet of pictures without names, for somebody to name."""
+    from ovamgen.samples import SampleFolder
+    from recipes.mini.blind import draw_blind_sheet
+
+    draw_blind_sheet(SampleFolder.open(samples), sheet, key, count=count, seed=seed)
+
+
+@app.command("blind-score")
+def blind_score(
+    key: Annotated[Path, typer.Option(help="CSV that 'blind' wrote.")],
+    guesses: Annotated[Path, typer.Option(help="Text: a line a picture, '17 cat' or '17 ?'.")],
+) -> None:
+    """Compare the names that somebody gave with what was asked for; print how many are right."""
+    from recipes.mini.blind import score_guesses
+
+    print(json.dumps(score_guesses(key, guesses), indent=2))
+
+
+@app.command()
+def distance(
+    work: Work,
+    samples: Annotated[Path, typer.Option(help="Folder that 'ovamgen samples' drew.")],
+    annotator: Annotated[Path, typer.Option(help="Folder that 'ovamgen train' wrote to.")],
+    variety: VarietyOption = "all",
+    per_class: Annotated[int, typer.Option(min=2, help="Composites.")] = 50,
+) -> None:
+    """Print how far drawings are from composites of their class, in the annotator's features."""
+    from ovamgen.downstream.segmentor import load_segmentor
+    from ovamgen.samples import SampleFolder
+    from recipes.mini.distance import distances
+    from recipes.mini.sprites import load_sprites
+
+    pictures = DataSettings(variety=_variety(variety))
+    composer = pictures.composer(load_sprites(Workspace(work).sprites), held_out=True)
+    found = distances(SampleFolder.open(samples), load_segmentor(annotator), composer, per_class)
+    print(json.dumps(found, indent=2))
+
+
 @app.command("all")
 def everything(
     work: Work,

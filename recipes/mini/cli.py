@@ -41,15 +41,16 @@ def data(
     variety: VarietyOption = "core",
     images: Annotated[int, typer.Option(min=1)] = 60_000,
     processes: Processes = 2,
-    refit: Annotated[
-        bool, typer.Option("--refit", help="Fit a latent space that shipped weights do not know.")
-    ] = False,
+    refit_channels: Annotated[
+        int | None,
+        typer.Option(help="Fit latents of 8, 16, 24 or 32 channels, for weights that begin anew."),
+    ] = None,
 ) -> None:
     """Compose the training pictures and store their latents and captions."""
     from recipes.mini.steps import make_data_in
 
     settings = DataSettings(variety=_variety(variety), images=images)
-    make_data_in(Workspace(work), settings, processes, refit=refit)
+    make_data_in(Workspace(work), settings, processes, refit_channels=refit_channels)
 
 
 @app.command()

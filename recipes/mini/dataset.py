@@ -20,7 +20,7 @@ from jaxtyping import Float16, Int16
 
 from ovamgen.errors import ConfigError
 from recipes.mini.composites import Composer, Composite
-from recipes.mini.latents import CELLS, CHANNELS, LatentSpace, fit_latent_space
+from recipes.mini.latents import CELLS, LatentSpace, fit_latent_space
 from recipes.mini.sprites import Sprites, load_sprites
 from recipes.mini.tokenizer import (
     MAX_LENGTH,
@@ -66,7 +66,7 @@ class DataSettings:
 class TrainingData:
     """A cache opened for reading."""
 
-    latents: Float16[np.ndarray, "n 8 16 16"]
+    latents: Float16[np.ndarray, "n channels 16 16"]
     """Mapped from disk."""
     tokens: Int16[np.ndarray, "n length"]
     digest: str
@@ -77,18 +77,20 @@ class TrainingData:
         return len(self.tokens)
 
 
-def build_latent_space(sprites: Sprites, path: Path, *, refit: bool = False) -> LatentSpace:
+def build_latent_space(
+    sprites: Sprites, path: Path, *, refit_channels: int | None = None
+) -> LatentSpace:
     """The latent space in ``path``, put there first where there is none.
 
     The recipe keeps the one that the shipped weights were trained in, so that they can be trained
-    on whatever the sprites are by now; ``refit`` fits one to the composites of all training
-    sprites instead, for networks that begin anew.
+    on whatever the sprites are by now; ``refit_channels`` fits one of so many channels to the
+    composites of all training sprites instead, for networks that begin anew.
     """
     if not path.exists():
-        if refit:
+        if refit_channels is not None:
             composer = DataSettings(variety="all", seed=7).composer(sprites)
             images = np.stack([composer.compose(i).image for i in range(_PCA_IMAGES)])
-            fit_latent_space(images).save(path)
+            fit_latent_space(images, refit_channels).save(path)
         else:
             LatentSpace.load(_KEPT_LATENT_SPACE).save(path)
     return LatentSpace.load(path)
@@ -107,7 +109,7 @@ def build_cache(
     record.unlink(missing_ok=True)
     # Removed, not overwritten: a training that has the old file mapped goes on reading that.
     (folder / "latents.npy").unlink(missing_ok=True)
-    shape = (settings.images, CHANNELS, CELLS, CELLS)
+    shape = (settings.images, space.channels, CELLS, CELLS)
     latents = np.lib.format.open_memmap(
         folder / "latents.npy", mode="w+", dtype=np.float16, shape=shape
     )
@@ -154,7 +156,7 @@ def held_out(
 
 def _encode_chunk(
     settings: DataSettings, sprites_path: Path, space: LatentSpace, start: int
-) -> tuple[Float16[np.ndarray, "n 8 16 16"], list[str]]:
+) -> tuple[Float16[np.ndarray, "n channels 16 16"], list[str]]:
     composer = settings.composer(load_sprites(sprites_path))
     stop = min(start + _CHUNK, settings.images)
     composites = [composer.compose(i) for i in range(start, stop)]

@@ -237,7 +237,7 @@ def train_decoder_in(
 
 @torch.no_grad()
 def decode(
-    autoencoder: Any, latents: Float[np.ndarray, "n 8 16 16"], device: torch.device
+    autoencoder: Any, latents: Float[np.ndarray, "n channels 16 16"], device: torch.device
 ) -> UInt8[np.ndarray, "n 128 128 3"]:
     """Pictures of the latents, in float32."""
     parts = []

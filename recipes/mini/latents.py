@@ -1,4 +1,4 @@
-"""Latents that need no training: a linear PCA of 8 x 8 patches, 8 channels on a 16 x 16 grid.
+"""Latents that need no training: a linear PCA of 8 x 8 patches, on a 16 x 16 grid.
 
 With patches p of 192 values in [-1, 1], mean m, principal axes V (192, C) and deviations s of the
 components, z = (p - m) V / c with c proportional to the square root of s: strong components stay
@@ -21,9 +21,10 @@ from recipes.mini.composites import SIDE
 PATCH = 8
 CELLS = SIDE // PATCH
 CHANNELS = 8
+"""Of the shipped model; a latent space that is fitted anew can have more."""
 
 Images = UInt8[np.ndarray, "n 128 128 3"]
-Latents = Float32[np.ndarray, "n 8 16 16"]
+Latents = Float32[np.ndarray, "n channels 16 16"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,15 +32,21 @@ class LatentSpace:
     """The linear map between images and latents."""
 
     mean: Float32[np.ndarray, " 192"]
-    basis: Float32[np.ndarray, "192 8"]
+    basis: Float32[np.ndarray, "192 channels"]
     """Columns are orthonormal."""
-    scale: Float32[np.ndarray, " 8"]
+    scale: Float32[np.ndarray, " channels"]
     """What each component is divided by."""
+
+    @property
+    def channels(self) -> int:
+        """Of a latent."""
+        return self.basis.shape[1]
 
     def encode(self, images: Images) -> Latents:
         """Latents of RGB images."""
         z = (_patches(images) - self.mean) @ (self.basis / self.scale)
-        return np.ascontiguousarray(z.reshape(-1, CELLS, CELLS, CHANNELS).transpose(0, 3, 1, 2))
+        z = z.reshape(-1, CELLS, CELLS, self.channels)
+        return np.ascontiguousarray(z.transpose(0, 3, 1, 2))
 
     def decode(self, latents: Latents) -> Images:
         """The linear reconstruction, clipped to [0, 255]."""
@@ -65,15 +72,15 @@ class LatentSpace:
         return cls(**load_file(path))
 
 
-def fit_latent_space(images: Images) -> LatentSpace:
+def fit_latent_space(images: Images, channels: int = CHANNELS) -> LatentSpace:
     """The latent space of the images' patches; deterministic up to rounding, signs included."""
     patches = _patches(images).reshape(-1, PATCH * PATCH * 3).astype(np.float64)
     mean = patches.mean(0)
     variances, axes = np.linalg.eigh(np.cov(patches, rowvar=False))
-    order = np.argsort(variances)[::-1][:CHANNELS]
+    order = np.argsort(variances)[::-1][:channels]
     deviations, basis = np.sqrt(variances[order]), axes[:, order]
     # An eigenvector's sign is free: the largest entry of each is made positive.
-    basis = basis * np.sign(basis[np.abs(basis).argmax(0), np.arange(CHANNELS)])
+    basis = basis * np.sign(basis[np.abs(basis).argmax(0), np.arange(channels)])
     scale = np.sqrt(deviations) * np.sqrt(deviations.mean())
     return LatentSpace(
         mean=mean.astype(np.float32),

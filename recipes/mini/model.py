@@ -33,6 +33,8 @@ _FILLER_SHARE = 0.1
 class ModelShape:
     """Widths of the networks."""
 
+    channels: int = CHANNELS
+    """Of the latents."""
     unet_widths: tuple[int, ...] = (64, 128, 160)
     head_width: int = 32
     norm_groups: int = 16
@@ -76,8 +78,8 @@ def build_networks(shape: ModelShape, tokenizer: Any, seed: int) -> Networks:
         torch.manual_seed(seed)
         unet = UNet2DConditionModel(
             sample_size=CELLS,
-            in_channels=CHANNELS,
-            out_channels=CHANNELS,
+            in_channels=shape.channels,
+            out_channels=shape.channels,
             down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
             up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
             block_out_channels=shape.unet_widths,

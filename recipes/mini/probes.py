@@ -17,7 +17,7 @@ from jaxtyping import Float, Float32, UInt8
 from recipes.mini.captions import names_of
 from recipes.mini.catalogue import CLASSES
 from recipes.mini.composites import Composite
-from recipes.mini.latents import CELLS, CHANNELS, LatentSpace
+from recipes.mini.latents import CELLS, LatentSpace
 from recipes.mini.model import (
     Networks,
     alphas_cumprod,
@@ -127,10 +127,11 @@ def draw_latents(
     steps: int = 20,
     guidance: float = 4.0,
     seed: int = 0,
-) -> Float32[np.ndarray, "n 8 16 16"]:
+) -> Float32[np.ndarray, "n channels 16 16"]:
     """Latents drawn for the prompts with DPM-Solver++ (2M) and classifier-free guidance."""
     generator = torch.Generator().manual_seed(seed)
-    initial = torch.randn((len(prompts), CHANNELS, CELLS, CELLS), generator=generator).to(device)
+    shape = (len(prompts), networks.unet.config.in_channels, CELLS, CELLS)
+    initial = torch.randn(shape, generator=generator).to(device)
     ids = torch.from_numpy(tokenize(tokenizer, prompts)).to(device)
     empty = torch.from_numpy(tokenize(tokenizer, [""])).to(device).expand_as(ids)
     parts = [
@@ -169,13 +170,13 @@ def tile(
 
 def _draw(
     networks: Networks,
-    latents: Float[torch.Tensor, "B 8 16 16"],
+    latents: Float[torch.Tensor, "B channels 16 16"],
     ids: torch.Tensor,
     empty: torch.Tensor,
     *,
     steps: int,
     guidance: float,
-) -> Float[torch.Tensor, "B 8 16 16"]:
+) -> Float[torch.Tensor, "B channels 16 16"]:
     scheduler = DPMSolverMultistepScheduler(**scheduler_config())
     scheduler.set_timesteps(steps)
     with autocast(latents.device):

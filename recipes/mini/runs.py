@@ -69,9 +69,10 @@ def open_run(
     """
     if not has_checkpoint(folder):
         settings = settings or TrainSettings()
-        return new_state(settings, shape or ModelShape(), tokenizer, data.digest, device)
+        shape = replace(shape or ModelShape(), channels=data.latents.shape[1])
+        return new_state(settings, shape, tokenizer, data.digest, device)
     state = load_state(folder, tokenizer, device)
-    if shape not in (None, state.shape):
+    if shape is not None and shape.unet_widths != state.shape.unet_widths:
         raise ConfigError(
             f"the run in {folder} has widths {state.shape.unet_widths}, got {shape.unet_widths}: "
             "name another run"
@@ -125,9 +126,8 @@ def start_from(
             f"{folder} must be a new folder to start in, it has a checkpoint: resume it without "
             "--start-from, or name another run"
         )
-    state = new_state(
-        TrainSettings(), shape or ModelShape(), tokenizer, data.digest, torch.device("cpu")
-    )
+    shape = replace(shape or ModelShape(), channels=data.latents.shape[1])
+    state = new_state(TrainSettings(), shape, tokenizer, data.digest, torch.device("cpu"))
     parts = {"unet": state.networks.unet, "text_encoder": state.networks.text_encoder}
     names = {"unet": "diffusion_pytorch_model", "text_encoder": "model"}
     for part, network in parts.items():

@@ -46,10 +46,12 @@ def make_sprites_in(work: Workspace) -> None:
 
 
 def make_data_in(
-    work: Workspace, settings: DataSettings, processes: int, *, refit: bool = False
+    work: Workspace, settings: DataSettings, processes: int, *, refit_channels: int | None = None
 ) -> None:
     """Puts the latent space there, where there is none, and fills the cache of pictures."""
-    space = build_latent_space(load_sprites(work.sprites), work.latent_space, refit=refit)
+    space = build_latent_space(
+        load_sprites(work.sprites), work.latent_space, refit_channels=refit_channels
+    )
     build_cache(work.data(settings.variety), settings, work.sprites, space, processes)
 
 

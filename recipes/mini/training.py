@@ -21,7 +21,7 @@ from recipes.mini.model import TRAIN_TIMESTEPS, alphas_cumprod, autocast, image_
 from recipes.mini.state import TrainState
 from recipes.mini.tokenizer import tokenize
 
-LatentsBatch = Float[torch.Tensor, "B 8 16 16"]
+LatentsBatch = Float[torch.Tensor, "B channels 16 16"]
 TokensBatch = Int[torch.Tensor, "B length"]
 
 

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from ovamgen.errors import ConfigError
 from recipes.mini.autoencoder import build_autoencoder, decoder_parameters, factorise
 from recipes.mini.decoder import to_pictures
-from recipes.mini.latents import LatentSpace
+from recipes.mini.latents import LatentSpace, fit_latent_space
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 0.004), (torch.float16, 0.006)])
@@ -18,9 +19,12 @@ def test_the_encoder_computes_the_linear_latents(images, space, dtype, tolerance
     assert posterior.std.max() < 1e-3
 
 
-def test_the_two_stages_make_up_the_basis(space):
+@pytest.mark.parametrize(("channels", "features"), [(8, 32), (16, 48)])
+def test_the_two_stages_make_up_the_basis(images, channels, features):
+    space = fit_latent_space(images[:16], channels)
     coarse, fine, offset = (part.numpy() for part in factorise(space))
-    assert (coarse.shape, fine.shape, offset.shape) == ((8, 2, 2, 32), (32, 2, 2, 12), (8,))
+    assert coarse.shape == (channels, 2, 2, features)
+    assert (fine.shape, offset.shape) == ((features, 2, 2, 12), (channels,))
     patch = np.random.default_rng(0).uniform(-1, 1, (8, 8, 3)).astype(np.float32)
     total = offset.copy()
     for row in range(8):
@@ -32,18 +36,29 @@ def test_the_two_stages_make_up_the_basis(space):
     assert total == pytest.approx(expected, abs=1e-4)
 
 
-def test_any_basis_will_do():
-    rng = np.random.default_rng(1)
-    basis = np.linalg.qr(rng.normal(size=(192, 8)))[0].astype(np.float32)
-    space = LatentSpace(
+def random_space(rng, channels):
+    basis = np.linalg.qr(rng.normal(size=(192, channels)))[0].astype(np.float32)
+    return LatentSpace(
         mean=rng.uniform(-0.2, 0.2, 192).astype(np.float32),
         basis=basis,
-        scale=np.linspace(2, 1, 8).astype(np.float32),
+        scale=np.linspace(2, 1, channels).astype(np.float32),
     )
+
+
+@pytest.mark.parametrize("channels", [8, 16, 32])
+def test_any_basis_will_do(channels):
+    rng = np.random.default_rng(1)
+    space = random_space(rng, channels)
     images = rng.integers(0, 256, (2, 128, 128, 3)).astype(np.uint8)
     with torch.no_grad():
         latents = build_autoencoder(space, 0).encode(to_pictures(images)).latent_dist.mean
     assert np.abs(latents.numpy() - space.encode(images)).max() < 0.02
+
+
+@pytest.mark.parametrize("channels", [12, 40])
+def test_numbers_of_channels_that_no_encoder_computes_are_refused(channels):
+    with pytest.raises(ConfigError, match=f"must have 8, 16, 24 or 32 channels, got {channels}"):
+        build_autoencoder(random_space(np.random.default_rng(0), channels), 0)
 
 
 def test_training_the_decoder_cannot_touch_the_encoder(space):

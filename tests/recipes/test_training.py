@@ -88,6 +88,13 @@ def test_a_decay_ends_at_a_rate_of_zero():
     assert rates[-1] == 0
 
 
+def test_networks_have_the_channels_of_the_latents(cache, tokenizer, tmp_path):
+    both = np.concatenate([cache.latents, cache.latents], axis=1)
+    state = open_run(tmp_path, replace(cache, latents=both), tokenizer, CPU, shape=SMALL)
+    assert state.networks.unet.config.in_channels == 16
+    assert np.isfinite(take(state, replace(cache, latents=both), tokenizer, 1)).all()
+
+
 def test_a_run_keeps_its_widths(cache, tokenizer, tmp_path):
     start(cache, tokenizer).save(tmp_path)
     assert open_run(tmp_path, cache, tokenizer, CPU, shape=SMALL).shape == SMALL

@@ -30,7 +30,7 @@ pictures: $(VENV)/.dev
 	rm -rf build/pictures
 	$(BIN)/ovamgen generate --config jobs/configs/demo.yaml --out build/pictures/demo-output
 	$(BIN)/ovamgen samples --model mini --per-class 4 --out build/pictures/samples
-	$(BIN)/python -m tests.pictures build/pictures/demo-output build/pictures/samples docs
+	$(BIN)/python -m tests.documentation_pictures build/pictures/demo-output build/pictures/samples docs
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

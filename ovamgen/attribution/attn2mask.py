@@ -14,7 +14,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from ovamgen.attribution.interface import AttributedModel, ClassTarget
-from ovamgen.attribution.ovam import Ovam, OvamSink, PairMaps, TextMaps
+from ovamgen.attribution.ovam import ChosenMaps, Ovam, OvamSink, PairMaps, TextMaps
 
 TIMESTEP = 501.0
 """Of call index 50 of 100 PNDM steps (methods 0.3)."""
@@ -29,7 +29,7 @@ class NearestCall:
         maps: takes the queries of the calls that are kept for as long as no nearer one comes.
     """
 
-    def __init__(self, maps: PairMaps | TextMaps) -> None:
+    def __init__(self, maps: PairMaps | ChosenMaps | TextMaps) -> None:
         self.maps = maps
         self.timestep: float | None = None
         """Timestep of the call that the maps are of; None before the first call."""

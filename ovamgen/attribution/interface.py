@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
@@ -26,6 +27,10 @@ class AttentionLayer(Protocol):
     @property
     def scale(self) -> float:
         """Factor of the scores, head_dim ** -0.5."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the queries."""
 
     def project_keys(self, rows: Float[Tensor, "L ctx"]) -> Float32[Tensor, "N L D"]:
         """The layer's keys of attribution rows."""

@@ -7,6 +7,9 @@ state does not grow with the number of calls. Dimension letters: `ovamgen.attrib
 
 from __future__ import annotations
 
+import copy
+import functools
+import itertools
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -23,8 +26,9 @@ class PairMaps:
 
     The softmax over two rows is a sigmoid of the difference of their scores, so the class map is
     ``sigmoid(scale * Q · (to_k class - to_k background))``: one matrix product a layer (methods
-    2.4, 2.7 check 5). State: (B, K, P) float32 for each resolution. The background's map is
-    ``sums.maximum`` minus the class map.
+    2.4, 2.7 check 5). Products are of the queries' dtype, sums float32; the difference of keys is
+    taken before it is rounded. State: (B, K, P) float32 for each resolution. The background's map
+    is ``sums.maximum`` minus the class map.
 
     Args:
         layers: the cross-attention layers, in the recorder's order.
@@ -38,11 +42,11 @@ class PairMaps:
         if not len(pairs):
             raise MethodError("pair maps need at least one pair of rows, got none")
         self.sums = MapSums()
-        self._keys: list[Float32[Tensor, "N D K"]] = []
+        self._keys: list[Float[Tensor, "N D K"]] = []
         for layer in layers:
             keys = layer.project_keys(pairs.flatten(0, 1))
             difference = layer.scale * (keys[:, 1::2] - keys[:, 0::2])
-            self._keys.append(difference.mT.contiguous())
+            self._keys.append(difference.mT.to(layer.dtype).contiguous())
 
     def update(self, layer: int, queries: Float[Tensor, "B N P D"], size: tuple[int, int]) -> None:
         """Adds one layer's class maps of one UNet call."""
@@ -99,13 +103,12 @@ class TextMaps:
     def update(self, layer: int, queries: Float[Tensor, "B N P D"], size: tuple[int, int]) -> None:
         """Adds one layer's maps of one UNet call."""
         scores = _scores(queries, self._keys[layer])
-        start = 0
-        for length, count in self._groups:
-            part = scores[..., start : start + length * count]
-            by_text = part.reshape(*part.shape[:-1], count, length)
-            part.copy_(by_text.softmax(-1).flatten(-2))
-            start += length * count
-        self.sums.add(_sum_heads(scores, queries), size, queries.shape[1])
+        parts = scores.split_with_sizes([length * count for length, count in self._groups], -1)
+        values = [
+            _sum_heads(part.reshape(*part.shape[:-1], count, length).softmax(-1), queries)
+            for part, (length, count) in zip(parts, self._groups, strict=True)
+        ]
+        self.sums.add(torch.cat(values, dim=-1), size, queries.shape[1])
 
     def clear(self) -> None:
         """Forgets what was added."""
@@ -128,13 +131,84 @@ class TextMaps:
         return [parts[index] for index in range(len(parts))]
 
 
+class ChosenMaps:
+    """A sink for one row's map of each text, as `TextMaps` has it, without those of its other rows.
+
+    A row's softmax value is ``sigmoid(-logsumexp(other scores - its own))``, and differences of
+    keys are taken before they are rounded. For halves: products are of the queries' dtype, sums
+    float32. State: (B, K, P) float32 for each resolution.
+
+    Args:
+        layers: the cross-attention layers, in the recorder's order.
+        texts: K matrices, each of two rows or more.
+        channels: the row of each text whose map is kept.
+
+    Raises:
+        MethodError: no texts, or one of less than two rows.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[AttentionLayer],
+        texts: Sequence[Float32[Tensor, "_ ctx"]],
+        channels: Sequence[int],
+    ) -> None:
+        lengths = [len(text) for text in texts]
+        if min(lengths, default=0) < 2:
+            raise MethodError(
+                f"maps of chosen rows need texts of at least two rows, got lengths {lengths}"
+            )
+        self._order = sorted(range(len(texts)), key=lengths.__getitem__)
+        self._groups = _runs(lengths[index] - 1 for index in self._order)
+        # the first other row of all texts of a length, then the second: each is one slice
+        chosen: list[int] = []
+        others: list[int] = []
+        starts = [0, *itertools.accumulate(lengths)]
+        for length, members in itertools.groupby(self._order, key=lengths.__getitem__):
+            alike = list(members)
+            for step in range(1, length):
+                chosen += [starts[index] + channels[index] for index in alike]
+                others += [starts[index] + (channels[index] + step) % length for index in alike]
+        rows = torch.cat(list(texts))
+        self.sums = MapSums()
+        self._keys: list[Float[Tensor, "N D M"]] = []
+        for layer in layers:
+            keys = layer.project_keys(rows)
+            difference = layer.scale * (keys[:, others] - keys[:, chosen])
+            self._keys.append(difference.mT.to(layer.dtype).contiguous())
+
+    def update(self, layer: int, queries: Float[Tensor, "B N P D"], size: tuple[int, int]) -> None:
+        """Adds one layer's maps of one UNet call."""
+        scores = _scores(queries, self._keys[layer])
+        parts = scores.split_with_sizes([others * count for others, count in self._groups], -1)
+        values = []
+        for part, (others, _) in zip(parts, self._groups, strict=True):
+            total = functools.reduce(torch.logaddexp, part.chunk(others, -1))
+            values.append(_sum_heads(total.neg_().sigmoid_(), queries))
+        self.sums.add(torch.cat(values, dim=-1), size, queries.shape[1])
+
+    def clear(self) -> None:
+        """Forgets what was added."""
+        self.sums = MapSums()
+
+    def result(self) -> Float32[Tensor, "B K h w"]:
+        """Raw maps of the chosen rows: sums over calls, heads and layers, in [0, sums.maximum].
+
+        Raises:
+            MethodError: nothing was recorded.
+        """
+        maps = dict(zip(self._order, self.sums.total().unbind(1), strict=True))
+        return torch.stack([maps[index] for index in range(len(maps))], dim=1)
+
+
 class Ovam:
     """The method `ovam`: optimised pairs, or class phrases as natural text (methods 2.4).
 
     Args:
         model: whose attention is read.
         targets: pairs (two rows, channel 1) are summed as sigmoids; anything else goes through a
-            softmax over each target's own rows.
+            softmax over each target's own rows. On halves that one is computed from differences;
+            on float32 it stays as it was, for the last bits of corpora that were begun.
 
     Raises:
         MethodError: no targets.
@@ -143,22 +217,29 @@ class Ovam:
     def __init__(self, model: AttributedModel, targets: Sequence[ClassTarget]) -> None:
         if not targets:
             raise MethodError("heatmaps need at least one class, got none")
-        self._layers = model.layers
-        self._targets = targets
+        layers, rows = model.layers, [target.rows for target in targets]
+        self._channels = tuple(target.channel for target in targets)
+        self._maps: PairMaps | ChosenMaps | TextMaps
+        if all(target.is_pair for target in targets):
+            self._maps = PairMaps(layers, torch.stack(rows))
+        elif layers[0].dtype == torch.float32:
+            self._maps = TextMaps(layers, rows)
+        else:
+            self._maps = ChosenMaps(layers, rows, self._channels)
 
     def open(self, prompts: Sequence[str]) -> OvamSink:
         """A sink for one batch; what the prompts say does not matter to OVAM."""
-        rows = [target.rows for target in self._targets]
-        if all(target.is_pair for target in self._targets):
-            return OvamSink(PairMaps(self._layers, torch.stack(rows)))
-        channels = tuple(target.channel for target in self._targets)
-        return OvamSink(TextMaps(self._layers, rows), channels)
+        maps = copy.copy(self._maps)  # keys are the same for all batches
+        maps.clear()
+        return OvamSink(maps, self._channels)
 
 
 class OvamSink:
     """Class maps of one batch, from pairs or from one channel of each text."""
 
-    def __init__(self, maps: PairMaps | TextMaps, channels: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, maps: PairMaps | ChosenMaps | TextMaps, channels: tuple[int, ...] = ()
+    ) -> None:
         self.maps = maps
         self._channels = channels
 
@@ -182,7 +263,7 @@ class OvamSink:
         Raises:
             MethodError: nothing was recorded.
         """
-        if isinstance(self.maps, PairMaps):
+        if not isinstance(self.maps, TextMaps):
             return self.maps.result()
         chosen = zip(self.maps.result(), self._channels, strict=True)
         return torch.stack([maps[:, channel] for maps, channel in chosen], dim=1)
@@ -195,17 +276,18 @@ class OvamSink:
 
 
 def _scores(
-    queries: Float[Tensor, "B N P D"], keys: Float32[Tensor, "N D K"]
-) -> Float32[Tensor, "N B*P K"]:
+    queries: Float[Tensor, "B N P D"], keys: Float[Tensor, "N D K"]
+) -> Float[Tensor, "N B*P K"]:
     """Scores, heads first: one product per head over the positions of all images (2.2)."""
     by_head = queries.transpose(0, 1).flatten(1, 2)
-    return torch.bmm(by_head.float(), keys)
+    return torch.bmm(by_head.to(keys.dtype), keys)
 
 
 def _sum_heads(
-    values: Float32[Tensor, "N BP K"], queries: Float[Tensor, "B N P D"]
+    values: Float[Tensor, "N BP *K"], queries: Float[Tensor, "B N P D"]
 ) -> Float32[Tensor, "B P K"]:
-    return values.sum(0).reshape(queries.shape[0], queries.shape[2], -1)
+    total = values.sum(0, dtype=torch.float32)
+    return total.reshape(queries.shape[0], queries.shape[2], -1)
 
 
 def _runs(lengths: Iterable[int]) -> list[tuple[int, int]]:

@@ -6,6 +6,7 @@ shortest time that it can take. A multiplication with its addition counts as two
 
 from __future__ import annotations
 
+import functools
 import statistics
 import time
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ovamgen.attribution.ovam import OvamSink, PairMaps
+from ovamgen.attribution.ovam import ChosenMaps, OvamSink, PairMaps
 from ovamgen.bench.memory import ScratchMeter
 from ovamgen.diffusion.architectures import SD15
 from ovamgen.diffusion.pipeline import LoadedPipeline
@@ -22,8 +23,9 @@ from ovamgen.diffusion.recorder import Branch, CrossAttentionRecorder, cross_att
 from ovamgen.diffusion.schedulers import scheduler_class
 from ovamgen.diffusion.skeleton import skeleton_of, unet_skeleton
 
-_CLASSES = 20
 _TEXT_ROWS = 77
+_PHRASE_ROWS = (3, 3, 3, 3, 4)
+"""Of class phrases: every fifth has two words, between ``<SoT>`` and ``<EoT>``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +35,9 @@ class CallCost:
     flops: int
     """Of the call itself: convolutions and matrix products, which are nearly all of it."""
     recording_flops: int
-    """What the recording of 20 pairs adds, likewise."""
+    """What the recording adds, likewise."""
+    recording_bytes: int
+    """What the recording reads and writes in a call that adds to its sums, keys included."""
     sum_bytes: int
     """Running sums of the maps, whatever the number of calls."""
     scratch_bytes: int
@@ -45,7 +49,15 @@ class CallCost:
         return self.sum_bytes + self.scratch_bytes
 
 
-def call_cost(unet: Any, latent_height: int, latent_width: int, *, guided: bool = True) -> CallCost:
+def call_cost(
+    unet: Any,
+    latent_height: int,
+    latent_width: int,
+    *,
+    guided: bool = True,
+    tokens: str = "pairs",
+    classes: int = 20,
+) -> CallCost:
     """The cost of a call, counted while the network and the recorder run on the meta device.
 
     Args:
@@ -53,6 +65,8 @@ def call_cost(unet: Any, latent_height: int, latent_width: int, *, guided: bool 
         latent_height: cells.
         latent_width: cells.
         guided: the batch has both halves.
+        tokens: ``pairs``, or ``words`` as halves have them.
+        classes: of how many classes.
     """
     rows, width = 1 + guided, unet.config.cross_attention_dim
     inputs = (
@@ -62,8 +76,14 @@ def call_cost(unet: Any, latent_height: int, latent_width: int, *, guided: bool 
         torch.empty((), device="meta"),
         torch.empty(rows, _TEXT_ROWS, width, device="meta", dtype=unet.dtype),
     )
-    pairs = torch.empty(_CLASSES, 2, width, device="meta")
-    maps = PairMaps(cross_attention_layers(unet), pairs)
+    layers = cross_attention_layers(unet)
+    maps: PairMaps | ChosenMaps
+    if tokens == "pairs":
+        maps = PairMaps(layers, torch.empty(classes, 2, width, device="meta"))
+    else:
+        lengths = [_PHRASE_ROWS[number % len(_PHRASE_ROWS)] for number in range(classes)]
+        texts = [torch.empty(length, width, device="meta") for length in lengths]
+        maps = ChosenMaps(layers, texts, [length - 2 for length in lengths])
     meter = ScratchMeter(OvamSink(maps))
     branch: Branch = "unconditional" if guided else "conditional"
     with torch.no_grad():
@@ -77,18 +97,22 @@ def call_cost(unet: Any, latent_height: int, latent_width: int, *, guided: bool 
         maps.clear()
         with CrossAttentionRecorder(unet, branch, guided, meter):
             unet(*inputs)
+            first_call = meter.traffic_bytes
+            unet(*inputs)
     flops = int(plain.get_total_flops())
     return CallCost(
         flops=flops,
         recording_flops=int(recorded.get_total_flops()) - flops,
+        recording_bytes=meter.traffic_bytes - first_call,
         sum_bytes=meter.inner.nbytes,
         scratch_bytes=meter.scratch_bytes,
     )
 
 
-def sd15_call_cost() -> CallCost:
+@functools.cache
+def sd15_call_cost(tokens: str = "pairs", classes: int = 20) -> CallCost:
     """The cost for Stable Diffusion 1.5's UNet at 512x512, in float16, without its weights."""
-    return call_cost(unet_skeleton(SD15).half(), 64, 64)
+    return call_cost(unet_skeleton(SD15).half(), 64, 64, tokens=tokens, classes=classes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

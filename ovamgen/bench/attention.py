@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -14,7 +16,7 @@ from ovamgen.attribution.method import build_method
 from ovamgen.bench.arithmetic import sd15_call_cost
 from ovamgen.bench.machine import Machine
 from ovamgen.bench.memory import LiveTensorBytes, ScratchMeter
-from ovamgen.bench.timing import Spread, check_rounds, time_by_turns
+from ovamgen.bench.timing import Spread, Turns, check_rounds, time_by_turns
 from ovamgen.config import RunConfig, SynthesisConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
 from ovamgen.diffusion.schedulers import scheduler_class
@@ -22,6 +24,24 @@ from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.engine import PipelineAttention, class_targets, use_repeatable_arithmetic
 
 PROMPT = "a photograph of a cat"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingCost:
+    """What recording the maps of so many classes costs."""
+
+    tokens: str
+    """``pairs`` or ``words``."""
+    classes: int
+    ratio: Spread
+    """on / off, wall time."""
+    cpu_ratio: Spread
+    """on / off of the process's processor time."""
+    sd15_call_bytes: int
+    """Traffic of the recording in one UNet call for one image, counted for Stable Diffusion 1.5 at
+    512x512 in float16: what its operations read and write."""
+    sd15_map_bytes: int
+    """Running sums and scratch of one image, counted likewise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +85,8 @@ class AttentionBench:
     """Measured: the running sums and the most that an update makes beside them, of one image."""
     sd15_map_bytes_per_image: int
     """The same, counted for Stable Diffusion 1.5 at 512x512 without weights."""
+    recordings: tuple[RecordingCost, ...]
+    """Of pairs and of words, for each number of classes; ``on`` is the one of 20 pairs."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for programs."""
@@ -95,6 +117,12 @@ class AttentionBench:
             table.add_row(f"peak MB, on, {count} steps", f"{peak / 1e6:.1f}")
             table.add_row(f"MB of running sums, {count} steps", f"{sums / 1e6:.2f}")
         table.add_row("MB of maps an image", f"{self.map_bytes_per_image / 1e6:.2f}")
+        for cost in self.recordings:
+            table.add_row(f"{cost.classes} {cost.tokens}, on / off", *cost.ratio.cells())
+        for cost in self.recordings:
+            name = f"{cost.classes} {cost.tokens}, MB of maps and of traffic, SD 1.5, counted"
+            numbers = f"{cost.sd15_map_bytes / 1e6:.1f}", f"{cost.sd15_call_bytes / 1e6:.0f} a call"
+            table.add_row(name, *numbers)
         counted = f"{self.sd15_map_bytes_per_image / 1e6:.2f}"
         table.add_row("MB of maps an image, SD 1.5 at 512x512, counted", counted)
         return table
@@ -106,17 +134,20 @@ def bench_attention(
     batch_size: int = 8,
     rounds: int = 7,
     memory_steps: tuple[int, int] = (4, 40),
+    classes: Sequence[int] = (20,),
     say: Callable[[str], object] = lambda line: None,
 ) -> AttentionBench:
     """Time and memory of drawing with and without recording the maps of 20 pairs.
 
-    Plain diffusers, our drawing and our drawing with recording are timed in every round, by turns.
+    Plain diffusers, our drawing and our drawing with recording are timed in every round, by turns;
+    so are pairs and words of each number of classes.
 
     Args:
         config: model, synthesis, branch and threads; tokens are the model's own untrained pairs.
         batch_size: images drawn at once.
         rounds: how often each is timed, at least 2.
         memory_steps: numbers of steps that memory is measured at.
+        classes: numbers of classes; beyond 20 the rows of those 20 come again, at equal cost.
         say: takes a line about each part that begins.
 
     Raises:
@@ -128,7 +159,11 @@ def bench_attention(
     say(f"loading {config.model.id}")
     loaded = load_pipeline(config.model)
     attention = PipelineAttention(loaded)
-    method = build_method("ovam", attention, class_targets("untrained", None, attention))
+    rows = {
+        "pairs": class_targets("untrained", None, attention),
+        "words": class_targets("words", None, attention),
+    }
+    method = build_method("ovam", attention, rows["pairs"])
 
     def drawing(steps: int) -> _Drawing:
         settings = config.synthesis.model_copy(update={"steps": steps, "safety": "off"})
@@ -137,9 +172,17 @@ def bench_attention(
     draw = drawing(config.synthesis.steps)
     plain = plain_diffusers(loaded, config.synthesis, batch_size)
     say(f"timing {rounds} rounds of {batch_size} images, after one that does not count")
-    turns = time_by_turns(
-        {"plain": plain, "off": lambda: draw(False), "on": lambda: draw(True)}, rounds
-    )
+    ways: dict[str, Callable[[], object]] = {
+        "plain": plain,
+        "off": lambda: draw(False),
+        "on": lambda: draw(True),
+    }
+    wanted = [(tokens, count) for count in classes for tokens in rows]
+    for tokens, count in wanted:
+        targets = list(itertools.islice(itertools.cycle(rows[tokens]), count))
+        other = replace(draw, method=build_method("ovam", attention, targets))
+        ways[f"{count} {tokens}"] = functools.partial(other, True)
+    turns = time_by_turns(ways, rounds)
     times, cpu = turns.wall, turns.cpu
     ratio = Spread.of_ratios(times["on"], times["off"])
     say(f"measuring memory at {memory_steps[0]} and {memory_steps[1]} steps")
@@ -169,6 +212,19 @@ def bench_attention(
         sink_bytes=(on[0][1], on[1][1]),
         map_bytes_per_image=_map_bytes(drawing(1)) // batch_size,
         sd15_map_bytes_per_image=sd15_call_cost().map_bytes,
+        recordings=tuple(_recording_cost(turns, *each) for each in wanted),
+    )
+
+
+def _recording_cost(turns: Turns, tokens: str, classes: int) -> RecordingCost:
+    way, counted = f"{classes} {tokens}", sd15_call_cost(tokens, classes)
+    return RecordingCost(
+        tokens=tokens,
+        classes=classes,
+        ratio=Spread.of_ratios(turns.wall[way], turns.wall["off"]),
+        cpu_ratio=Spread.of_ratios(turns.cpu[way], turns.cpu["off"]),
+        sd15_call_bytes=counted.recording_bytes,
+        sd15_map_bytes=counted.map_bytes,
     )
 
 

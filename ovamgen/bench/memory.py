@@ -31,11 +31,13 @@ class LiveTensorBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # to
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
+        if func.is_view:
+            return result  # of what is followed already, or was there before
         for tensor in tree_leaves(result):
             if not isinstance(tensor, torch.Tensor):
                 continue
             storage = tensor.untyped_storage()
-            # views share the storage of what they look at
+            # what is changed in place has its storage already
             if storage._cdata not in self._live:
                 self._live[storage._cdata] = storage.nbytes()
                 self._sum += storage.nbytes()
@@ -47,6 +49,26 @@ class LiveTensorBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # to
         self._sum -= self._live.pop(key)
 
 
+class TrafficBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it so
+    """While active, adds up what operations read and write: traffic of memory, if none is fused.
+
+    A view moves nothing, and a tensor is read once by each operation that it is given to.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it so
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if not func.is_view and func is not torch.ops.aten._unsafe_view.default:
+            moved = tree_leaves((args, kwargs, result))
+            self.total += sum(part.nbytes for part in moved if isinstance(part, torch.Tensor))
+        return result
+
+
 class ScratchMeter:
     """A sink that passes queries on and follows what the inner sink makes of them meanwhile."""
 
@@ -54,12 +76,15 @@ class ScratchMeter:
         self.inner = inner
         self.scratch_bytes = 0
         """Most bytes alive at once that one update made; running sums it kept are among them."""
+        self.traffic_bytes = 0
+        """What all updates read and wrote."""
 
     def update(self, layer: int, queries: Float[Tensor, "B N P D"], size: tuple[int, int]) -> None:
         """Passes one layer's queries on."""
-        with LiveTensorBytes() as live:
+        with LiveTensorBytes() as live, TrafficBytes() as traffic:
             self.inner.update(layer, queries, size)
         self.scratch_bytes = max(self.scratch_bytes, live.peak)
+        self.traffic_bytes += traffic.total
 
     @property
     def nbytes(self) -> int:

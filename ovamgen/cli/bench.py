@@ -60,7 +60,7 @@ def bench(context: typer.Context, as_json: AsJson = False) -> None:
         return
     config = resolve(None, {"model": {"id": "mini", "device": "cpu"}, "synthesis": {"steps": 10}})
     measured = {
-        "attention": _attention(config, 8, 7, "4,40"),
+        "attention": _attention(config, 8, 7, "4,40", "20"),
         "stages": _stages(config, 8, 5, "128,512", None),
     }
     if as_json:
@@ -82,28 +82,38 @@ def attention(
     memory_steps: Annotated[
         str, typer.Option(help="Two numbers of steps to measure memory at.")
     ] = "4,40",
+    classes: Annotated[
+        str, typer.Option(help="Numbers of classes whose pairs and words are recorded.")
+    ] = "20",
     save: SaveTo = None,
     as_json: AsJson = False,
 ) -> None:
     """Time plain diffusers, drawing, and drawing with recording, by turns; memory by steps.
 
-    Example: `ovamgen bench attention --rounds 15`
+    Example: `ovamgen bench attention --rounds 15 --classes 20,80,320,1280`
 
     Example: `ovamgen bench attention --model random:sd15 --device cpu --batch-size 1 --rounds 2
     --steps 1 --memory-steps 1,2`
     """
     synthesis = {"steps": steps, "height": height, "width": width}
     flags = {"model": {"id": model, "device": device or device_here(model)}, "synthesis": synthesis}
-    measured = _attention(resolve(None, flags), batch_size, rounds, memory_steps)
+    measured = _attention(resolve(None, flags), batch_size, rounds, memory_steps, classes)
     _show(measured, as_json=as_json, save=save)
 
 
-def _attention(config: RunConfig, batch_size: int, rounds: int, memory_steps: str) -> _Figures:
+def _attention(
+    config: RunConfig, batch_size: int, rounds: int, memory_steps: str, classes: str
+) -> _Figures:
     few, many = _numbers("--memory-steps", memory_steps, count=2)
     from ovamgen.bench.attention import bench_attention
 
     return bench_attention(
-        config, batch_size=batch_size, rounds=rounds, memory_steps=(few, many), say=_say
+        config,
+        batch_size=batch_size,
+        rounds=rounds,
+        memory_steps=(few, many),
+        classes=_numbers("--classes", classes),
+        say=_say,
     )
 
 

@@ -87,6 +87,11 @@ class CrossAttentionLayer:
     self_attention: Any
     """The diffusers Attention of the same block that attends to the image itself."""
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, and so of the queries."""
+        return self.to_k.weight.dtype
+
     def project_keys(self, rows: Float[Tensor, "L ctx"]) -> Float32[Tensor, "N L D"]:
         """The layer's keys of attribution rows, whatever prompt the image is drawn from.
 

@@ -1,11 +1,18 @@
+import copy
+import dataclasses
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
+from ovamgen.attribution.interface import ClassTarget
 from ovamgen.attribution.maps import resize
-from ovamgen.attribution.ovam import PairMaps, TextMaps
+from ovamgen.attribution.ovam import ChosenMaps, Ovam, PairMaps, TextMaps
 from ovamgen.attribution.stored import StoredQueries, evaluate
+from ovamgen.diffusion.recorder import cross_attention_layers
 from ovamgen.diffusion.text import encode_text
+from ovamgen.engine import PipelineAttention
 from ovamgen.errors import MethodError
 from tests.golden.reference import (
     OVAM_FILE,
@@ -136,6 +143,85 @@ def test_texts_of_any_lengths_come_back_in_their_order():
     for rows, found in zip(texts, maps.result(), strict=True):
         expected = evaluate(few, run.layers, rows)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
+
+
+def few_calls():
+    return recorded("conditional").stored.calls[: 2 * LAYERS]
+
+
+def fed(maps, dtype=torch.float32):
+    for call in few_calls():
+        maps.update(call.layer, call.queries.to(dtype), call.size)
+    return maps
+
+
+def mixed_texts():
+    """Texts of several lengths, not in their order, and one row of each."""
+    run = recorded("conditional")
+    texts = [run.rows[0], run.pairs[0], run.rows[1], run.rows[0][:4], run.pairs[1]]
+    return texts, [5, 1, 0, 2, 1]
+
+
+def test_chosen_rows_are_those_of_all_rows():
+    run = recorded("conditional")
+    texts, channels = mixed_texts()
+    every = fed(TextMaps(run.layers, texts)).result()
+    expected = torch.stack([m[:, c] for m, c in zip(every, channels, strict=True)], dim=1)
+    chosen = fed(ChosenMaps(run.layers, texts, channels))
+    torch.testing.assert_close(chosen.result(), expected, rtol=1e-4, atol=1e-3)
+    # 5 classes of 16x16, 8x8 and 4x4 cells in float32, whatever the texts' lengths
+    assert chosen.sums.nbytes == 5 * 336 * 4
+    assert chosen.sums.maximum == 2 * HEADS * LAYERS
+
+
+@pytest.mark.parametrize(("dtype", "relative"), [(torch.float16, 5e-4), (torch.bfloat16, 4e-3)])
+def test_halves_against_float32_of_the_same_queries(dtype, relative):
+    """Products are rounded, sums are not: maps differ by less than one rounding of a half."""
+    layers = cross_attention_layers(copy.deepcopy(tiny_sd().pipe.unet).to(dtype))
+    texts, channels = mixed_texts()
+    stored = StoredQueries()
+    for call in few_calls():
+        stored.update(call.layer, call.queries.to(dtype), call.size)
+    rows = zip(texts, channels, strict=True)
+    exact = torch.stack([evaluate(stored, layers, text)[:, c] for text, c in rows], dim=1)
+    chosen = fed(ChosenMaps(layers, texts, channels), dtype).result()
+    pairs = fed(PairMaps(layers, torch.stack([texts[1], texts[4]])), dtype).result()
+    assert chosen.dtype == pairs.dtype == torch.float32
+    assert (chosen - exact).abs().max() < relative * exact.max()
+    assert (pairs - exact[:, [1, 4]]).abs().max() < relative * exact.max()
+
+
+def test_a_small_difference_of_rows_survives_halves():
+    """Rounding the rows' keys and not their difference would leave little of it."""
+    layers = cross_attention_layers(copy.deepcopy(tiny_sd().pipe.unet).half())
+    row = 20 * recorded("conditional").rows[0][1]
+    moved = row + 1e-2 * recorded("conditional").rows[0][2]
+    text = torch.stack([row, moved, row])
+    exact = fed(TextMaps(layers, [text])).result()[0][:, 1:2]
+    found = fed(ChosenMaps(layers, [text], [1]), torch.float16).result()
+    assert (found - exact).abs().max() < 0.02 * (exact.max() - exact.min())
+
+
+def test_a_batch_has_sums_of_its_own():
+    """The keys are projected once for all batches; the last bits of float32 words are kept."""
+    run = recorded("conditional")
+    target = ClassTarget(name="cat", rows=run.rows[1], channel=1)
+    for dtype, kind in ((torch.float32, TextMaps), (torch.float16, ChosenMaps)):
+        unet = copy.deepcopy(tiny_sd().pipe.unet).to(dtype)
+        loaded = dataclasses.replace(tiny_sd(), pipe=SimpleNamespace(unet=unet))
+        method = Ovam(PipelineAttention(loaded), [target])
+        one, other = method.open(["a"]), method.open(["b"])
+        assert isinstance(one.maps, kind)
+        fed(one, dtype)
+        assert (one.maximum, other.maximum) == (2 * HEADS * LAYERS, 0)
+        again = fed(other, dtype).class_maps()
+        assert torch.equal(one.class_maps(), again)
+        assert again.shape == (1, 1, 16, 16)
+
+
+def test_a_row_alone_is_refused():
+    with pytest.raises(MethodError, match=r"at least two rows, got lengths \[3, 1\]"):
+        ChosenMaps(recorded("conditional").layers, [torch.zeros(3, 24), torch.zeros(1, 24)], [1, 0])
 
 
 @pytest.mark.parametrize("texts", [[], [torch.zeros(0, 24)]])

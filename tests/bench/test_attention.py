@@ -72,8 +72,8 @@ def test_stored_queries_would_be_seen(result):
 def test_maps_of_sd15_are_small(result):
     """Counted without weights: sums of 64x64, 32x32 and 16x16 cells, and one update's scratch."""
     sums = 20 * (64 * 64 + 32 * 32 + 16 * 16) * 4
-    # the first update of 64x64 makes float32 queries (8 heads of 40), scores and their sum
-    scratch = 64 * 64 * 4 * (8 * 40 + 8 * 20 + 20)
+    # the first update of 64x64 makes scores of 8 heads in halves, and their float32 sum
+    scratch = 64 * 64 * 20 * (8 * 2 + 4)
     assert sd15_call_cost().sum_bytes == sums
     assert scratch <= result.sd15_map_bytes_per_image - sums <= 2 * scratch
     assert result.sd15_map_bytes_per_image < 60e6

@@ -52,6 +52,12 @@ class DaamMaps:
             [(layer.scale * layer.project_keys(context.rows)).mT.contiguous() for layer in layers]
             for context in contexts
         ]
+        # a list as an index would be copied to the device at every use
+        kept = [row for context in contexts for row in context.kept]
+        device = self._keys[0][0].device if contexts else None
+        self._kept = torch.tensor(kept, dtype=torch.int64, device=device).split_with_sizes(
+            [len(context.kept) for context in contexts]
+        )
         self._sums: list[dict[int, Tensor]] = [{} for _ in contexts]
         self._sizes: dict[int, tuple[int, int]] = {}
         self._updates = 0
@@ -71,9 +77,10 @@ class DaamMaps:
         """Adds one layer's maps of one UNet call."""
         self._sizes[layer] = size
         self._updates += 1
-        for context, keys, sums in zip(self._contexts, self._keys, self._sums, strict=True):
+        each = zip(self._contexts, self._keys, self._kept, self._sums, strict=True)
+        for context, keys, kept, sums in each:
             scores = torch.bmm(queries[context.image].float(), keys[layer])
-            values = scores.softmax(-1)[..., list(context.kept)].mT
+            values = scores.softmax(-1).index_select(-1, kept).mT
             sums[layer] = sums[layer].add_(values) if layer in sums else values.contiguous()
 
     def raw(self, context: int) -> list[Float32[Tensor, "N _ h w"]]:
@@ -144,7 +151,12 @@ class Daam:
         self._model = model
         self._layers = model.layers
         self._targets = targets
-        self._wanted = [phrase_ids(model.encode(target.phrase)) for target in targets]
+        texts = [model.encode(target.phrase) for target in targets]
+        self._wanted = [phrase_ids(text) for text in texts]
+        self._class_rows = [
+            target.rows[target.channel].to(text.rows)
+            for target, text in zip(targets, texts, strict=True)
+        ]
 
     def open(self, prompts: Sequence[str]) -> DaamSink:
         """A sink for one batch; classes that a prompt does not name are its `problem`."""
@@ -168,7 +180,8 @@ class Daam:
                 if index in words:
                     continue
                 changed = text.rows.clone()
-                changed[list(rows)] = self._targets[index].rows[1].to(changed)
+                for row in rows:
+                    changed[row] = self._class_rows[index]
                 found[image, index] = len(contexts), tuple(range(len(rows)))
                 contexts.append(PromptContext(image=image, rows=changed, kept=rows))
         return DaamSink(DaamMaps(self._layers, contexts), self._targets, prompts, found)
@@ -222,7 +235,8 @@ class DaamSink:
         shape = (len(self._prompts), len(self._targets), *self.maps.size)
         maps = torch.zeros(shape, device=device)
         for (image, target), (context, channels) in self._found.items():
-            maps[image, target] = results[context][list(channels)].mean(0)
+            rows = torch.stack([results[context][channel] for channel in channels])
+            maps[image, target] = rows.mean(0)
         return maps
 
     def problem(self, image: int, target: int) -> str | None:

@@ -179,7 +179,9 @@ class SelfAttendedSink:
     def __init__(self, sink: HeatmapSink, attention: ReceivedAttention | AttentionAffinity) -> None:
         self.sink = sink
         self._attention = attention
-        self._begin_call = getattr(sink, "begin_call", None)
+        # a recorder reads the timestep off the device for a sink that has this
+        if begin_call := getattr(sink, "begin_call", None):
+            self.begin_call = begin_call
 
     @property
     def maximum(self) -> float:
@@ -190,11 +192,6 @@ class SelfAttendedSink:
     def nbytes(self) -> int:
         """Bytes of both parts' state."""
         return self.sink.nbytes + self._attention.nbytes
-
-    def begin_call(self, timestep: float) -> None:
-        """Passes on that a UNet call begins, where it matters."""
-        if self._begin_call is not None:
-            self._begin_call(timestep)
 
     def update(self, layer: int, queries: Float[Tensor, "B N P D"], size: tuple[int, int]) -> None:
         """Passes on one layer's queries of one UNet call."""

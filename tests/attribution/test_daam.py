@@ -1,10 +1,13 @@
 """DAAM against the published library and against einsum; the parity checks of methods 1.7."""
 
+import dataclasses
 import functools
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from ovamgen.attribution.daam import Daam, DaamMaps, PromptContext
 from ovamgen.attribution.interface import ClassTarget
@@ -12,6 +15,8 @@ from ovamgen.attribution.ovam import TextMaps
 from ovamgen.attribution.targets import pair_targets, phrase_targets
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.config import SynthesisConfig
+from ovamgen.diffusion.recorder import cross_attention_layers
+from ovamgen.diffusion.skeleton import skeleton_of
 from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.diffusion.text import encode_text
 from ovamgen.engine import PipelineAttention
@@ -57,6 +62,51 @@ def test_golden():
     (maps,) = golden_drawing().result()
     assert maps.shape == (77, 64, 64)
     assert_close(maps[:7], reference(DAAM_FILE)["heat_maps"])
+
+
+class CpuTensors(TorchDispatchMode):
+    """While active, lists the operations that a tensor in the host's memory takes part in."""
+
+    def __init__(self):
+        super().__init__()
+        self.operations = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        parts = tree_leaves((args, kwargs, result))
+        if any(isinstance(part, torch.Tensor) and part.device.type == "cpu" for part in parts):
+            self.operations.append(str(func))
+        return result
+
+
+@pytest.mark.parametrize("kind", ["words", "pairs"])
+def test_nothing_comes_from_the_host_while_it_is_drawn(kind):
+    """A Python list as an index is copied to the device at every use (issue 12, point 15)."""
+
+    class OnMeta:
+        layers = cross_attention_layers(skeleton_of(tiny_sd().pipe.unet))
+
+        def check_self_attention(self):
+            pass
+
+        def encode(self, text, **options):
+            found = encode(text, **options)
+            return dataclasses.replace(found, rows=found.rows.to("meta"))
+
+    targets = words("dining table", "cat")
+    if kind == "pairs":
+        pair = torch.zeros(2, 24)
+        targets = [dataclasses.replace(target, rows=pair, channel=1) for target in targets]
+    method = Daam(OnMeta(), targets)
+    with CpuTensors() as seen:
+        sink = method.open([TABLE, "a cat"])
+        encoding = len(seen.operations)
+        for layer in (0, 1, 0, 1):
+            heads, width = OnMeta.layers[layer].heads, OnMeta.layers[layer].head_dim
+            sink.update(layer, torch.empty(2, heads, 4, width, device="meta"), (2, 2))
+        maps = sink.class_maps()
+    assert maps.shape == (2, 2, 2, 2)
+    assert seen.operations[encoding:] == []
 
 
 class TestParity:

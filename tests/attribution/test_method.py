@@ -13,7 +13,7 @@ from ovamgen.attribution.targets import (
 )
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.config import NEEDS, MaskConfig
-from ovamgen.diffusion.recorder import SelfAttentionSink
+from ovamgen.diffusion.recorder import CallSink, SelfAttentionSink
 from ovamgen.diffusion.text import encode_text
 from ovamgen.engine import PipelineAttention
 from ovamgen.errors import MethodError
@@ -58,6 +58,8 @@ def test_every_method_fits_the_interface(model):
             assert isinstance(method, HeatmapMethod)
             sink = method.open(["a cat"])
             assert isinstance(sink, HeatmapSink)
+            # telling a sink the timestep waits for the device
+            assert isinstance(sink, CallSink) == (name == "attn2mask")
             assert isinstance(sink, SelfAttentionSink) == (kind in ("received", "affinity"))
             assert sink.problem(0, 0) is None
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ovamgen.attribution.interface import AttentionLayer, AttributedModel, ClassTarget
+from ovamgen.attribution.maps import Count
 from ovamgen.attribution.targets import occurrences, phrase_ids
 from ovamgen.errors import MethodError
 
@@ -60,13 +61,13 @@ class DaamMaps:
         )
         self._sums: list[dict[int, Tensor]] = [{} for _ in contexts]
         self._sizes: dict[int, tuple[int, int]] = {}
-        self._updates = 0
+        self._updates = Count()
         self._layers = len(layers)
 
     @property
     def maximum(self) -> float:
         """UNet calls: the maps of all rows of a prompt sum to it, but for what is clamped (1.7)."""
-        return self._updates / self._layers
+        return self._updates.value / self._layers
 
     @property
     def nbytes(self) -> int:
@@ -76,7 +77,7 @@ class DaamMaps:
     def update(self, layer: int, queries: Float[Tensor, "B N P D"], size: tuple[int, int]) -> None:
         """Adds one layer's maps of one UNet call."""
         self._sizes[layer] = size
-        self._updates += 1
+        self._updates.add(1, queries.device)
         each = zip(self._contexts, self._keys, self._kept, self._sums, strict=True)
         for context, keys, kept, sums in each:
             scores = torch.bmm(queries[context.image].float(), keys[layer])

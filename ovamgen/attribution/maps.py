@@ -10,11 +10,38 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+import torch
 from jaxtyping import Float32
 from torch import Tensor, contiguous_format
 from torch.nn.functional import interpolate
 
 from ovamgen.errors import MethodError
+
+
+class Count:
+    """A sum of whole numbers that can be added to in compiled code.
+
+    torch.compile compiles anew for each value of a number that it reads, so compiled code adds to
+    a tensor on the device instead, which is read when the sum is asked for.
+    """
+
+    def __init__(self) -> None:
+        self._counted = 0
+        self._compiled: Tensor | None = None
+
+    @property
+    def value(self) -> int:
+        """What was added."""
+        return self._counted + (0 if self._compiled is None else int(self._compiled))
+
+    def add(self, number: int, device: torch.device) -> None:
+        """Adds a number, the same in every call of compiled code."""
+        if not torch.compiler.is_compiling():
+            self._counted += number
+        elif self._compiled is None:
+            self._compiled = torch.full((), number, dtype=torch.int64, device=device)
+        else:
+            self._compiled.add_(number)
 
 
 class MapSums:
@@ -26,12 +53,12 @@ class MapSums:
 
     def __init__(self) -> None:
         self._sums: dict[tuple[int, int], Tensor] = {}
-        self._maximum = 0
+        self._maximum = Count()
 
     @property
     def maximum(self) -> int:
         """The most that a cell can hold: calls · heads, summed over the layers (methods 2.2)."""
-        return self._maximum
+        return self._maximum.value
 
     @property
     def by_size(self) -> Mapping[tuple[int, int], Float32[Tensor, "B P K"]]:
@@ -56,7 +83,7 @@ class MapSums:
             self._sums[size].add_(values)
         else:
             self._sums[size] = values
-        self._maximum += heads
+        self._maximum.add(heads, values.device)
 
     def total(self) -> Float32[Tensor, "B K h w"]:
         """All sums resized (bilinear, align_corners=False) to the largest size, and added.

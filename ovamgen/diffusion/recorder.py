@@ -225,6 +225,8 @@ class CrossAttentionRecorder:
         if isinstance(self.sink, CallSink):
             begin = self._begin_call(self.sink)
             self._handles.append(self.unet.register_forward_pre_hook(begin, with_kwargs=True))
+        # with all keys from the beginning: compiled code is compiled anew for a new one
+        self._sizes.update(dict.fromkeys(range(len(layers)), (0, 0)))
         for index, layer in enumerate(layers):
             self._handles += [
                 layer.transformer.register_forward_pre_hook(

@@ -64,8 +64,11 @@ def test_golden():
     assert_close(maps[:7], reference(DAAM_FILE)["heat_maps"])
 
 
-class CpuTensors(TorchDispatchMode):
-    """While active, lists the operations that a tensor in the host's memory takes part in."""
+class FromHost(TorchDispatchMode):
+    """While active, lists operations on what is in the host's memory, and indexing by a tensor.
+
+    A list as an index becomes a tensor out of a mode's sight; all that is seen is its use.
+    """
 
     def __init__(self):
         super().__init__()
@@ -74,7 +77,10 @@ class CpuTensors(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         parts = tree_leaves((args, kwargs, result))
-        if any(isinstance(part, torch.Tensor) and part.device.type == "cpu" for part in parts):
+        indexed = func in (torch.ops.aten.index.Tensor, torch.ops.aten.lift_fresh.default)
+        if indexed or any(
+            isinstance(part, torch.Tensor) and part.device.type == "cpu" for part in parts
+        ):
             self.operations.append(str(func))
         return result
 
@@ -98,7 +104,7 @@ def test_nothing_comes_from_the_host_while_it_is_drawn(kind):
         pair = torch.zeros(2, 24)
         targets = [dataclasses.replace(target, rows=pair, channel=1) for target in targets]
     method = Daam(OnMeta(), targets)
-    with CpuTensors() as seen:
+    with FromHost() as seen:
         sink = method.open([TABLE, "a cat"])
         encoding = len(seen.operations)
         for layer in (0, 1, 0, 1):

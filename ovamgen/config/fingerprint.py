@@ -10,6 +10,8 @@ from ovamgen.config.models import RunConfig
 
 SAMPLES_VERSION = 1
 """Raised when the same configuration begins to give other samples; part of every fingerprint."""
+HALVES_VERSION = 2
+"""The same for float16 and bfloat16 alone: corpora drawn in float32 are not refused for them."""
 
 
 def fingerprint(config: RunConfig, inputs: dict[str, str]) -> str:
@@ -25,6 +27,8 @@ def fingerprint(config: RunConfig, inputs: dict[str, str]) -> str:
 def identity(config: RunConfig, inputs: dict[str, str]) -> dict[str, Any]:
     """The flat ``section.field`` values that a fingerprint is made of, to compare two runs by."""
     flat = {"samples_version": SAMPLES_VERSION, **flatten(config.semantic())}
+    if config.model.dtype != "float32":
+        flat["halves_version"] = HALVES_VERSION
     for path_field in ("plan.captions", "plan.instances"):
         flat.pop(path_field, None)
     if "tokens" in inputs:

@@ -278,9 +278,13 @@ def _read_captions(path: Path) -> dict[str, tuple[str, tuple[VocClass, ...]]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
     captions = {}
-    for row in rows:
+    for number, row in enumerate(rows, 2):
         caption = " ".join((row["caption"] or "").split())
         if caption:
-            named = tuple(map(class_by_name, (row.get("classes") or "").split()))
-            captions[row["name"] or ""] = caption, named
+            # joined as the captions of a plan are
+            names = filter(None, map(str.strip, (row.get("classes") or "").split(";")))
+            try:
+                captions[row["name"] or ""] = caption, tuple(map(class_by_name, names))
+            except ConfigError as error:
+                raise ConfigError(f"{path}, line {number}: {error}") from None
     return captions

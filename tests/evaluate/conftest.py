@@ -45,7 +45,7 @@ def write_voc(root, pictures, split="val", captions=True):
         mask = Image.fromarray(labels)
         mask.putpalette(voc_palette().tobytes())
         mask.save(root / "SegmentationClass" / f"{name}.png")
-        rows.append((name, split, caption, " ".join(classes), "plain"))
+        rows.append((name, split, caption, ";".join(classes), "plain"))
     names = "".join(f"{row[0]}\n" for row in rows)
     (root / "ImageSets" / "Segmentation" / f"{split}.txt").write_text(names)
     if captions:

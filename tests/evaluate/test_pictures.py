@@ -3,7 +3,9 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from ovamgen.cli import app
 from ovamgen.errors import ConfigError
 from ovamgen.evaluate.pictures import in_turn, open_pictures
 from ovamgen.plan.keys import sample_seed
@@ -131,3 +133,36 @@ def test_captions_that_are_no_table(voc_folder, tmp_path):
     (copied / "captions.csv").write_text("picture,text\na,b\n")
     with pytest.raises(ConfigError, match="columns name and caption, it has picture, text"):
         open_pictures(copied)
+
+
+def test_a_class_that_captions_do_not_name_right(voc_folder, tmp_path):
+    copied = tmp_path / "copy"
+    shutil.copytree(voc_folder, copied)
+    table = copied / "captions.csv"
+    table.write_text(table.read_text().replace(",dog,", ",dgo,", 1))
+    with pytest.raises(ConfigError, match=r"captions.csv, line 3: unknown class 'dgo'"):
+        open_pictures(copied)
+
+
+def test_the_set_that_ships_with_mini():
+    found = open_pictures("mini")
+    assert (found.kind, found.split, len(found.pictures)) == ("voc", "val", 100)
+    first = found.pictures[0]
+    assert first.prompt == "a picture of an aeroplane with a dining table in the desert"
+    assert [target.voc.name for target in first.targets] == ["aeroplane", "diningtable"]
+
+
+@pytest.mark.parametrize(
+    ("command", "written"),
+    [
+        (["masks"], "scores.json"),
+        (["compare", "--presets", "ovam-voc-sim"], "comparison.json"),
+        (["compare", "--quick", "--presets", "daam-ovam"], "comparison.json"),
+    ],
+)
+def test_commands_on_the_set_that_ships_with_mini(command, written, tmp_path):
+    small = ["--limit", "6", "--steps", "2", "--draws", "20"]
+    place = ["--dataset", "mini", "--model", "mini", "--out", str(tmp_path)]
+    result = CliRunner().invoke(app, ["evaluate", *command, *place, *small])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / written).exists()

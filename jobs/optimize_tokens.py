@@ -29,6 +29,7 @@ def main() -> int:
     parser.add_argument("--preset", default="paper", help="paper or released-code")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--lr", type=float, dest="learning_rate")
+    parser.add_argument("--tau", type=float, help="threshold that the bank is to name")
     parser.add_argument("--images-per-class", type=int, default=1)
     parser.add_argument("--max-memory", type=float, dest="max_memory_gb", help="GB a worker")
     parser.add_argument("--workers", type=int, help="models held at once")

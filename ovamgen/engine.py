@@ -17,7 +17,7 @@ from torch import Tensor
 from ovamgen.attribution.interface import ClassTarget, HeatmapMethod, HeatmapSink
 from ovamgen.attribution.method import build_method, check_method
 from ovamgen.attribution.targets import pair_targets, phrase_targets, untrained_bank
-from ovamgen.attribution.token_bank import TokenBank
+from ovamgen.attribution.token_bank import TokenBank, open_bank
 from ovamgen.config import MaskConfig, Normalisation, RunConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline, check_model, load_pipeline
 from ovamgen.diffusion.recorder import (
@@ -113,8 +113,7 @@ class Engine:
         """
         # what is cheap to find wrong is looked at before gigabytes are loaded
         check_method(config.attribution.method)
-        tokens = config.attribution.tokens
-        bank = None if tokens in ("words", "untrained") else TokenBank.load(tokens)
+        config, bank = open_bank(config)
         facts = check_model(config.model, safety=config.synthesis.safety != "off")
         if bank is not None and facts.context_width is not None:
             bank.check_width(facts.context_width, config.model.id)
@@ -124,7 +123,7 @@ class Engine:
         method = build_method(
             config.attribution.method,
             attention,
-            class_targets(tokens, bank, attention),
+            class_targets(config.attribution.tokens, bank, attention),
             config.masks,
         )
         return cls(

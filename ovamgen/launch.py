@@ -143,6 +143,9 @@ def _announce(run: Run) -> None:
             f"no token bank was given: attributing the class words, tau {run.config.masks.tau}. "
             "'ovamgen tokens import' reads the published tokens"
         )
+    else:
+        masks = run.config.masks
+        lines.append(f"threshold tau {masks.tau}, {masks.tau_from}")
     for line in lines:
         say(line)
 

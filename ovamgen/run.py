@@ -181,7 +181,7 @@ def open_run(config: RunConfig) -> Iterator[Run]:
     if not config.out:
         raise ConfigError("no output was given: use --out FOLDER or --out URL")
     store = open_store(config.out)
-    _check_model_and_tokens(config)
+    config = _check_model_and_tokens(config)
     plan = read_plan(store)
     replaced: list[str] = []
     if plan is not None:
@@ -248,10 +248,11 @@ def captions_path(name: str) -> str:
     return str(resources.files("ovamgen") / "data" / "demo_captions.csv")
 
 
-def _check_model_and_tokens(config: RunConfig) -> None:
-    # torch is imported by the token bank: only here, so that planning stays quick
+def _check_model_and_tokens(config: RunConfig) -> RunConfig:
+    """The configuration with the threshold of its token bank, once all of them were looked at."""
+    # torch is imported by the methods: only here, so that planning stays quick
     from ovamgen.attribution.method import check_method
-    from ovamgen.attribution.token_bank import TokenBank
+    from ovamgen.attribution.token_bank import open_bank
     from ovamgen.diffusion.pipeline import check_model
 
     facts = check_model(config.model)
@@ -262,11 +263,10 @@ def _check_model_and_tokens(config: RunConfig) -> None:
         from ovamgen.diffusion.schedulers import scheduler_class
 
         scheduler_class(config.synthesis.scheduler)
-    tokens = config.attribution.tokens
-    if tokens not in ("words", "untrained"):
-        bank = TokenBank.load(tokens)
-        if facts.context_width is not None:
-            bank.check_width(facts.context_width)
+    config, bank = open_bank(config)
+    if bank is not None and facts.context_width is not None:
+        bank.check_width(facts.context_width)
+    return config
 
 
 def _input_digests(config: RunConfig) -> dict[str, str]:

@@ -3,11 +3,13 @@
 import contextlib
 from importlib import resources
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ovamgen.attribution.token_bank import TokenBank, open_bank
 from ovamgen.config import (
     DEFAULT_REVISION,
     NEEDS,
@@ -35,7 +37,54 @@ def test_later_layers_win_and_presets_lie_below_all():
 
 def test_the_paper_preset_is_the_default():
     config = build_config(MINI)
-    assert (config.masks.preset, config.masks.tau, config.masks.crf.clip) == ("paper", 0.8, 0.01)
+    assert (config.masks.preset, config.masks.word_tau, config.masks.crf.clip) == (
+        "paper",
+        0.4,
+        0.01,
+    )
+
+
+def test_minis_tokens_name_the_threshold():
+    config = build_config(MINI)
+    assert (config.masks.tau, config.masks.tau_from) == (
+        0.55,
+        "of the tokens (0.8 where they name none)",
+    )
+    given = build_config(MINI, {"masks": {"tau": 0.55}})
+    assert given.masks.tau_from == "as masks.tau says"
+    # one configuration, whoever named the number
+    assert fingerprint(config, {"tokens": "x"}) == fingerprint(given, {"tokens": "x"})
+    preset = build_config(MINI, {"masks": {"preset": "ovam-cvpr24"}})
+    assert (preset.masks.tau, preset.masks.tau_from) == (0.75, "of the preset ovam-cvpr24")
+    assert build_config(MINI, {"masks": {"tau": None}}).masks == config.masks
+
+
+@pytest.mark.parametrize(
+    ("named", "masks", "tau"),
+    [
+        (0.6, {}, 0.6),
+        (None, {}, 0.8),
+        (0.6, {"preset": "ovam-cvpr24"}, 0.75),
+        (0.6, {"preset": "attn2mask-supplementary"}, 0.8),
+        (0.6, {"preset": "ovam-cvpr24", "tau": 0.3}, 0.3),
+        (0.6, {"beta": 0.2}, 0.4),
+    ],
+)
+def test_a_bank_names_the_threshold_where_nobody_else_does(tmp_path, named, masks, tau):
+    bank = TokenBank(class_names=("cat",), pairs=np.ones((1, 2, 8), np.float32))
+    if named is not None:
+        bank = bank.with_tau(named, "given")
+    bank.save(tmp_path / "bank.safetensors")
+    tokens = {"tokens": str(tmp_path / "bank.safetensors")}
+    asked = build_config(MINI, {"attribution": tokens, "masks": masks})
+    config, read = open_bank(asked)
+    assert read.tau == named
+    assert config.masks.tau == pytest.approx(tau)
+    given = build_config(
+        MINI, {"attribution": tokens, "masks": {**masks, "tau": tau, "beta": None}}
+    )
+    assert config.semantic()["masks"] | {"beta": None} == given.semantic()["masks"]
+    assert RunConfig.model_validate(config.model_dump(mode="json")) == config
 
 
 def test_words_take_the_threshold_for_words():

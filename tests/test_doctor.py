@@ -17,6 +17,7 @@ from ovamgen.doctor.examine import examine
 from ovamgen.doctor.findings import Finding, guarded
 from ovamgen.errors import ConfigError
 from ovamgen.local import generate_local
+from ovamgen.mini import bank_place
 from ovamgen.run import open_run, write_plan
 from ovamgen.shards.local import LocalStore
 from tests.fakes import DiscEngine
@@ -189,7 +190,7 @@ def test_a_bank_of_another_width_is_a_problem():
                 other.model_copy(
                     update={
                         "attribution": other.attribution.model_copy(
-                            update={"tokens": str(inputs.bank_place("own"))}
+                            update={"tokens": bank_place("own")}
                         )
                     }
                 )

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +19,19 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from ovamgen.config import canonical_json
+from ovamgen.config import RunConfig, canonical_json
 from ovamgen.errors import ConfigError
-from ovamgen.mini import bank_place
+from ovamgen.mini import TOKENS, TOKENS_TAU, bank_place
 from ovamgen.remote.reading import read_file
 from ovamgen.remote.retrying import RemoteError
 from ovamgen.remote.urls import check_no_credentials
 from ovamgen.whole_files import write_whole
 
 FORMAT = "ovamgen-token-bank-1"
+TAU = "tau"
+"""The entry of the provenance that names the threshold."""
+TAU_FROM = "tau_from"
+"""The entry that says where it is from."""
 _METADATA_KEY = "ovamgen"
 _LARGEST_FILE_BYTES = 256 * 1024**2
 
@@ -59,11 +64,35 @@ class TokenBank:
             raise ConfigError(f"{self.source} names {', '.join(twice)} more than once")
         if not np.isfinite(self.pairs).all():
             raise ConfigError(f"{self.source} holds numbers that are not finite: make it again")
+        _ = self.tau
 
     @property
     def width(self) -> int:
         """Width of a row (ctx), that of the text encoder it was made for."""
         return self.pairs.shape[2]
+
+    @property
+    def tau(self) -> float | None:
+        """The threshold that suits its maps, where it names one.
+
+        Raises:
+            ConfigError: what it names is no threshold.
+        """
+        if (text := self.provenance.get(TAU)) is None:
+            return None
+        try:
+            return check_tau(float(text), self.source)
+        except ValueError:
+            return check_tau(math.nan, self.source)
+
+    def with_tau(self, tau: float, told: str) -> TokenBank:
+        """The same with another threshold.
+
+        Args:
+            tau: between 0 and 1.
+            told: where it is from, in words.
+        """
+        return replace(self, provenance=self.provenance | {TAU: f"{tau:g}", TAU_FROM: told})
 
     @property
     def sha256(self) -> str:
@@ -127,7 +156,8 @@ class TokenBank:
         """
         check_no_credentials(str(path))
         name = f"token bank {path}"
-        data = _read(bank_place(str(path)), name)
+        place = bank_place(str(path))
+        data = _read(place, name)
         try:
             tensors = load_tensors(data)
             header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
@@ -136,6 +166,8 @@ class TokenBank:
                 raise ConfigError(f"{name}: format {FORMAT} expected, got {described['format']}")
             names = tuple(str(entry) for entry in described["classes"])
             provenance = {str(key): str(value) for key, value in described["provenance"].items()}
+            if place == str(TOKENS):
+                provenance.setdefault(TAU, str(TOKENS_TAU))
             pairs = tensors["pairs"]
         except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
             if kind := _foreign_kind(data):
@@ -150,6 +182,32 @@ class TokenBank:
                 f"{pairs.shape}"
             )
         return cls(class_names=names, pairs=pairs, provenance=provenance, source=name)
+
+
+def check_tau(tau: float, source: str = "--tau") -> float:
+    """The threshold.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not 0 < tau < 1:
+        raise ConfigError(f"{source} must name a threshold between 0 and 1, got {tau:g}")
+    return tau
+
+
+def open_bank(config: RunConfig) -> tuple[RunConfig, TokenBank | None]:
+    """The bank of a configuration, and the configuration with the threshold that it names.
+
+    Without a bank (words, untrained pairs) there is none, and the configuration is as it was.
+
+    Raises:
+        ConfigError: as `TokenBank.load`.
+    """
+    tokens = config.attribution.tokens
+    if tokens in ("words", "untrained"):
+        return config, None
+    bank = TokenBank.load(tokens)
+    return config.with_bank_tau(bank.tau), bank
 
 
 def _read(path: str, name: str) -> bytes:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ovamgen.attribution.interface import HeatmapMethod, HeatmapSink
 from ovamgen.attribution.method import build_method
-from ovamgen.attribution.token_bank import TokenBank
+from ovamgen.attribution.token_bank import TokenBank, open_bank
 from ovamgen.bench.arithmetic import finish
 from ovamgen.bench.crf_rate import CrfRate, crf_inputs, crf_rates
 from ovamgen.bench.machine import Machine
@@ -73,7 +73,8 @@ def bench_stages(
     use_repeatable_arithmetic(config.runtime.cpu_threads)
     machine = Machine.here()
     say(f"loading {config.model.id}")
-    bank, loaded, method = _load(config)
+    config, bank = open_bank(config)
+    loaded, method = _load(config, bank)
     context = context_of(config, NO_DIGEST, loaded.info, bank.sha256 if bank else "", _CLASS_IDS)
     synthesiser = Synthesiser(loaded, config.synthesis)
     tallies: list[Tally] = []
@@ -113,14 +114,12 @@ def bench_stages(
     )
 
 
-def _load(config: RunConfig) -> tuple[TokenBank | None, LoadedPipeline, HeatmapMethod]:
-    tokens = config.attribution.tokens
-    bank = None if tokens in ("words", "untrained") else TokenBank.load(tokens)
+def _load(config: RunConfig, bank: TokenBank | None) -> tuple[LoadedPipeline, HeatmapMethod]:
     loaded = load_pipeline(config.model, safety=config.synthesis.safety != "off")
     attention = PipelineAttention(loaded)
-    targets = class_targets(tokens, bank, attention)
+    targets = class_targets(config.attribution.tokens, bank, attention)
     method = build_method(config.attribution.method, attention, targets, config.masks)
-    return bank, loaded, method
+    return loaded, method
 
 
 def _specs(count: int, *, shard: int) -> list[SampleSpec]:

@@ -22,6 +22,9 @@ Branch = Annotated[
     str | None,
     typer.Option(help="Half of the guided batch: auto, unconditional or conditional."),
 ]
+Tau = Annotated[
+    float | None, typer.Option(help="Threshold of masks that the bank is to name, 0 to 1.")
+]
 Bank = Annotated[str, typer.Argument(metavar="BANK", help="A .safetensors file or URL.")]
 
 
@@ -47,6 +50,7 @@ def optimise(
     report: Annotated[
         str | None, typer.Option(help="Folder for tables, loss curves and pictures.")
     ] = None,
+    tau: Tau = None,
     max_memory: Annotated[
         float | None, typer.Option(help="GB for the queries of a class; what is free by default.")
     ] = None,
@@ -60,7 +64,8 @@ def optimise(
     """Learn a pair of rows for each class from annotated pictures, or go on where it stopped.
 
     The pictures are drawn once more with their own settings, and the pair is trained until its
-    map is the annotation. Finished classes are kept in OUT.partial until all are there.
+    map is the annotation. Finished classes are kept in OUT.partial until all are there. The bank
+    names the threshold of the best mean IoU, on the pictures of --validate where there are any.
 
     Example: `ovamgen tokens optimize --samples voc-sim --out voc.safetensors --report report`
     """
@@ -83,6 +88,7 @@ def optimise(
             images_per_class=images_per_class,
             validate=validate,
             report=report,
+            tau=tau,
             max_memory_gb=max_memory,
             model=model,
             device=device,
@@ -97,7 +103,9 @@ def optimise(
 
 def score(
     bank: Bank,
-    samples: Samples,
+    samples: Annotated[
+        str | None, typer.Option(help="Folder of annotated samples that the bank never saw.")
+    ] = None,
     annotations: Annotations = None,
     model: SamplesModel = None,
     words: Annotated[bool, typer.Option("--words", help="Score the class words too.")] = False,
@@ -109,6 +117,14 @@ def score(
 
     Example: `ovamgen tokens score voc.safetensors --samples held-out --words`
     """
+    from ovamgen.errors import ConfigError
+
+    if samples is None:
+        raise ConfigError(
+            "a bank is scored on annotated samples: give --samples FOLDER ('ovamgen samples' draws "
+            "them, 'ovamgen annotate' paints them), or score it on pictures with exact masks by "
+            "'ovamgen evaluate masks --dataset DIR --tokens BANK'"
+        )
     from ovamgen.attribution.token_bank import TokenBank
     from ovamgen.tokens.score import score_bank
 
@@ -167,9 +183,12 @@ def import_tokens(
     file: Annotated[str, typer.Argument(metavar="FILE", help="The authors' .npy, or an export.")],
     out: Annotated[str, typer.Option(help="The .safetensors file to write.")],
     model: Model = None,
+    tau: Tau = None,
     device: Device = "cpu",
 ) -> None:
     """Read the authors' tokens_VOC.npy safely, or exported arrays, and write a bank.
+
+    The bank names the published threshold of the authors' tokens, 0.8, and that of an export.
 
     Example: `ovamgen tokens import tokens_VOC.npy --model sd15-folder --out voc.safetensors`
     """
@@ -177,7 +196,7 @@ def import_tokens(
     from ovamgen.tokens import describe
     from ovamgen.tokens import import_tokens as run
 
-    bank = run(file, resolved.model, out, named=model is not None)
+    bank = run(file, resolved.model, out, named=model is not None, tau=tau)
     print("\n".join(describe(bank, out)))
 
 

@@ -57,9 +57,10 @@ class MaskConfig(Section):
     preset: str = "paper"
     """Values for this section from a publication, on which all other keys are laid."""
     tau: float | None = Field(default=None, gt=0, lt=1)
-    """Threshold on the normalised map; by default ``token_tau`` or ``word_tau``."""
+    """Threshold on the normalised map; by default ``word_tau`` for words, and for tokens the
+    preset's ``token_tau`` where it names one, else that of the token bank."""
     token_tau: float = Field(default=0.8, gt=0, lt=1)
-    """``tau`` of optimised tokens."""
+    """``tau`` of optimised tokens where nobody names it: for banks that say nothing of one."""
     word_tau: float = Field(default=0.4, gt=0, lt=1)
     """``tau`` of class words."""
     beta: float | None = Field(default=None, gt=-1, lt=1)
@@ -117,8 +118,22 @@ class MaskConfig(Section):
                 raise ValueError("masks.beta needs masks.normalised_at map, got image")
         return self
 
-    def resolved(self, *, words: bool) -> MaskConfig:
+    @property
+    def tau_from(self) -> str:
+        """Who named the threshold of tokens, in words for people."""
+        if self.model_fields_set & {"tau", "beta"}:
+            return "as masks.tau says"
+        if self.model_fields_set & {"token_tau", "token_beta"}:
+            return f"of the preset {self.preset}"
+        return f"of the tokens ({self.token_tau:g} where they name none)"
+
+    def resolved(self, *, words: bool, bank_tau: float | None) -> MaskConfig:
         """The same with ``tau``, ``beta`` and ``self_attention_low`` for words or for tokens.
+
+        Args:
+            words: classes are natural text.
+            bank_tau: the threshold of the tokens, for where no other is named; None leaves it open
+                until the bank is read.
 
         Raises:
             ValueError: ``tau`` and ``beta`` are both given and do not say the same.
@@ -133,8 +148,13 @@ class MaskConfig(Section):
                     f"masks.beta {beta} means masks.tau {meant:g}, got {tau}: give one of them"
                 )
             tau = meant
+        elif tau is None and words:
+            tau = self.word_tau
         elif tau is None:
-            tau = self.word_tau if words else self.token_tau
+            tau = self.token_tau if "token_tau" in self.model_fields_set else bank_tau
         if low is None:
             low = self.word_self_attention_low if words else self.token_self_attention_low
-        return self.model_copy(update={"tau": tau, "beta": beta, "self_attention_low": low})
+        # what was found out here is not marked as given, for tau_from to tell them apart
+        values = dict(self) | {"tau": tau, "beta": beta, "self_attention_low": low}
+        given = {name for name in self.model_fields_set if getattr(self, name) is not None}
+        return MaskConfig.model_construct(given, **values)

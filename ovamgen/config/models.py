@@ -216,7 +216,10 @@ class RunConfig(Section):
                 "attribution.branch unconditional needs synthesis.guidance above 1, got "
                 f"{self.synthesis.guidance}: without guidance there is only the conditional half"
             )
-        masks = self.masks.resolved(words=attribution.tokens == "words")
+        words, untrained = attribution.tokens == "words", attribution.tokens == "untrained"
+        own = mini.TOKENS_TAU if attribution.tokens == mini.OWN else None
+        bank_tau = self.masks.token_tau if untrained else own
+        masks = self.masks.resolved(words=words, bank_tau=bank_tau)
         runtime = self.runtime
         if runtime.cpu_threads is None:
             threads = 1 if model.id == mini.NAME else 4
@@ -226,6 +229,17 @@ class RunConfig(Section):
         object.__setattr__(self, "attribution", attribution)
         object.__setattr__(self, "masks", masks)
         return self
+
+    def with_bank_tau(self, tau: float | None) -> RunConfig:
+        """The same with the threshold of its token bank, where that was left open.
+
+        Args:
+            tau: that the bank names; ``masks.token_tau`` where it names none.
+        """
+        if self.masks.tau is not None:
+            return self
+        found = self.masks.resolved(words=False, bank_tau=tau or self.masks.token_tau)
+        return self.model_copy(update={"masks": found})
 
     def semantic(self) -> dict[str, Any]:
         """The fields that decide what the samples are, as nested plain values."""

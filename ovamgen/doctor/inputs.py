@@ -11,7 +11,6 @@ from pathlib import Path
 from ovamgen.config import RunConfig
 from ovamgen.doctor.findings import Finding, fine, problem, warning
 from ovamgen.errors import ConfigError
-from ovamgen.mini import bank_place
 from ovamgen.plan.tasks import estimate
 from ovamgen.run_files import read_plan
 from ovamgen.run_logs import LOGS, impatient
@@ -55,7 +54,7 @@ def tokens(config: RunConfig) -> Iterator[Finding]:
     from ovamgen.attribution.token_bank import TokenBank
     from ovamgen.diffusion.pipeline import check_model
 
-    bank = TokenBank.load(bank_place(asked))
+    bank = TokenBank.load(asked)
     width = check_model(config.model).context_width
     if width is not None:
         bank.check_width(width, config.model.id)

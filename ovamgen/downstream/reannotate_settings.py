@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ovamgen.attribution.token_bank import open_bank
 from ovamgen.config import AS_KEYS, RunConfig, build_config, load_preset
 from ovamgen.downstream.corpus import Corpus
 from ovamgen.errors import ConfigError
@@ -50,6 +51,14 @@ def new_config(
         if given in overrides:
             masks.pop(other, None)
     config = build_config({**saved, "masks": {**masks, **overrides}}, given_as=given_as)
+    if config.masks.tau is None:
+        try:
+            config, _ = open_bank(config)
+        except ConfigError as error:
+            raise ConfigError(
+                f"the preset {preset} leaves the threshold to the tokens: {error}; or give --tau "
+                f"(the run had {before.masks.tau})"
+            ) from None
     _check_possible(before, config, load_preset(preset) if preset else {})
     return config
 

@@ -13,7 +13,7 @@ from typing import Any
 from ovamgen.attribution.interface import AttributedModel, ClassTarget
 from ovamgen.attribution.method import check_method
 from ovamgen.attribution.targets import pair_targets, prompt_target, untrained_bank
-from ovamgen.attribution.token_bank import TokenBank
+from ovamgen.attribution.token_bank import TokenBank, open_bank
 from ovamgen.config import RunConfig
 from ovamgen.diffusion.pipeline import check_model
 from ovamgen.errors import ConfigError, MethodError
@@ -139,8 +139,7 @@ def make_setup(name: str, config: RunConfig, *, text: str = TEXT) -> Setup:
     check_method(config.attribution.method)
     if "{class}" not in text and "{prompt}" not in text:
         raise ConfigError(f"--text must hold '{{class}}' or '{{prompt}}', got '{text[:60]}'")
-    tokens = config.attribution.tokens
-    bank = None if tokens in ("words", "untrained") else TokenBank.load(tokens)
+    config, bank = open_bank(config)
     facts = check_model(config.model)
     if bank is not None and facts.context_width is not None:
         bank.check_width(facts.context_width, config.model.id)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ovamgen.attribution.authors_tokens import import_authors_tokens
-from ovamgen.attribution.token_bank import TokenBank
+from ovamgen.attribution.token_bank import TokenBank, check_tau
 from ovamgen.config import ModelConfig
 from ovamgen.diffusion.pipeline import check_model, load_pipeline
 from ovamgen.engine import PipelineAttention
@@ -15,11 +15,14 @@ from ovamgen.errors import ConfigError
 from ovamgen.plan.vocabulary import VOC_CLASSES
 from ovamgen.records import ModelInfo
 from ovamgen.tokens.export import holds_plain_arrays, read_plain_arrays
+from ovamgen.tokens.iou import TOKEN_TAU
 
 _SHOWN_DIGITS = 12
 
 
-def import_tokens(path: str, model: ModelConfig, out: str, *, named: bool = True) -> TokenBank:
+def import_tokens(
+    path: str, model: ModelConfig, out: str, *, named: bool = True, tau: float | None = None
+) -> TokenBank:
     """The bank of the authors' pickled tokens, or of plain arrays, saved as safetensors.
 
     The authors' file holds class rows alone; each is paired with the `<SoT>` row of the model's
@@ -32,6 +35,8 @@ def import_tokens(path: str, model: ModelConfig, out: str, *, named: bool = True
         model: whose text encoder the tokens were optimised for.
         out: the ``.safetensors`` file to write.
         named: the model was asked for; exported pairs need none, and are checked against it then.
+        tau: the threshold that the bank is to name; where None, that of an export, and the
+            published 0.8 for the authors' file.
 
     Raises:
         ConfigError: the file is no such file, or its rows are not as wide as the model's.
@@ -40,11 +45,15 @@ def import_tokens(path: str, model: ModelConfig, out: str, *, named: bool = True
         raise ConfigError(f"--out must end in .safetensors, got {out}")
     if holds_plain_arrays(path):
         bank = read_plain_arrays(path)
+        if tau is not None:
+            bank = bank.with_tau(tau, "given")
         width = check_model(model).context_width if named else None
         if width is not None:
             bank.check_width(width, model.id)
         bank.save(out)
         return bank
+    if tau is not None:
+        check_tau(tau)
     loaded = load_pipeline(model)
     rows = PipelineAttention(loaded).encode("").rows
     info = loaded.info
@@ -55,6 +64,8 @@ def import_tokens(path: str, model: ModelConfig, out: str, *, named: bool = True
         class_names=[voc.name for voc in VOC_CLASSES],
         text_encoder=encoder,
     )
+    told = "published with the tokens" if tau is None else "given"
+    bank = bank.with_tau(TOKEN_TAU if tau is None else tau, told)
     bank.save(out)
     return bank
 

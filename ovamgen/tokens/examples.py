@@ -47,13 +47,50 @@ def class_names(names: Sequence[str], folder: SampleFolder) -> tuple[str, ...]:
     return tuple(voc.name for voc in VOC_CLASSES if voc.name in wanted)
 
 
+def annotated(
+    folder: SampleFolder, annotations: str | None, class_name: str | None = None
+) -> list[Sample]:
+    """The samples, of one class or of all, that have an annotation, in the order of the list."""
+    return [
+        sample
+        for sample in folder.samples
+        if class_name in (None, class_by_name(sample.class_name).name)
+        and folder.annotation_path(sample, annotations).exists()
+    ]
+
+
+def check_annotated(
+    names: Sequence[str], folder: SampleFolder, annotations: str | None, option: str
+) -> None:
+    """Nothing, where every class has an annotated sample.
+
+    Args:
+        names: VOC names.
+        folder: of the samples.
+        annotations: the folder of the annotations; the samples' own where None.
+        option: the option that named the folder of the samples.
+
+    Raises:
+        ConfigError: some have none; the classes that have one are named.
+    """
+    there = {class_by_name(sample.class_name).name for sample in annotated(folder, annotations)}
+    if not (missing := [name for name in names if name not in there]):
+        return
+    ways = [f"paint one of each with 'ovamgen annotate --samples {folder.root}'"]
+    if some := [name for name in names if name in there]:
+        ways.append(f"or give --classes {','.join(some)}")
+    raise ConfigError(
+        f"{option} {folder.root} has no annotated sample of {', '.join(missing)}: {', '.join(ways)}"
+    )
+
+
 def read_examples(
     folder: SampleFolder,
     annotations: str | None,
     class_name: str,
     limit: int | None = None,
 ) -> tuple[Example, ...]:
-    """The class's first samples with image and annotation, in the order of the folder's list.
+    """The class's first annotated samples with their images, in the order of the folder's list.
 
     Args:
         folder: of the samples.
@@ -62,12 +99,11 @@ def read_examples(
         limit: at most this many.
 
     Raises:
-        ConfigError: an image or annotation is missing, damaged, of another size, not of two
-            values, or empty.
+        ConfigError: an image is missing, or it or its annotation is damaged, of another size, not
+            of two values, or empty.
     """
-    chosen = [s for s in folder.samples if class_by_name(s.class_name).name == class_name]
     examples = []
-    for sample in chosen[:limit]:
+    for sample in annotated(folder, annotations, class_name)[:limit]:
         mask = folder.annotation(sample, annotations)
         if mask.all():
             raise ConfigError(

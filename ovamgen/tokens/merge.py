@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovamgen.attribution.token_bank import TokenBank
+from ovamgen.attribution.token_bank import TAU, TAU_FROM, TokenBank
 from ovamgen.errors import ConfigError
 from ovamgen.plan.vocabulary import VOC_CLASSES
 
@@ -15,7 +15,8 @@ def merge_banks(first: TokenBank, second: TokenBank, prefer: str | None = None) 
     """The classes of both, VOC classes in the order of their ids and others after them.
 
     Entries of the provenance that agree stay; of those that differ, what belongs to a class goes
-    with it, and the rest is kept under ``first.`` and ``second.``.
+    with it, and the rest is kept under ``first.`` and ``second.``. A threshold that only one of
+    them names is that of the merged bank.
 
     Args:
         first: a bank.
@@ -23,7 +24,8 @@ def merge_banks(first: TokenBank, second: TokenBank, prefer: str | None = None) 
         prefer: ``first`` or ``second``: whose pair a class gets that both have with other numbers.
 
     Raises:
-        ConfigError: widths or models differ, or a class has two pairs and nothing is preferred.
+        ConfigError: widths, models or thresholds differ, or a class has two pairs, and nothing is
+            preferred.
     """
     if prefer not in (None, "first", "second"):
         raise ConfigError(f"--prefer must be first or second, got {prefer}")
@@ -48,6 +50,11 @@ def merge_banks(first: TokenBank, second: TokenBank, prefer: str | None = None) 
         raise ConfigError(
             f"both banks have other rows for {', '.join(conflicts)}: say whose with --prefer first "
             "or --prefer second"
+        )
+    if None not in (first.tau, second.tau) and first.tau != second.tau and prefer is None:
+        raise ConfigError(
+            f"the banks name other thresholds, tau {first.tau} and {second.tau}: say whose with "
+            "--prefer first or --prefer second"
         )
     winner = second if prefer == "second" else first
     merged = theirs | mine if winner is first else mine | theirs
@@ -85,5 +92,12 @@ def _provenance(first: TokenBank, second: TokenBank, winner: TokenBank) -> dict[
         for side in ("first", "second"):
             if key not in found and f"{side}.{key}" in found:
                 found[key] = found.pop(f"{side}.{key}")
+    # a bank has one threshold: that of the preferred one, where both name one
+    owner = next((bank for bank in (winner, first, second) if bank.tau is not None), winner)
+    for key in (TAU, TAU_FROM):
+        for name in (key, f"first.{key}", f"second.{key}"):
+            found.pop(name, None)
+        if key in owner.provenance:
+            found[key] = owner.provenance[key]
     found["merged_from"] = f"{first.sha256} {second.sha256}"
     return found

@@ -13,13 +13,19 @@ from pathlib import Path
 import numpy as np
 
 from ovamgen import __version__
-from ovamgen.attribution.token_bank import TokenBank
+from ovamgen.attribution.token_bank import TAU_FROM, TokenBank, check_tau
 from ovamgen.config import RunConfig, canonical_json
 from ovamgen.diffusion.pipeline import check_model
 from ovamgen.errors import ConfigError, IncompleteError, MethodError, SampleError
 from ovamgen.samples import SampleFolder
-from ovamgen.tokens.examples import check_held_out, class_names, drawn_with, read_examples
-from ovamgen.tokens.iou import TOKEN_TAU, WORD_TAU
+from ovamgen.tokens.examples import (
+    check_annotated,
+    check_held_out,
+    class_names,
+    drawn_with,
+    read_examples,
+)
+from ovamgen.tokens.iou import TAUS, TOKEN_TAU, WORD_TAU, mean_iou
 from ovamgen.tokens.learning import ClassResult, ClassTask, LearnerLimits, TokenLearner
 from ovamgen.tokens.partial import PartialBank
 from ovamgen.tokens.presets import DEFAULT_PRESET, load_token_preset, settings_text
@@ -43,6 +49,8 @@ class OptimiseRequest:
     validate: str | None = None
     """A folder of other samples, with their annotations."""
     report: str | None = None
+    tau: float | None = None
+    """That the bank is to name; the best on the pictures where None."""
     max_memory_gb: float | None = None
     """For the stored queries of one class, 10^9 bytes."""
     model: str | None = None
@@ -81,6 +89,8 @@ class Optimised:
         text += [f"{name:<14} FAILED: {reason}" for name, reason in self.failures.items()]
         if self.bank is not None:
             text.append(f"bank           {self.out} ({len(self.bank.class_names)} classes)")
+            told = self.bank.provenance[TAU_FROM]
+            text.append(f"threshold      tau {self.bank.tau}: {told}")
         if self.report is not None:
             text.append(f"report         {self.report}")
         return text
@@ -131,7 +141,7 @@ def optimise_tokens(request: OptimiseRequest) -> Optimised:
         return Optimised(
             out=out, bank=None, results=ordered, failures=failures, partial=partial.folder
         )
-    bank = make_bank(ordered, tasks, config, request.preset)
+    bank = make_bank(ordered, tasks, config, request.preset, request.tau)
     report = None
     if request.report is not None:
         from ovamgen.tokens.report import write_report
@@ -156,8 +166,11 @@ def prepare(request: OptimiseRequest) -> tuple[RunConfig, list[ClassTask]]:
         raise ConfigError(f"--images-per-class must be positive, got {request.images_per_class}")
     if request.max_memory_gb is not None and not request.max_memory_gb > 0:
         raise ConfigError(f"--max-memory must be positive, got {request.max_memory_gb}")
+    if request.tau is not None:
+        check_tau(request.tau)
     folder = SampleFolder.open(request.samples)
     names = class_names(request.classes, folder)
+    check_annotated(names, folder, request.annotations, "--samples")
     given: dict[str, dict[str, object]] = {
         "model": {"device": request.device},
         "attribution": {"branch": request.branch},
@@ -172,6 +185,8 @@ def prepare(request: OptimiseRequest) -> tuple[RunConfig, list[ClassTask]]:
     if request.validate is not None:
         held_out = SampleFolder.open(request.validate)
         check_held_out(folder, held_out)
+        shown = [name for name in class_names((), held_out) if name in names]
+        check_annotated(shown, held_out, None, "--validate")
         drawn_with(held_out, config.model.id, given)
     facts = check_model(config.model)
     if facts.cross_attention_layers == 0:
@@ -196,8 +211,12 @@ def make_bank(
     tasks: Sequence[ClassTask],
     config: RunConfig,
     preset: str,
+    tau: float | None = None,
 ) -> TokenBank:
     """The bank of all classes, with what it was made of; a function of the results alone.
+
+    Where no threshold is given, it names the one of the best mean IoU over the held-out pictures,
+    or over the pictures that were learnt from where there are no others.
 
     Raises:
         ConfigError: the classes were learnt with different weights.
@@ -226,12 +245,20 @@ def make_bank(
         provenance[f"class {task.class_name}"] = canonical_json(
             _described(task, results[task.class_name])
         )
-    return TokenBank(
+    bank = TokenBank(
         class_names=tuple(results),
         pairs=np.stack([result.pair for result in results.values()]),
         provenance=provenance,
         source="the optimised bank",
     )
+    if tau is not None:
+        return bank.with_tau(tau, "given")
+    held_out = all(result.held_out for result in results.values())
+    counts = [r.held_out[2] if held_out else r.training[2] for r in results.values()]
+    pictures = sum(len(task.held_out if held_out else task.training) for task in tasks)
+    where = "held-out pictures" if held_out else "pictures that it was learnt from"
+    best = TAUS[int(mean_iou(counts).argmax())]
+    return bank.with_tau(round(float(best), 2), f"best mean IoU on the {pictures} {where}")
 
 
 def _described(task: ClassTask, result: ClassResult) -> dict[str, object]:

@@ -12,11 +12,18 @@ from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.diffusion.pipeline import load_pipeline
 from ovamgen.engine import use_repeatable_arithmetic
 from ovamgen.errors import ConfigError
+from ovamgen.plan.vocabulary import class_by_name
 from ovamgen.records import ModelInfo
 from ovamgen.samples import SampleFolder
 from ovamgen.tokens.banks import model_notice
 from ovamgen.tokens.drawing import Redrawing
-from ovamgen.tokens.examples import class_names, drawn_with, read_examples
+from ovamgen.tokens.examples import (
+    annotated,
+    check_annotated,
+    class_names,
+    drawn_with,
+    read_examples,
+)
 from ovamgen.tokens.iou import TAUS, TOKEN_TAU, WORD_TAU, IouCounts, index_of, mean_iou
 
 PUBLISHED_TAUS = (WORD_TAU, TOKEN_TAU)
@@ -100,6 +107,7 @@ def score_bank(
     """
     folder = SampleFolder.open(samples)
     there = class_names((), folder)
+    painted = {class_by_name(s.class_name).name for s in annotated(folder, annotations)}
     names = tuple(name for name in there if name in bank.class_names)
     if not names:
         raise ConfigError(
@@ -108,6 +116,11 @@ def score_bank(
         )
     if others := [name for name in there if name not in names]:
         say(f"left out, since the bank lacks their classes: samples of {', '.join(others)}")
+    if bare := [name for name in names if name not in painted]:
+        say(f"left out, since no sample of theirs is annotated: {', '.join(bare)}")
+    names = tuple(name for name in names if name in painted)
+    if not names:
+        check_annotated(bare, folder, annotations, "--samples")
     given = {"model": {"device": device}, "attribution": {"branch": branch}}
     given = {k: {a: b for a, b in v.items() if b is not None} for k, v in given.items()}
     config = drawn_with(folder, model, {name: dict(values) for name, values in given.items()})

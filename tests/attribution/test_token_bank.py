@@ -12,6 +12,7 @@ from safetensors.numpy import save
 
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.errors import ConfigError
+from ovamgen.mini import TOKENS
 
 
 def bank(width=4, names=("cat", "dog"), **changes):
@@ -29,6 +30,24 @@ def test_a_bank_survives_its_file(tmp_path):
     np.testing.assert_array_equal(again.pairs, bank().pairs)
     assert again.sha256 == bank().sha256
     assert [path.name for path in tmp_path.iterdir()] == ["bank.safetensors"]
+
+
+def test_a_bank_names_its_threshold(tmp_path):
+    assert bank().tau is None
+    named = bank().with_tau(0.6, "given")
+    named.save(tmp_path / "bank.safetensors")
+    assert TokenBank.load(tmp_path / "bank.safetensors").tau == 0.6
+    assert named.sha256 == bank().sha256
+    for text in ("high", "1.0", "nan"):
+        with pytest.raises(ConfigError, match="this token bank must name a threshold between 0"):
+            bank(provenance={"tau": text})
+
+
+def test_minis_bank_keeps_its_bytes_beside_its_threshold():
+    """Its digest is in the fingerprint of every corpus that was made with it."""
+    digest = "7d7511aa0ad629625cdbe7ece0b030d99248e17429f449539a7ec3cdacd9773e"
+    assert hashlib.sha256(TOKENS.read_bytes()).hexdigest() == digest
+    assert TokenBank.load("own").tau == TokenBank.load(TOKENS).tau == 0.55
 
 
 @settings(max_examples=20, deadline=None)

@@ -131,7 +131,7 @@ def test_what_is_kept_and_what_is_new(corpus, tmp_path):
     run = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())
     assert run["config"]["masks"]["tau"] == 0.5
     assert run["derived"]["from_fingerprint"] == source
-    assert run["derived"]["from_masks"]["tau"] == 0.8
+    assert run["derived"]["from_masks"]["tau"] == 0.55
     assert "derived from fingerprint" in (tmp_path / "out" / "README.md").read_text()
     assert run_status(out).state == "complete"
 
@@ -260,5 +260,5 @@ def test_outputs_that_hold_something_else_are_refused(corpus, tmp_path):
     with pytest.raises(ConfigError, match="another corpus or to other mask settings"):
         reannotate(corpus, corpus)
     reannotate(corpus, str(tmp_path / "new"))
-    with pytest.raises(ConfigError, match=r"masks\.tau: 0\.8 -> 0\.5"):
+    with pytest.raises(ConfigError, match=r"masks\.tau: 0\.55 -> 0\.5"):
         reannotate(corpus, str(tmp_path / "new"), overrides={"tau": 0.5})

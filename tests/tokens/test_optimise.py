@@ -1,6 +1,7 @@
 """From annotated samples to a bank: real drawings by the golden pipeline, one process."""
 
 import csv
+import dataclasses
 import json
 import shutil
 
@@ -18,9 +19,10 @@ from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.drain import Interrupted
 from ovamgen.errors import ConfigError, IncompleteError, MethodError
 from ovamgen.samples import SampleFolder, save_mask
+from ovamgen.tokens.iou import TAUS
 from ovamgen.tokens.learning import TokenLearner
 from ovamgen.tokens.memory import query_memory
-from ovamgen.tokens.optimise import OptimiseRequest, optimise_tokens, prepare
+from ovamgen.tokens.optimise import OptimiseRequest, make_bank, optimise_tokens, prepare
 from ovamgen.tokens.partial import PartialBank
 from tests.golden.reference import TINY_SD, tiny_sd
 from tests.tokens.conftest import HEIGHT, WIDTH, disc
@@ -222,7 +224,8 @@ def spoil(kind, root):
     folder = SampleFolder.open(root)
     path = folder.annotation_path(folder.samples[0])
     if kind == "missing":
-        path.unlink()
+        for path in folder.annotation_path(folder.samples[0]).parent.glob("cat-*.png"):
+            path.unlink()
     elif kind == "size":
         save_mask(disc(40, 30).T, path)
     elif kind == "empty":
@@ -244,7 +247,7 @@ def spoil(kind, root):
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        ("missing", "cat-1.png does not exist"),
+        ("missing", "no annotated sample of cat: paint one .*, or give --classes diningtable"),
         ("size", "must be 64x128 pixels"),
         ("empty", "it is empty"),
         ("full", "marks every pixel"),
@@ -265,9 +268,36 @@ def test_bad_samples_are_named_before_anything_is_loaded(
     assert [path.name for path in tmp_path.iterdir()] == ["samples"]
 
 
+def test_any_annotated_sample_of_a_class_will_do(training, tmp_path):
+    root = shutil.copytree(training.root, tmp_path / "samples")
+    folder = SampleFolder.open(root)
+    for sample in (folder.samples[0], folder.samples[2]):
+        folder.annotation_path(sample).unlink()
+    _, tasks = prepare(request_for(folder, tmp_path / "bank.safetensors", classes=("cat",)))
+    assert [example.sample.key for example in tasks[0].training] == ["cat-2"]
+    with pytest.raises(ConfigError, match=r"annotated sample of diningtable: .* --classes cat"):
+        prepare(request_for(folder, tmp_path / "bank.safetensors"))
+
+
+def test_the_bank_names_the_best_threshold(finished, training, tmp_path):
+    _, done = finished
+    iou = np.mean([result.held_out[2].iou() for result in done.results.values()], axis=0)
+    assert done.bank.tau == round(float(TAUS[iou.argmax()]), 2)
+    assert done.lines()[-2].endswith(f"{done.bank.tau}: best mean IoU on the 3 held-out pictures")
+    # without others, on those that it was learnt from; and as it is told
+    results = {n: dataclasses.replace(r, held_out=()) for n, r in done.results.items()}
+    config, tasks = prepare(request_for(training, tmp_path / "bank.safetensors"))
+    made = make_bank(results, tasks, config, "paper")
+    iou = np.mean([result.training[2].iou() for result in results.values()], axis=0)
+    assert made.tau == round(float(TAUS[iou.argmax()]), 2)
+    assert made.provenance["tau_from"].startswith("best mean IoU on the 2 pictures that it was")
+    assert make_bank(results, tasks, config, "paper", 0.7).tau == 0.7
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
+        ({"tau": 1.5}, "--tau must name a threshold between 0 and 1, got 1.5"),
         ({"classes": ("unicorn",)}, "unicorn"),
         ({"classes": ("cat", "dog")}, "has no sample of dog"),
         ({"preset": "papers"}, "did you mean 'paper'"),

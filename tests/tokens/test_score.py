@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.cli import app
 from ovamgen.errors import ConfigError
+from ovamgen.samples import save_mask
 from ovamgen.tokens.score import score_bank
 from tests.golden.reference import tiny_sd
 
@@ -43,6 +44,20 @@ def test_scores_of_pairs_and_words(training, tmp_path):
     assert "no samples: dog" in text
 
 
+def test_samples_without_an_annotation_are_left_out(training, tmp_path):
+    save_mask(training.annotation(training.samples[1]), tmp_path / "cat-2.png")
+    path = bank(tmp_path / "b.safetensors", "cat", "diningtable")
+    said = []
+    scores = score_bank(
+        TokenBank.load(path), samples=str(training.root), annotations=str(tmp_path), say=said.append
+    )
+    assert scores.samples == {"cat": 1}
+    assert said[0] == "left out, since no sample of theirs is annotated: diningtable"
+    done = CliRunner().invoke(app, ["tokens", "score", path, "--words"])
+    assert isinstance(done.exception, ConfigError)
+    assert "give --samples FOLDER" in str(done.exception)
+
+
 def test_a_bank_of_another_model(training, tmp_path):
     wide = bank(tmp_path / "wide.safetensors", "cat", width=768)
     with pytest.raises(ConfigError, match="rows of width 768"):
@@ -63,7 +78,7 @@ def test_what_cannot_be_scored(training, tmp_path):
     with pytest.raises(ConfigError, match="samples of the bank's classes"):
         score_bank(dogs, samples=str(training.root))
     cats = TokenBank.load(bank(tmp_path / "cats.safetensors", "cat"))
-    with pytest.raises(ConfigError, match="does not exist"):
+    with pytest.raises(ConfigError, match="no annotated sample of cat: paint one"):
         score_bank(cats, samples=str(training.root), annotations=str(tmp_path))
     with pytest.raises(ConfigError, match="--model is mini"):
         score_bank(cats, samples=str(training.root), model="mini")

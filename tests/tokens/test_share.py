@@ -6,9 +6,11 @@ import pytest
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.config import ModelConfig
 from ovamgen.errors import ConfigError
+from ovamgen.plan.vocabulary import VOC_CLASSES
 from ovamgen.tokens import import_tokens
 from ovamgen.tokens.export import export_bank, holds_plain_arrays, read_plain_arrays
 from ovamgen.tokens.merge import merge_banks
+from tests.golden.reference import TINY_SD
 
 
 def bank(*names, seed=0, width=6, **provenance):
@@ -93,6 +95,48 @@ def test_conflicts_are_named_and_settled_by_preference():
         merge_banks(first, second, "third")
     # equal rows are no conflict
     assert merge_banks(first, first).sha256 == merge_banks(first, first, "second").sha256
+
+
+def test_a_threshold_goes_with_its_bank(tmp_path):
+    low, high, none = (bank(name, seed=seed) for seed, name in enumerate(("cat", "dog", "bird")))
+    low, high = low.with_tau(0.55, "given"), high.with_tau(0.8, "published with the tokens")
+    with pytest.raises(ConfigError, match=r"name other thresholds, tau 0.55 and 0.8: say whose"):
+        merge_banks(low, high)
+    for prefer, winner in (("first", low), ("second", high)):
+        merged = merge_banks(low, high, prefer)
+        assert merged.tau == winner.tau
+        assert merged.provenance["tau_from"] == winner.provenance["tau_from"]
+        assert not [name for name in merged.provenance if name.startswith(("first.t", "second.t"))]
+    for merged in (merge_banks(low, none), merge_banks(none, low, "first")):
+        assert merged.tau == 0.55
+    assert merge_banks(none, none).tau is None
+    back = import_tokens(
+        str(export_bank(low, tmp_path / "low.npz")),
+        ModelConfig(id="mini"),
+        str(tmp_path / "back.safetensors"),
+        named=False,
+    )
+    assert back.tau == 0.55
+    assert (
+        import_tokens(
+            str(tmp_path / "low.npz"),
+            ModelConfig(id="mini"),
+            str(tmp_path / "other.safetensors"),
+            named=False,
+            tau=0.6,
+        ).tau
+        == 0.6
+    )
+
+
+def test_the_authors_tokens_name_the_published_threshold(tmp_path):
+    rows = {voc.name: np.full(24, voc.id, np.float32) for voc in VOC_CLASSES}
+    np.save(tmp_path / "tokens.npy", np.array(rows, dtype=object), allow_pickle=True)
+    model = ModelConfig(id=str(TINY_SD), device="cpu")
+    made = import_tokens(str(tmp_path / "tokens.npy"), model, str(tmp_path / "a.safetensors"))
+    assert made.tau == 0.8
+    with pytest.raises(ConfigError, match="--tau must name a threshold"):
+        import_tokens(str(tmp_path / "tokens.npy"), model, str(tmp_path / "b.safetensors"), tau=2.0)
 
 
 def test_banks_of_different_models_are_not_merged():

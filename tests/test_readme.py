@@ -5,6 +5,7 @@ of all documents run in a shell as they are written (but for `TOO_LONG`), ``.ven
 What is not run is in `NOT_RUN`, with the reason; what is neither there nor succeeds fails the test.
 """
 
+import contextlib
 import http.client
 import io
 import json
@@ -66,6 +67,8 @@ NOT_RUN = {
 """The commands that no test here runs, by document and beginning."""
 TOO_LONG = {
     "train --shards selected --size small --steps 2000": "--steps 20",
+    "evaluate compare": "--limit 10 --steps 5",
+    "evaluate masks": "--limit 10 --steps 5",
     "bench attention --rounds 15": "--rounds 2 --steps 2 --memory-steps 1,2",
     "bench stages": "--rounds 2 --steps 2",
     "bench driver --workers 1,8,64": "--workers 1,2 --batch-seconds 0.1 --repeats 1 --no-recovery",
@@ -168,24 +171,24 @@ def paint(command):
     )
     try:
         url = urlsplit(server.stdout.readline().strip())
-        connection = http.client.HTTPConnection(url.netloc, timeout=30)
+        with contextlib.closing(http.client.HTTPConnection(url.netloc, timeout=30)) as connection:
 
-        def ask(method, path, body=None, **headers):
-            connection.request(method, url.path + path, body, headers)
-            answer = connection.getresponse()
-            assert answer.status in (200, 204), (answer.status, path)
-            return answer.headers, answer.read()
+            def ask(method, path, body=None, **headers):
+                connection.request(method, url.path + path, body, headers)
+                answer = connection.getresponse()
+                assert answer.status in (200, 204), (answer.status, path)
+                return answer.headers, answer.read()
 
-        samples = json.loads(ask("GET", "samples")[1])["samples"]
-        for key in {sample["class"]: sample["key"] for sample in samples}.values():
-            picture = Image.open(io.BytesIO(ask("GET", f"images/{key}")[1]))
-            side = np.arange(picture.width) - picture.width / 2
-            disc = np.hypot(side[:, None], side) < picture.width / 3
-            png = io.BytesIO()
-            Image.fromarray(np.where(disc, 255, 0).astype(np.uint8)).save(png, "PNG")
-            version = ask("GET", f"annotations/{key}")[0]["ETag"]
-            kind = {"Content-Type": "image/png", "If-Match": version}
-            ask("PUT", f"annotations/{key}", png.getvalue(), **kind)
+            samples = json.loads(ask("GET", "samples")[1])["samples"]
+            for key in {sample["phrase"]: sample["key"] for sample in samples}.values():
+                picture = Image.open(io.BytesIO(ask("GET", f"images/{key}")[1]))
+                side = np.arange(picture.width) - picture.width / 2
+                disc = np.hypot(side[:, None], side) < picture.width / 3
+                png = io.BytesIO()
+                Image.fromarray(np.where(disc, 255, 0).astype(np.uint8)).save(png, "PNG")
+                version = ask("GET", f"annotations/{key}")[0]["ETag"]
+                kind = {"Content-Type": "image/png", "If-Match": version}
+                ask("PUT", f"annotations/{key}", png.getvalue(), **kind)
         server.send_signal(signal.SIGINT)
         assert server.wait(30) == 0
         return server.stdout.read()

@@ -1,7 +1,8 @@
 """The pictures of README.md and docs/results/mini.md: ``make pictures`` makes all of them again.
 
-``python -m tests.documentation_pictures CORPUS SAMPLES DOCS`` needs what the tests in a browser need. CORPUS is
-the demo's, SAMPLES has four pictures a class; the annotation page shows the recipe's own.
+``python -m tests.documentation_pictures CORPUS SAMPLES DOCS`` needs what the tests in a browser
+need. CORPUS is the demo's, SAMPLES has four pictures a class; the annotation page shows the
+recipe's own.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from ovamgen.records import (
 )
 from ovamgen.shards.codec import Provenance, encode_sample
 from ovamgen.shards.manifest import publish_shard
-from ovamgen.shards.store import Store
+from ovamgen.storage.store import Store
 from ovamgen.timing import StageClock
 
 Results = Sequence[EncodedSample | SampleFailure]

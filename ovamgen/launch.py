@@ -22,8 +22,8 @@ from ovamgen.progress import RunProgress
 from ovamgen.records import RunSummary, ShardRecord
 from ovamgen.run import Run, open_run
 from ovamgen.shards.manifest import shard_name
-from ovamgen.shards.store import Store
 from ovamgen.status import failures_by_reason
+from ovamgen.storage.store import Store
 from ovamgen.wording import counted
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ from ovamgen.run_files import (
 )
 from ovamgen.shards.card import DOCUMENTS_EDITION
 from ovamgen.shards.manifest import finished_shards, write_indexes
-from ovamgen.shards.store import Store, open_store
+from ovamgen.storage.store import Store, open_store
 
 log = logging.getLogger(__name__)
 

@@ -10,16 +10,16 @@ from typing import Any
 
 from ovamgen import fault_points
 from ovamgen.config import canonical_json
-from ovamgen.config.plain_yaml import load_plain_yaml
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.plan.tasks import Plan
-from ovamgen.remote.reading import read_file
-from ovamgen.remote.retrying import RemoteError
 from ovamgen.shards.index import MANIFEST_NAME
 from ovamgen.shards.index import PLAN_NAME as PLAN_NAME
 from ovamgen.shards.index import RUN_NAME as RUN_NAME
 from ovamgen.shards.manifest import RECORDS, metadata_name, shard_name
-from ovamgen.shards.store import Store
+from ovamgen.storage.plain_yaml import load_plain_yaml
+from ovamgen.storage.reading import read_file
+from ovamgen.storage.retrying import RemoteError
+from ovamgen.storage.store import Store
 
 log = logging.getLogger(__name__)
 

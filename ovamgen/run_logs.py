@@ -12,8 +12,8 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ovamgen.errors import ShardError
-from ovamgen.shards.interface import Store
-from ovamgen.shards.store import ObjectStore
+from ovamgen.storage.interface import Store
+from ovamgen.storage.store import ObjectStore
 from ovamgen.timing import WorkStage
 
 LOGS = "logs/"

@@ -22,11 +22,11 @@ import yaml
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
-from ovamgen.config.plain_yaml import load_plain_yaml
-from ovamgen.damaged_files import BROKEN_PICTURE
 from ovamgen.errors import ConfigError
 from ovamgen.plan.vocabulary import class_by_name
-from ovamgen.whole_files import write_whole
+from ovamgen.storage.damaged_files import BROKEN_PICTURE
+from ovamgen.storage.plain_yaml import load_plain_yaml
+from ovamgen.storage.whole_files import write_whole
 
 SAMPLES = "samples.csv"
 SYNTHESIS = "synthesis.yaml"

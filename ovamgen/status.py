@@ -21,9 +21,9 @@ from ovamgen.records import ShardRecord
 from ovamgen.run_files import PLAN_NAME, read_plan, read_run_file
 from ovamgen.run_logs import LiveProgress, read_progress
 from ovamgen.shards.index import INDEXES, MANIFEST_NAME
-from ovamgen.shards.interface import Store
 from ovamgen.shards.manifest import RECORDS, metadata_name, record_from_json
-from ovamgen.shards.store import open_store
+from ovamgen.storage.interface import Store
+from ovamgen.storage.store import open_store
 from ovamgen.terminal import time_left
 
 _HANDED_ON = {"selection.json": "a selection", "export.json": "an export"}

@@ -19,7 +19,7 @@ from ovamgen.errors import ConfigError
 from ovamgen.local import generate_local
 from ovamgen.mini import bank_place
 from ovamgen.run import open_run, write_plan
-from ovamgen.shards.local import LocalStore
+from ovamgen.storage.local import LocalStore
 from tests.fakes import DiscEngine
 from tests.runs import digests, make, run_config
 

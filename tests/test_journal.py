@@ -22,8 +22,8 @@ from ovamgen.progress import RunProgress
 from ovamgen.records import SampleFailure
 from ovamgen.run import open_run
 from ovamgen.run_logs import MAX_BYTES, PROGRESS_NAME, read_progress, read_times, time_name
-from ovamgen.shards.local import LocalStore
-from ovamgen.shards.store import open_store
+from ovamgen.storage.local import LocalStore
+from ovamgen.storage.store import open_store
 from ovamgen.timing import WORK_STAGES, StageClock
 from tests.fakes import DiscEngine
 from tests.runs import PROMPTS, digests, make, run_config

@@ -13,8 +13,8 @@ from ovamgen.local import generate_local
 from ovamgen.run import open_run, write_plan
 from ovamgen.run_files import read_plan, read_run_file
 from ovamgen.shards.manifest import metadata_name, record_name, shard_name
-from ovamgen.shards.store import open_store
 from ovamgen.status import run_status
+from ovamgen.storage.store import open_store
 from tests.fakes import DiscEngine
 from tests.faults.command import Command
 from tests.runs import PROMPTS, digests, make, run_config

@@ -27,12 +27,12 @@ from ovamgen.local import generate_local
 from ovamgen.mini import bank_place
 from ovamgen.report.write import write_report
 from ovamgen.run import open_run, write_plan
-from ovamgen.shards.store import open_store
 from ovamgen.status import run_status
+from ovamgen.storage.store import open_store
 from tests.fakes import DiscEngine
 from tests.runs import PROMPTS, captions_file, digests, make, run_config
-from tests.stores.faulty import TWENTY_PERCENT, Faults
-from tests.stores.fixtures import KEY_ID, SECRET
+from tests.storage.faulty import TWENTY_PERCENT, Faults
+from tests.storage.fixtures import KEY_ID, SECRET
 
 pytestmark = pytest.mark.timeout(500)
 

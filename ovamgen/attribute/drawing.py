@@ -24,7 +24,7 @@ from ovamgen.diffusion.recorder import CrossAttentionRecorder
 from ovamgen.diffusion.synthesis import Drawn, Synthesiser
 from ovamgen.engine import PipelineAttention, use_repeatable_arithmetic
 from ovamgen.errors import ConfigError
-from ovamgen.whole_files import check_place, write_whole
+from ovamgen.storage.whole_files import check_place, write_whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

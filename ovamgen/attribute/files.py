@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ovamgen.damaged_files import BROKEN_ARRAYS
 from ovamgen.errors import ConfigError
+from ovamgen.storage.damaged_files import BROKEN_ARRAYS
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -22,10 +22,10 @@ from safetensors.numpy import save as save_tensors
 from ovamgen.config import RunConfig, canonical_json
 from ovamgen.errors import ConfigError
 from ovamgen.mini import TOKENS, TOKENS_TAU, bank_place
-from ovamgen.remote.reading import read_file
-from ovamgen.remote.retrying import RemoteError
-from ovamgen.remote.urls import check_no_credentials
-from ovamgen.whole_files import write_whole
+from ovamgen.storage.reading import read_file
+from ovamgen.storage.retrying import RemoteError
+from ovamgen.storage.urls import check_no_credentials
+from ovamgen.storage.whole_files import write_whole
 
 FORMAT = "ovamgen-token-bank-1"
 TAU = "tau"

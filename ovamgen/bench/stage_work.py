@@ -19,8 +19,8 @@ from ovamgen.shards.arrays import encode_jpeg, encode_npz, encode_png
 from ovamgen.shards.codec import encode_sample
 from ovamgen.shards.manifest import metadata_name, record_name, record_to_json, shard_name
 from ovamgen.shards.schema import SCHEMA_VERSION, conform, to_json
-from ovamgen.shards.store import Store
 from ovamgen.shards.writer import metadata_parquet, write_tar
+from ovamgen.storage.store import Store
 
 NO_DIGEST = "0" * 64
 

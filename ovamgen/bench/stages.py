@@ -35,7 +35,7 @@ from ovamgen.errors import ConfigError
 from ovamgen.generate import context_of
 from ovamgen.plan.vocabulary import VOC_CLASSES
 from ovamgen.records import SampleSpec, Target
-from ovamgen.shards.store import Store
+from ovamgen.storage.store import Store
 
 _CLASS_IDS = tuple(voc.id for voc in VOC_CLASSES)
 

@@ -161,7 +161,7 @@ def _stages(
     import uuid
 
     from ovamgen.bench.stages import bench_stages
-    from ovamgen.shards.store import open_store
+    from ovamgen.storage.store import open_store
 
     with tempfile.TemporaryDirectory(prefix="ovamgen-bench-") as folder:
         url = folder if place is None else f"{place.rstrip('/')}/ovamgen-bench-{uuid.uuid4().hex}"
@@ -247,7 +247,7 @@ def _show(figures: _Figures, *, as_json: bool, save: Path | None = None) -> None
 def _save(figures: _Figures, path: Path | None) -> None:
     if path is None:
         return
-    from ovamgen.whole_files import write_whole
+    from ovamgen.storage.whole_files import write_whole
 
     text = json.dumps(figures.to_json(), indent=2) + "\n"
     write_whole(path, text.encode(), make_folder=True)

@@ -28,7 +28,7 @@ from ovamgen.isolation import one_line
 from ovamgen.progress import RunProgress
 from ovamgen.records import EncodedSample, SampleFailure, ShardRecord
 from ovamgen.run import Run
-from ovamgen.shards.store import LocalStore
+from ovamgen.storage.store import LocalStore
 
 Refine = Callable[..., tuple[list[EncodedSample | SampleFailure], RefineStatus]]
 """`refine_images`, or what stands in for it: the same arguments, the same results."""

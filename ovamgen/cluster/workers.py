@@ -26,7 +26,7 @@ from ovamgen.records import (
     ShardTask,
     SynthesisBatch,
 )
-from ovamgen.shards.store import Store
+from ovamgen.storage.store import Store
 from ovamgen.timing import Seconds, StageClock
 
 

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from ovamgen.config.complaints import AS_KEYS, nearest, one_line
 from ovamgen.config.models import RunConfig
-from ovamgen.config.plain_yaml import load_plain_yaml
 from ovamgen.errors import ConfigError
+from ovamgen.storage.plain_yaml import load_plain_yaml
 
 
 def preset_names() -> list[str]:

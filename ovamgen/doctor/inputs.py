@@ -14,9 +14,9 @@ from ovamgen.errors import ConfigError
 from ovamgen.plan.tasks import estimate
 from ovamgen.run_files import read_plan
 from ovamgen.run_logs import LOGS, impatient
-from ovamgen.shards.interface import Store
 from ovamgen.shards.manifest import RECORDS
-from ovamgen.shards.store import LocalStore, open_store
+from ovamgen.storage.interface import Store
+from ovamgen.storage.store import LocalStore, open_store
 from ovamgen.wording import readable_bytes
 
 _ROOM = 1.2

@@ -24,7 +24,7 @@ from ovamgen.shards.manifest import (
     record_to_json,
 )
 from ovamgen.shards.schema import SAMPLE_SCHEMA
-from ovamgen.shards.store import LocalStore, Store
+from ovamgen.storage.store import LocalStore, Store
 
 _BLOCK_BYTES = 1 << 20
 

@@ -23,7 +23,7 @@ from ovamgen.run_files import read_run_file
 from ovamgen.shards.index import MANIFEST_NAME
 from ovamgen.shards.manifest import metadata_name, read_records, record_name
 from ovamgen.shards.reader import read_tar
-from ovamgen.shards.store import Store, open_store
+from ovamgen.storage.store import Store, open_store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

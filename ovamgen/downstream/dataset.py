@@ -21,11 +21,11 @@ from webdataset.utils import pytorch_worker_info
 from ovamgen.downstream.corpus import open_corpus
 from ovamgen.downstream.view import Keys
 from ovamgen.errors import ConfigError, ShardError
-from ovamgen.remote.urls import BUCKETS, scheme_of
 from ovamgen.shards.arrays import decode_jpeg, decode_png
 from ovamgen.shards.codec import IMAGE, MASK, DecodedSample, decode_sample
 from ovamgen.shards.reader import read_tar
-from ovamgen.shards.store import Store, open_store
+from ovamgen.storage.store import Store, open_store
+from ovamgen.storage.urls import BUCKETS, scheme_of
 
 Augment = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 """(image, mask) to (image, mask); both of the same height and width, the mask still of ids."""

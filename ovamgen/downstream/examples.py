@@ -24,7 +24,7 @@ from ovamgen.plan.vocabulary import IGNORE
 from ovamgen.shards.arrays import decode_jpeg, decode_png
 from ovamgen.shards.codec import IMAGE, MASK
 from ovamgen.shards.reader import BROKEN_TAR, is_plain_member
-from ovamgen.shards.store import Store, open_store
+from ovamgen.storage.store import Store, open_store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ovamgen.errors import ConfigError
-from ovamgen.shards.store import Store
+from ovamgen.storage.store import Store
 
 INCOMPLETE_NAME = "INCOMPLETE.json"
 """What is being made, while it is; a folder that holds it is not to be used."""

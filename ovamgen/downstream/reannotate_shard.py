@@ -23,7 +23,7 @@ from ovamgen.shards.arrays import decode_jpeg, decode_npz, encode_png
 from ovamgen.shards.codec import HEATMAPS, IMAGE, MASK, METADATA
 from ovamgen.shards.manifest import publish_shard
 from ovamgen.shards.schema import SAMPLE_SCHEMA, conform, rounded, to_json
-from ovamgen.shards.store import Store
+from ovamgen.storage.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -20,7 +20,7 @@ from ovamgen.downstream.sheet import Shown, draw_sheet
 from ovamgen.downstream.voc import VocFolder
 from ovamgen.errors import ConfigError
 from ovamgen.plan.vocabulary import IGNORE, VOC_CLASSES
-from ovamgen.whole_files import write_whole
+from ovamgen.storage.whole_files import write_whole
 
 CLASS_NAMES = ("background", *(voc_class.name for voc_class in VOC_CLASSES))
 SHOWN_PICTURES = 24

@@ -22,7 +22,7 @@ from ovamgen.downstream.view import SELECTION_NAME, Keys, View, write_view
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import ShardRecord
 from ovamgen.shards.manifest import write_indexes
-from ovamgen.shards.store import Store, open_store
+from ovamgen.storage.store import Store, open_store
 
 COPY_KIND = "ovamgen-selection-v1"
 """``kind`` of a ``selection.json`` beside new shards, which is no view."""
@@ -79,7 +79,7 @@ def select(
     store = open_store(out)
     scorer = None
     if clip is not None:
-        from ovamgen.downstream.select_clip import ClipScorer  # torch
+        from ovamgen.downstream.select_clip import ClipScorer
 
         scorer = ClipScorer.load(clip, device)
     request = {

@@ -38,7 +38,7 @@ from ovamgen.downstream.sources import open_sources, source_digests
 from ovamgen.downstream.training_log import LOG, TrainingLog
 from ovamgen.drain import Drain, drain_on_signals
 from ovamgen.errors import ConfigError, OvamgenError
-from ovamgen.shards.store import LocalStore
+from ovamgen.storage.store import LocalStore
 
 LOG_STEPS = 20
 """Steps between two rows of the log."""

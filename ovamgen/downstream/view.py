@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import ShardRecord
-from ovamgen.shards.store import Store, open_store
+from ovamgen.storage.store import Store, open_store
 
 SELECTION_NAME = "selection.json"
 """Settings, funnel and source; written last, and so the mark of a finished view."""

@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from ovamgen.damaged_files import BROKEN_PICTURE
 from ovamgen.downstream.examples import Example, check_labels
 from ovamgen.errors import ConfigError
 from ovamgen.mini import voc_place
+from ovamgen.storage.damaged_files import BROKEN_PICTURE
 
 _IMAGES = "JPEGImages"
 _MASKS = "SegmentationClass"

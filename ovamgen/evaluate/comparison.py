@@ -16,13 +16,7 @@ from ovamgen.errors import ConfigError
 from ovamgen.evaluate.judging import Judged, judge
 from ovamgen.evaluate.pictures import Picture, PictureSet
 from ovamgen.evaluate.recording import Recordings, check_strength_for, record
-from ovamgen.evaluate.scoring import (
-    BOOTSTRAP_DRAWS,
-    Interval,
-    IouTable,
-    iou_table,
-    miou_difference,
-)
+from ovamgen.evaluate.scoring import BOOTSTRAP_DRAWS, Interval, IouTable, iou_table, miou_difference
 from ovamgen.evaluate.setups import Setup, check_classes
 
 PRESETS = ("ovam-voc-sim", "daam-ovam", "daam", "attn2mask-supplementary")

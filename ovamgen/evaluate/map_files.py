@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from ovamgen.damaged_files import BROKEN_ARRAYS
-from ovamgen.whole_files import write_whole
+from ovamgen.storage.damaged_files import BROKEN_ARRAYS
+from ovamgen.storage.whole_files import write_whole
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -17,7 +17,7 @@ import numpy as np
 from ovamgen.evaluate.judging import Judged
 from ovamgen.evaluate.scoring import Counts, Interval, IouTable, iou_table
 from ovamgen.plan.vocabulary import VOC_CLASSES, class_by_id
-from ovamgen.whole_files import write_whole
+from ovamgen.storage.whole_files import write_whole
 
 SPLITS = ("not included", "included", "all")
 """Whether the prompt names the class; the rows of Table S2."""

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 
 from ovamgen.errors import ShardError
 from ovamgen.integrity.shard_check import ShardJob, ShardResult, check_shard
-from ovamgen.shards.store import Store
+from ovamgen.storage.store import Store
 
 _AHEAD = 2
 """Shards handed to each process: a plan of millions need not be in the queue at once."""

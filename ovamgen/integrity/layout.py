@@ -18,7 +18,7 @@ from ovamgen.report.write import REPORT_NAME
 from ovamgen.run_files import PLAN_NAME, RUN_NAME
 from ovamgen.shards.index import INDEXES, MANIFEST_NAME
 from ovamgen.shards.manifest import RECORDS, metadata_name, record_name
-from ovamgen.shards.store import Store
+from ovamgen.storage.store import Store
 
 LOGS = "logs/"
 """What runs write down about themselves: no part of the corpus, and not looked at."""

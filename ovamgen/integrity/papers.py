@@ -15,7 +15,6 @@ from typing import Any
 import yaml
 
 from ovamgen.config import canonical_json
-from ovamgen.config.plain_yaml import load_plain_yaml
 from ovamgen.errors import OvamgenError, ShardError
 from ovamgen.integrity.findings import Findings
 from ovamgen.integrity.shard_check import parse_record
@@ -24,7 +23,8 @@ from ovamgen.records import ShardRecord
 from ovamgen.run_files import MAX_RUN_FILE_BYTES, PLAN_NAME, RUN_NAME, read_plan
 from ovamgen.shards.index import MANIFEST_NAME, digest_of_run_info, sha256_of
 from ovamgen.shards.schema import SCHEMA_VERSION
-from ovamgen.shards.store import Store
+from ovamgen.storage.plain_yaml import load_plain_yaml
+from ovamgen.storage.store import Store
 
 """Half a kilobyte a shard."""
 

@@ -21,7 +21,7 @@ from ovamgen.launch import generate
 from ovamgen.records import ShardRecord
 from ovamgen.run_files import RUN_NAME
 from ovamgen.shards.manifest import RECORDS, read_record, record_name, record_to_json
-from ovamgen.shards.store import Store, open_store
+from ovamgen.storage.store import Store, open_store
 from ovamgen.wording import counted
 
 REMOVABLE = ("orphan", "leftover")

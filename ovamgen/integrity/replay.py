@@ -29,8 +29,8 @@ from ovamgen.run_files import (
 from ovamgen.shards.codec import IMAGE, MASK, METADATA, DecodedSample, decode_sample
 from ovamgen.shards.manifest import metadata_name, read_record
 from ovamgen.shards.reader import read_tar
-from ovamgen.shards.store import Store, open_store
-from ovamgen.whole_files import write_whole
+from ovamgen.storage.store import Store, open_store
+from ovamgen.storage.whole_files import write_whole
 
 _DIED = "the worker process died"
 """How the reason of a sample begins that took its worker down (`ovamgen.cluster.driver`)."""

@@ -26,7 +26,7 @@ from ovamgen.plan.tasks import Plan
 from ovamgen.run import plan_for
 from ovamgen.run_files import PLAN_NAME, RUN_NAME
 from ovamgen.shards.index import CARD_NAME, MANIFEST_NAME, WIDS_NAME
-from ovamgen.shards.store import Store
+from ovamgen.storage.store import Store
 
 MAX_STRAY_BYTES = 1024**3
 _MOST_STRAYS = 64

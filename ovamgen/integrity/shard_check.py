@@ -16,7 +16,6 @@ from ovamgen.integrity.metadata_table import MetadataTable, check_rows, read_tab
 from ovamgen.integrity.sample_check import SampleRules, problems_of
 from ovamgen.integrity.tar_stream import DamagedTarError, TarStream
 from ovamgen.records import SampleSpec, ShardRecord
-from ovamgen.shards.interface import MAX_WHOLE_BYTES
 from ovamgen.shards.manifest import (
     MAX_RECORD_BYTES,
     metadata_name,
@@ -24,8 +23,9 @@ from ovamgen.shards.manifest import (
     record_name,
     record_to_json,
 )
-from ovamgen.shards.store import Store
 from ovamgen.shards.writer import TarDigest
+from ovamgen.storage.interface import MAX_WHOLE_BYTES
+from ovamgen.storage.store import Store
 
 _MOST_MEMBERS = 16
 

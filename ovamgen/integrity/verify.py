@@ -18,7 +18,7 @@ from ovamgen.integrity.shard_check import ShardJob, ShardResult
 from ovamgen.integrity.view_check import verify_view
 from ovamgen.shards.index import INDEXES, MANIFEST_NAME
 from ovamgen.shards.manifest import record_name, shard_name
-from ovamgen.shards.store import Store, open_store
+from ovamgen.storage.store import Store, open_store
 
 _WORTH_A_PROCESS = 32 * 1024**2
 """Bytes of tars that take longer to check than a process takes to start."""

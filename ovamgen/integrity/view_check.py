@@ -10,7 +10,7 @@ from ovamgen.errors import OvamgenError, ShardError
 from ovamgen.integrity.findings import Findings, Verification
 from ovamgen.integrity.layout import unknown_files
 from ovamgen.shards.manifest import read_records
-from ovamgen.shards.store import Store, open_store
+from ovamgen.storage.store import Store, open_store
 
 MAX_KEYS_BYTES = 4 * 1024**3
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from ovamgen.errors import ConfigError, PlanError
-from ovamgen.remote.reading import read_file
-from ovamgen.remote.retrying import RemoteError
+from ovamgen.storage.reading import read_file
+from ovamgen.storage.retrying import RemoteError
 
 MAX_BYTES = 2 * 1024**3
 """Bytes that a file may have, packed and unpacked: four times COCO's largest annotation file."""

@@ -15,7 +15,6 @@ from ovamgen.plan.tasks import Plan
 from ovamgen.records import ShardRecord
 from ovamgen.run_files import PLAN_NAME, read_plan, read_run_file
 from ovamgen.run_logs import ProcessTimes, read_times
-from ovamgen.shards.interface import Store
 from ovamgen.shards.manifest import (
     MAX_RECORD_BYTES,
     RECORDS,
@@ -23,6 +22,7 @@ from ovamgen.shards.manifest import (
     record_from_json,
     record_name,
 )
+from ovamgen.storage.interface import Store
 
 _VIEW_MARK = "selection.json"
 """What `ovamgen select` writes; its readers are in a package that this one does not import."""

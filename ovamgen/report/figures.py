@@ -23,7 +23,7 @@ from ovamgen.report.panels import (
     mask_overlay,
 )
 from ovamgen.report.selection import ShownSample, choose_samples
-from ovamgen.shards.interface import Store
+from ovamgen.storage.interface import Store
 
 MAX_BYTES = 1_500_000
 

@@ -19,8 +19,8 @@ from jaxtyping import Int64
 from ovamgen.errors import ShardError
 from ovamgen.plan.vocabulary import VOC_CLASSES
 from ovamgen.records import ShardRecord, Stage
-from ovamgen.shards.interface import Store
 from ovamgen.shards.manifest import metadata_name
+from ovamgen.storage.interface import Store
 
 MAX_FAILURE_KINDS = 200
 """Further messages are counted together, so that a million different ones stay in memory."""

@@ -23,9 +23,9 @@ from ovamgen.report.sampling import Choice
 from ovamgen.report.statistics import read_rows
 from ovamgen.shards.arrays import encode_png
 from ovamgen.shards.codec import DecodedSample, decode_sample
-from ovamgen.shards.interface import Store
 from ovamgen.shards.manifest import record_name
 from ovamgen.shards.reader import read_tar
+from ovamgen.storage.interface import Store
 
 SIDE_PX = 256
 """Of a thumbnail's longer side, at most; smaller images stay as they are."""

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from ovamgen.errors import ConfigError
-from ovamgen.remote.urls import scheme_of
 from ovamgen.report.corpus import read_corpus
 from ovamgen.report.page import render_page
 from ovamgen.report.sampling import Sampler
 from ovamgen.report.statistics import gather
 from ovamgen.report.thumbnails import make_thumbnails, shards_of
-from ovamgen.shards.store import Store, open_store
-from ovamgen.whole_files import write_whole
+from ovamgen.storage.store import Store, open_store
+from ovamgen.storage.urls import scheme_of
+from ovamgen.storage.whole_files import write_whole
 
 REPORT_NAME = "report.html"
 

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from ovamgen.damaged_files import BROKEN_ARRAYS, BROKEN_PICTURE
 from ovamgen.errors import ShardError
+from ovamgen.storage.damaged_files import BROKEN_ARRAYS, BROKEN_PICTURE
 
 MAX_HEATMAP_BYTES = 256 * 1024**2
 """Decoded heatmaps beyond this are refused, so that a small member cannot fill the memory."""

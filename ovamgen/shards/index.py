@@ -16,8 +16,8 @@ from ovamgen.config import canonical_json
 from ovamgen.errors import ShardError
 from ovamgen.records import ShardRecord
 from ovamgen.shards.card import ClassCount, render_card
-from ovamgen.shards.interface import Store
 from ovamgen.shards.schema import SCHEMA_VERSION
+from ovamgen.storage.interface import Store
 
 MANIFEST_NAME = "manifest.json"
 WIDS_NAME = "index.json"

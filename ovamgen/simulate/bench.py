@@ -18,7 +18,7 @@ from rich.table import Table
 from ovamgen.simulate.driving import DriveMeasurement, DriveSettings, measure_driver
 from ovamgen.simulate.planning import measure_plan, measure_resume
 from ovamgen.simulate.recovery import measure_recovery
-from ovamgen.whole_files import write_whole
+from ovamgen.storage.whole_files import write_whole
 
 T = TypeVar("T")
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from ovamgen.records import ShardRecord
 from ovamgen.run import DEMO_CAPTIONS, captions_path
-from ovamgen.shards.local import LocalStore
 from ovamgen.shards.manifest import (
     metadata_name,
     publish_shard,
@@ -18,6 +17,7 @@ from ovamgen.shards.manifest import (
     record_to_json,
     shard_name,
 )
+from ovamgen.storage.local import LocalStore
 
 FINGERPRINT = "f" * 64
 SPLIT = "train"

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from ovamgen.whole_files import write_whole
+from ovamgen.storage.whole_files import write_whole
 
 FIGURE_NAME = "driver.png"
 

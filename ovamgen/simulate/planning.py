@@ -14,10 +14,10 @@ from ovamgen.config import PlanConfig
 from ovamgen.plan.plan import Plan
 from ovamgen.plan.summary import PlanSummary
 from ovamgen.plan.tasks import make_plan
-from ovamgen.shards.local import LocalStore
 from ovamgen.shards.manifest import finished_shards
 from ovamgen.simulate.corpora import FINGERPRINT, SPLIT, write_captions, write_finished_shards
 from ovamgen.simulate.watch import Watch
+from ovamgen.storage.local import LocalStore
 
 _FAR_TASKS = 20
 """Shards that are read at places far from each other."""

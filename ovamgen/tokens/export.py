@@ -15,9 +15,9 @@ import numpy as np
 
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.config import canonical_json
-from ovamgen.damaged_files import BROKEN_ARRAYS
 from ovamgen.errors import ConfigError
-from ovamgen.whole_files import write_whole
+from ovamgen.storage.damaged_files import BROKEN_ARRAYS
+from ovamgen.storage.whole_files import write_whole
 
 _PROVENANCE = "_provenance"
 _LARGEST_FILE_BYTES = 256 * 1024**2

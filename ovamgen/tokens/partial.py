@@ -14,9 +14,9 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from ovamgen.config import RunConfig, canonical_json
+from ovamgen.storage.whole_files import write_whole
 from ovamgen.tokens.iou import IouCounts
 from ovamgen.tokens.learning import ClassResult, ClassTask
-from ovamgen.whole_files import write_whole
 
 _METADATA_KEY = "ovamgen"
 _TEXTS = ("class_name", "fingerprint", "model", "revision", "model_digest")

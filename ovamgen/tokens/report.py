@@ -12,10 +12,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from ovamgen.attribution.token_bank import TokenBank
+from ovamgen.storage.whole_files import write_whole
 from ovamgen.tokens.figures import before_and_after, loss_curves
 from ovamgen.tokens.iou import TAUS, TOKEN_TAU, WORD_TAU, IouCounts, mean_iou
 from ovamgen.tokens.learning import KINDS, ClassResult, ClassTask
-from ovamgen.whole_files import write_whole
 
 _DIGITS = 4
 

@@ -5,12 +5,7 @@ import torch
 from ovamgen.attribution.interface import ClassTarget, HeatmapMethod, HeatmapSink
 from ovamgen.attribution.method import METHODS, build_method, check_method
 from ovamgen.attribution.ovam import PairMaps
-from ovamgen.attribution.targets import (
-    pair_targets,
-    phrase_targets,
-    prompt_target,
-    untrained_bank,
-)
+from ovamgen.attribution.targets import pair_targets, phrase_targets, prompt_target, untrained_bank
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.config import NEEDS, MaskConfig
 from ovamgen.diffusion.recorder import CallSink, SelfAttentionSink

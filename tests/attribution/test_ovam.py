@@ -14,12 +14,7 @@ from ovamgen.diffusion.recorder import cross_attention_layers
 from ovamgen.diffusion.text import encode_text
 from ovamgen.engine import PipelineAttention
 from ovamgen.errors import MethodError
-from tests.golden.reference import (
-    OVAM_FILE,
-    recorded,
-    reference,
-    tiny_sd,
-)
+from tests.golden.reference import OVAM_FILE, recorded, reference, tiny_sd
 
 BRANCHES = ["unconditional", "conditional"]
 CALLS, HEADS, LAYERS = 6, 4, 15

@@ -8,7 +8,7 @@ from ovamgen.bench.stage_costs import STAGES
 from ovamgen.bench.stages import bench_stages
 from ovamgen.config import build_config
 from ovamgen.errors import ConfigError
-from ovamgen.shards.local import LocalStore
+from ovamgen.storage.local import LocalStore
 
 
 def config(**sections):

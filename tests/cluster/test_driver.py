@@ -16,8 +16,8 @@ from ovamgen.errors import ClusterError, ConfigError, OvamgenError
 from ovamgen.local import generate_local
 from ovamgen.run import open_run
 from ovamgen.shards.manifest import read_records
-from ovamgen.shards.store import open_store
 from ovamgen.status import run_status
+from ovamgen.storage.store import open_store
 from tests.fakes import DiscEngine
 from tests.runs import PROMPTS, digests, make, run_config
 

@@ -3,7 +3,7 @@ import pytest
 from ovamgen.config import ShardConfig
 from ovamgen.shards.index import write_indexes
 from ovamgen.shards.manifest import publish_shard
-from ovamgen.shards.store import LocalStore
+from ovamgen.storage.store import LocalStore
 from tests.shards.samples import FINGERPRINT, make_failure, make_samples
 
 

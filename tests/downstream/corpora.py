@@ -7,7 +7,7 @@ import numpy as np
 from ovamgen.config import ShardConfig
 from ovamgen.shards.index import write_indexes
 from ovamgen.shards.manifest import publish_shard
-from ovamgen.shards.store import LocalStore
+from ovamgen.storage.store import LocalStore
 from tests.shards.samples import CLASSES, FINGERPRINT, make_failure, make_sample, make_spec
 
 HEIGHT, WIDTH = 16, 24

@@ -12,7 +12,7 @@ import webdataset as wds
 from ovamgen.downstream.dataset import read_samples, segmentation_dataset
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.shards.codec import decode_sample
-from ovamgen.shards.store import LocalStore
+from ovamgen.storage.store import LocalStore
 from tests.downstream.conftest import write_run
 from tests.shards.samples import draw, make_spec
 

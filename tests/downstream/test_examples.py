@@ -11,7 +11,7 @@ from ovamgen.downstream.view import Keys, write_view
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.shards.arrays import encode_jpeg, encode_png
 from ovamgen.shards.manifest import read_records
-from ovamgen.shards.store import LocalStore
+from ovamgen.storage.store import LocalStore
 
 
 def write_tar(path, samples):

@@ -20,7 +20,7 @@ from ovamgen.downstream.select_filters import SelectionSettings
 from ovamgen.downstream.view import read_view
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.shards.manifest import publish_shard
-from ovamgen.shards.store import LocalStore
+from ovamgen.storage.store import LocalStore
 from tests.downstream.corpora import plain_samples, quick_samples, write_corpus
 from tests.runs import digests
 from tests.shards.samples import FINGERPRINT, make_sample, make_spec

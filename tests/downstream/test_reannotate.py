@@ -26,8 +26,8 @@ from ovamgen.local import generate_local
 from ovamgen.masks.binarise import make_label_map
 from ovamgen.run import open_run
 from ovamgen.shards.manifest import record_name
-from ovamgen.shards.store import LocalStore
 from ovamgen.status import run_status
+from ovamgen.storage.store import LocalStore
 from tests.downstream.corpora import plain_samples, write_corpus
 from tests.fakes import DiscEngine
 from tests.runs import digests, make, run_config

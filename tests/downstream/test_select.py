@@ -23,7 +23,7 @@ from ovamgen.downstream.select_filters import SelectionSettings, judge
 from ovamgen.downstream.select_table import Candidates
 from ovamgen.downstream.view import Keys, read_view
 from ovamgen.errors import ConfigError, ShardError
-from ovamgen.shards.store import LocalStore
+from ovamgen.storage.store import LocalStore
 from tests.downstream.corpora import write_corpus
 from tests.runs import digests
 

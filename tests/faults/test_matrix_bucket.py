@@ -7,7 +7,7 @@ import pytest
 from tests.faults.command import Command
 from tests.faults.table import STEPS
 from tests.runs import run_config
-from tests.stores.faulty import Faults
+from tests.storage.faulty import Faults
 
 # in test_state_machine.py processes die in a bucket every day
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]

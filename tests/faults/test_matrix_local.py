@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from ovamgen.shards.store import open_store
 from ovamgen.status import run_status
+from ovamgen.storage.store import open_store
 from tests.faults.command import Command
 from tests.faults.table import STEPS
 from tests.runs import run_config

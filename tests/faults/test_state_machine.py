@@ -25,7 +25,6 @@ from hypothesis.stateful import (
 
 from ovamgen import fault_points
 from ovamgen.errors import ConfigError, ShardError
-from ovamgen.shards.lease import LeaseTimes
 from ovamgen.shards.manifest import (
     RECORDS,
     finished_shards,
@@ -35,7 +34,8 @@ from ovamgen.shards.manifest import (
     record_to_json,
     shard_name,
 )
-from ovamgen.shards.store import LocalStore, ObjectStore
+from ovamgen.storage.lease import LeaseTimes
+from ovamgen.storage.store import LocalStore, ObjectStore
 from tests.faults.command import SERVER
 from tests.faults.publishing import INDICES, SPLIT, publish, publish_with
 from tests.shards.samples import FINGERPRINT

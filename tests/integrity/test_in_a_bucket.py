@@ -12,8 +12,8 @@ from ovamgen.integrity.replay import replay
 from ovamgen.integrity.verify import verify
 from tests.fakes import DiscEngine
 from tests.integrity.corruption import files_of
-from tests.stores.faulty import NOTHING, TWENTY_PERCENT
-from tests.stores.fixtures import KEY_ID, SECRET
+from tests.storage.faulty import NOTHING, TWENTY_PERCENT
+from tests.storage.fixtures import KEY_ID, SECRET
 
 LOCAL = ({"runtime": {"runner": "local"}},)
 START = "corpora/out/"

@@ -8,7 +8,7 @@ from ovamgen.errors import ConfigError
 from ovamgen.integrity.repair import repair
 from ovamgen.integrity.verify import verify
 from ovamgen.shards.manifest import record_name
-from ovamgen.shards.store import LocalStore
+from ovamgen.storage.store import LocalStore
 from tests.fakes import DiscEngine
 from tests.integrity.conftest import TEXTS
 from tests.integrity.corruption import files_of

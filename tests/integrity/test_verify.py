@@ -22,8 +22,8 @@ from ovamgen.integrity.verify import verify
 from ovamgen.records import ShardRecord
 from ovamgen.shards.arrays import decode_png, encode_png
 from ovamgen.shards.manifest import metadata_name, read_record, record_name, record_to_json
-from ovamgen.shards.store import LocalStore
 from ovamgen.shards.writer import tar_header
+from ovamgen.storage.store import LocalStore
 from tests.integrity.corruption import files_of
 
 

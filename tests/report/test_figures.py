@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from ovamgen.report.figures import contact_sheet, encode_sheet
-from ovamgen.shards.store import LocalStore
+from ovamgen.storage.store import LocalStore
 from tests.report.test_selection import publish
 
 WIDE = {"height": 32, "width": 64}

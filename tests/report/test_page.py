@@ -28,7 +28,7 @@ from ovamgen.report.statistics import gather
 from ovamgen.report.thumbnails import make_thumbnails
 from ovamgen.report.write import REPORT_NAME, write_report
 from ovamgen.run import write_plan
-from ovamgen.shards.store import open_store
+from ovamgen.storage.store import open_store
 from tests.report.corpora import HOSTILE, captions
 from tests.runs import digests, run_config
 

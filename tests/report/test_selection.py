@@ -7,7 +7,7 @@ from ovamgen.errors import ShardError
 from ovamgen.report import selection
 from ovamgen.report.selection import choose_samples
 from ovamgen.shards.manifest import publish_shard
-from ovamgen.shards.store import LocalStore
+from ovamgen.storage.store import LocalStore
 from tests.shards.samples import CLASSES, FINGERPRINT, draw, make_failure, make_sample, make_spec
 
 

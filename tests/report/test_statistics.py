@@ -15,7 +15,7 @@ from ovamgen.report.corpus import read_corpus
 from ovamgen.report.statistics import MAX_FAILURE_KINDS, Distribution, Statistics, gather
 from ovamgen.shards.manifest import metadata_name
 from ovamgen.shards.reader import read_tar
-from ovamgen.shards.store import LocalStore, open_store
+from ovamgen.storage.store import LocalStore, open_store
 from tests.report.corpora import shard_record
 
 

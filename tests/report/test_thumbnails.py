@@ -14,7 +14,7 @@ from ovamgen.report.thumbnails import SIDE_PX, _size, _stored, make_thumbnails
 from ovamgen.shards.arrays import decode_png
 from ovamgen.shards.codec import decode_sample
 from ovamgen.shards.reader import read_tar
-from ovamgen.shards.store import open_store
+from ovamgen.storage.store import open_store
 from tests.report.corpora import make_corpus
 
 

@@ -18,14 +18,7 @@ from ovamgen.config import ShardConfig
 from ovamgen.errors import SampleError, ShardError
 from ovamgen.shards.codec import SAMPLE_SCHEMA, decode_sample, encode_sample
 from ovamgen.shards.schema import conform, to_json
-from tests.shards.samples import (
-    CLASS_IDS,
-    CLASSES,
-    PROVENANCE,
-    draw,
-    make_sample,
-    make_spec,
-)
+from tests.shards.samples import CLASS_IDS, CLASSES, PROVENANCE, draw, make_sample, make_spec
 
 WITH_HEATMAPS = ShardConfig(heatmaps=True)
 

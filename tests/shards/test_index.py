@@ -8,7 +8,7 @@ from ovamgen.errors import ShardError
 from ovamgen.shards.card import ClassCount
 from ovamgen.shards.index import count_classes, write_indexes
 from ovamgen.shards.manifest import publish_shard
-from ovamgen.shards.store import LocalStore
+from ovamgen.storage.store import LocalStore
 from tests.shards.samples import (
     CLASSES,
     FINGERPRINT,

@@ -22,7 +22,7 @@ from ovamgen.shards.manifest import (
     record_to_json,
     shard_name,
 )
-from ovamgen.shards.store import LocalStore
+from ovamgen.storage.store import LocalStore
 from tests.shards.samples import FINGERPRINT, make_failure, make_samples
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -252,7 +252,7 @@ KILLER = """
 import os, signal, sys
 from tests.shards.samples import FINGERPRINT, make_failure, make_samples
 from ovamgen.shards.manifest import publish_shard
-from ovamgen.shards.store import LocalStore
+from ovamgen.storage.store import LocalStore
 from ovamgen.shards.writer import metadata_parquet
 
 metadata_parquet(0, [], [])  # what Arrow loads at its first use, once and not in every child

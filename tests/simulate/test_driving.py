@@ -20,12 +20,7 @@ from ovamgen.run import open_run
 from ovamgen.shards.manifest import read_records
 from ovamgen.simulate import bench
 from ovamgen.simulate.drawing import draw_driver
-from ovamgen.simulate.driving import (
-    DriveSettings,
-    measure_driver,
-    simulated_config,
-    steady_window,
-)
+from ovamgen.simulate.driving import DriveSettings, measure_driver, simulated_config, steady_window
 from ovamgen.simulate.engine import Interval, SimulatedEngine, read_marks
 from ovamgen.simulate.recovery import measure_recovery
 from ovamgen.simulate.refining import simulated_refine

@@ -28,7 +28,7 @@ from ovamgen.shards.codec import CAPTION, HEATMAPS, IMAGE, MASK, MEMBERS, METADA
 from ovamgen.shards.index import CARD_NAME, count_classes
 from ovamgen.shards.manifest import write_indexes
 from ovamgen.shards.schema import SAMPLE_SCHEMA
-from ovamgen.shards.store import open_store
+from ovamgen.storage.store import open_store
 
 MARK_NAME = "export.json"
 

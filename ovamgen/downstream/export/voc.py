@@ -28,7 +28,7 @@ from ovamgen.plan.vocabulary import IGNORE, VOC_CLASSES, voc_palette
 from ovamgen.records import ShardRecord
 from ovamgen.shards.arrays import decode_jpeg, decode_png
 from ovamgen.shards.codec import IMAGE, MASK
-from ovamgen.shards.store import LocalStore, open_store
+from ovamgen.storage.store import LocalStore, open_store
 
 MARK_NAME = "export.json"
 DEVKIT = "VOCdevkit/VOC2012"

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from ovamgen.shards.filelock import FileLock
+from ovamgen.storage.filelock import FileLock
 
 HOLD = """
 import os, sys
 from pathlib import Path
-from ovamgen.shards.filelock import FileLock
+from ovamgen.storage.filelock import FileLock
 lock = FileLock.acquire(Path(sys.argv[1]), "the child")
 print("held" if lock else "refused", flush=True)
 if "fork" in sys.argv and os.fork() == 0:

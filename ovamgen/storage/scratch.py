@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from ovamgen.shards.filelock import FileLock
+from ovamgen.storage.filelock import FileLock
 
 
 class Attempt:

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
-from ovamgen.remote.urls import redact
+from ovamgen.storage.urls import redact
 
 Kind = Literal[
     "missing",  # there is no such file

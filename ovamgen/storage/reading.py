@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from ovamgen.remote.failures import IncompleteTransferError, failure_of, store_errors
-from ovamgen.remote.filesystems import PART_BYTES, filesystem_of
-from ovamgen.remote.retrying import Patience, RemoteError
-from ovamgen.remote.urls import scheme_of
+from ovamgen.storage.failures import IncompleteTransferError, failure_of, store_errors
+from ovamgen.storage.filesystems import PART_BYTES, filesystem_of
+from ovamgen.storage.retrying import Patience, RemoteError
+from ovamgen.storage.urls import scheme_of
 
 T = TypeVar("T")
 

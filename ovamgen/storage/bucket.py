@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ovamgen.errors import ConfigError, OvamgenError, ShardError
-from ovamgen.remote.failures import IncompleteTransferError
-from ovamgen.remote.filesystems import CREATES, PART_BYTES, filesystem_of
-from ovamgen.remote.retrying import Patience, RemoteError
-from ovamgen.remote.uploading import upload_bytes, upload_file
-from ovamgen.remote.urls import scheme_of
-from ovamgen.shards.interface import parts_of
+from ovamgen.storage.failures import IncompleteTransferError
+from ovamgen.storage.filesystems import CREATES, PART_BYTES, filesystem_of
+from ovamgen.storage.interface import parts_of
+from ovamgen.storage.retrying import Patience, RemoteError
+from ovamgen.storage.uploading import upload_bytes, upload_file
+from ovamgen.storage.urls import scheme_of
 
 if TYPE_CHECKING:
     from pathlib import Path

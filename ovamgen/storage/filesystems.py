@@ -12,7 +12,7 @@ from typing import Any
 import fsspec
 
 from ovamgen.errors import ConfigError
-from ovamgen.remote.urls import BUCKETS, check_no_credentials, scheme_of
+from ovamgen.storage.urls import BUCKETS, check_no_credentials, scheme_of
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
@@ -76,7 +76,7 @@ def _filesystem(scheme: str, process: int, environment: int) -> Any:
         }
     filesystem = fsspec.filesystem(scheme, **options)
     if scheme in ("s3", "s3a"):
-        # its own loop around the client's: that of ovamgen.remote.retrying takes its place
+        # its own loop around the client's: that of ovamgen.storage.retrying takes its place
         filesystem.retries = 1
     return filesystem
 

@@ -14,15 +14,15 @@ from typing import BinaryIO
 
 from ovamgen import fault_points
 from ovamgen.errors import ConfigError, OvamgenError, ShardError
-from ovamgen.shards.filelock import FileLock
-from ovamgen.shards.interface import Store, held_by, parts_of, this_process
-from ovamgen.shards.scratch import Attempt, dead_attempts, sweep
+from ovamgen.storage.filelock import FileLock
+from ovamgen.storage.interface import Store, held_by, parts_of, this_process
+from ovamgen.storage.scratch import Attempt, dead_attempts, sweep
 
 _SCRATCH = ".scratch"
 _LOCK = ".lock"
 
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
-"""What `ovamgen.whole_files` writes to before it renames."""
+"""What `ovamgen.storage.whole_files` writes to before it renames."""
 
 _LOCK_ATTEMPTS = 3
 _LOCK_PAUSE_SECONDS = 0.05

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ovamgen import fault_points
-from ovamgen.remote.failures import IncompleteTransferError
-from ovamgen.remote.filesystems import PART_BYTES, upload_options
+from ovamgen.storage.failures import IncompleteTransferError
+from ovamgen.storage.filesystems import PART_BYTES, upload_options
 
 
 def upload_bytes(filesystem: Any, path: str, data: bytes) -> None:

@@ -11,11 +11,11 @@ from botocore.exceptions import ClientError
 from s3fs.errors import translate_boto_error
 
 from ovamgen.errors import ConfigError
-from ovamgen.remote import reading, retrying
-from ovamgen.remote.failures import IncompleteTransferError, failure_of
-from ovamgen.remote.reading import ranged_file, read_file
-from ovamgen.remote.retrying import Patience, RemoteError
-from ovamgen.remote.urls import redact, scheme_of
+from ovamgen.storage import reading, retrying
+from ovamgen.storage.failures import IncompleteTransferError, failure_of
+from ovamgen.storage.reading import ranged_file, read_file
+from ovamgen.storage.retrying import Patience, RemoteError
+from ovamgen.storage.urls import redact, scheme_of
 
 
 def answer(status, code):

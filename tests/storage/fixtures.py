@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.stores.faulty import NOTHING, Faults, FaultyProxy
+from tests.storage.faulty import NOTHING, Faults, FaultyProxy
 
 KEY_ID = "AKIAOVAMGENTEST00000"
 SECRET = "planted/secret+that/must/never/be/seen"
@@ -110,7 +110,7 @@ def bucket(s3_environment):
 @pytest.fixture
 def short_pauses(monkeypatch):
     """Pauses between attempts are short in this process: what is tested is the attempts."""
-    from ovamgen.remote import retrying
+    from ovamgen.storage import retrying
 
     monkeypatch.setattr(retrying, "_LONGEST_PAUSE_SECONDS", 0.05)
     monkeypatch.setattr(

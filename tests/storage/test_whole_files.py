@@ -4,7 +4,7 @@ import os
 import pytest
 
 from ovamgen.errors import ConfigError
-from ovamgen.whole_files import check_place, write_whole
+from ovamgen.storage.whole_files import check_place, write_whole
 
 
 def names(folder):

@@ -14,14 +14,14 @@ from typing import BinaryIO, cast
 
 from ovamgen import fault_points
 from ovamgen.errors import ConfigError, OvamgenError, ShardError
-from ovamgen.remote.filesystems import PART_BYTES
-from ovamgen.remote.reading import ranged_file
-from ovamgen.remote.retrying import DEADLINE_SECONDS
-from ovamgen.shards.bucket import Bucket
-from ovamgen.shards.interface import MAX_WHOLE_BYTES, Store, held_by, this_process
-from ovamgen.shards.lease import HeldError, Lease, LeaseTimes, check_held, holder_in
-from ovamgen.shards.local import advice_for
-from ovamgen.shards.scratch import Attempt, machine_folder, sweep
+from ovamgen.storage.bucket import Bucket
+from ovamgen.storage.filesystems import PART_BYTES
+from ovamgen.storage.interface import MAX_WHOLE_BYTES, Store, held_by, this_process
+from ovamgen.storage.lease import HeldError, Lease, LeaseTimes, check_held, holder_in
+from ovamgen.storage.local import advice_for
+from ovamgen.storage.reading import ranged_file
+from ovamgen.storage.retrying import DEADLINE_SECONDS
+from ovamgen.storage.scratch import Attempt, machine_folder, sweep
 
 _LOCK = ".lock"
 _SCRATCH = "scratch"

@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ovamgen.errors import ConfigError, ShardError
-from ovamgen.remote.filesystems import PART_BYTES
-from ovamgen.shards.object_store import ObjectStore
-from ovamgen.shards.store import LocalStore, open_store
-from tests.stores.fixtures import SECRET
+from ovamgen.storage.filesystems import PART_BYTES
+from ovamgen.storage.object_store import ObjectStore
+from ovamgen.storage.store import LocalStore, open_store
+from tests.storage.fixtures import SECRET
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def test_a_missing_library_is_named_with_its_extra(library, extra):
     code = (
         f"import sys; sys.modules[{library!r}] = None\n"
         "from ovamgen.errors import ConfigError\n"
-        "from ovamgen.shards.store import open_store\n"
+        "from ovamgen.storage.store import open_store\n"
         f"try: open_store('{scheme}://bucket/out')\n"
         "except ConfigError as error: print(error)"
     )
@@ -238,7 +238,7 @@ def test_a_missing_library_is_named_with_its_extra(library, extra):
 def test_local_work_does_not_load_the_libraries_of_stores(tmp_path):
     code = (
         "import sys\n"
-        "from ovamgen.shards.store import open_store\n"
+        "from ovamgen.storage.store import open_store\n"
         f"open_store({str(tmp_path)!r}).put('a', b'1')\n"
         "print([name for name in ('s3fs', 'botocore', 'aiohttp') if name in sys.modules])"
     )
@@ -248,7 +248,7 @@ def test_local_work_does_not_load_the_libraries_of_stores(tmp_path):
 
 KILLED = """
 import os, sys
-from ovamgen.shards.store import open_store
+from ovamgen.storage.store import open_store
 with open_store(sys.argv[1]).scratch() as folder:
     (folder / "half").write_bytes(b"x")
     print(folder, flush=True)

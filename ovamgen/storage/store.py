@@ -8,10 +8,10 @@ from __future__ import annotations
 from urllib.parse import unquote, urlsplit
 
 from ovamgen.errors import ConfigError
-from ovamgen.remote.urls import check_no_credentials, scheme_of
-from ovamgen.shards.interface import Store
-from ovamgen.shards.local import LocalStore
-from ovamgen.shards.object_store import ObjectStore
+from ovamgen.storage.interface import Store
+from ovamgen.storage.local import LocalStore
+from ovamgen.storage.object_store import ObjectStore
+from ovamgen.storage.urls import check_no_credentials, scheme_of
 
 __all__ = ["LocalStore", "ObjectStore", "Store", "open_store"]
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ovamgen.errors import ConfigError, ShardError
-from ovamgen.shards.store import LocalStore, open_store
+from ovamgen.storage.store import LocalStore, open_store
 
 
 @pytest.fixture
@@ -204,7 +204,7 @@ def test_scratch_is_gone_after_an_exception(store, tmp_path):
 
 CHILD = """
 import sys
-from ovamgen.shards.store import LocalStore
+from ovamgen.storage.store import LocalStore
 store = LocalStore(sys.argv[1])
 {enter}
     print("in", flush=True)

@@ -8,11 +8,11 @@ import traceback
 import pytest
 
 from ovamgen.errors import ConfigError, OvamgenError, ShardError
-from ovamgen.remote import retrying
-from ovamgen.remote.filesystems import PART_BYTES
-from ovamgen.shards.object_store import ObjectStore
-from tests.stores.faulty import TWENTY_PERCENT, Faults
-from tests.stores.fixtures import KEY_ID, SECRET
+from ovamgen.storage import retrying
+from ovamgen.storage.filesystems import PART_BYTES
+from ovamgen.storage.object_store import ObjectStore
+from tests.storage.faulty import TWENTY_PERCENT, Faults
+from tests.storage.fixtures import KEY_ID, SECRET
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from ovamgen.remote.failures import Failure, failure_of, store_errors
+from ovamgen.storage.failures import Failure, failure_of, store_errors
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ import time
 import pytest
 
 from ovamgen.errors import ConfigError, ShardError
-from ovamgen.shards import lease, object_store
-from ovamgen.shards.lease import LeaseContent, LeaseTimes
-from ovamgen.shards.object_store import ObjectStore
-from tests.stores.faulty import TWENTY_PERCENT
+from ovamgen.storage import lease, object_store
+from ovamgen.storage.lease import LeaseContent, LeaseTimes
+from ovamgen.storage.object_store import ObjectStore
+from tests.storage.faulty import TWENTY_PERCENT
 
 QUICK = LeaseTimes(renew_seconds=0.2, takeover_seconds=2.0)
 LOCK = "corpora/out/.lock"
@@ -79,7 +79,7 @@ def test_of_two_that_come_at_once_one_wins(bucket):
 
 KILLED = """
 import os, sys
-from ovamgen.shards.store import open_store
+from ovamgen.storage.store import open_store
 with open_store(sys.argv[1]).lock():
     print(os.getpid(), flush=True)
     sys.stdin.read()

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from ovamgen.errors import OvamgenError, ShardError
-from ovamgen.shards.filelock import FileLock
-from ovamgen.shards.scratch import machine_folder
+from ovamgen.storage.filelock import FileLock
+from ovamgen.storage.scratch import machine_folder
 
 log = logging.getLogger(__name__)
 

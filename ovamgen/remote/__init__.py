@@ -1,1 +1,0 @@
-"""Files behind URLs: filesystems, one policy for what goes wrong, reading; no shards, no plans."""

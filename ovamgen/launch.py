@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING
 
 from ovamgen import fault_points
 from ovamgen.config import RunConfig
+from ovamgen.console.log_format import say
+from ovamgen.console.progress import RunProgress
+from ovamgen.console.wording import counted
 from ovamgen.drain import drain_on_signals
 from ovamgen.errors import ConfigError, IncompleteError
 from ovamgen.heartbeat import keep_logs
 from ovamgen.isolation import EngineFactory
-from ovamgen.log_format import say
 from ovamgen.plan.summary import PlanSummary
 from ovamgen.plan.tasks import Plan
-from ovamgen.progress import RunProgress
 from ovamgen.records import RunSummary, ShardRecord
 from ovamgen.run import Run, open_run
 from ovamgen.shards.manifest import shard_name
 from ovamgen.status import failures_by_reason
 from ovamgen.storage.store import Store
-from ovamgen.wording import counted
 
 if TYPE_CHECKING:
     from PIL import Image

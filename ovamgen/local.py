@@ -6,10 +6,10 @@ import os
 import socket
 
 from ovamgen import fault_points
+from ovamgen.console.progress import RunProgress
 from ovamgen.drain import drain_on_signals
 from ovamgen.generate import Results, load_engine_factory, make_shard, sample_context
 from ovamgen.isolation import EngineFactory
-from ovamgen.progress import RunProgress
 from ovamgen.records import SampleFailure, SynthesisBatch
 from ovamgen.run import Run
 from ovamgen.timing import StageClock

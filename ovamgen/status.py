@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 import pyarrow.parquet as pq
 
+from ovamgen.console.log_format import printable
+from ovamgen.console.terminal import time_left
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.live import Activity, stragglers_of, understand
-from ovamgen.log_format import printable
 from ovamgen.records import ShardRecord
 from ovamgen.run_files import PLAN_NAME, read_plan, read_run_file
 from ovamgen.run_logs import LiveProgress, read_progress
@@ -24,7 +25,6 @@ from ovamgen.shards.index import INDEXES, MANIFEST_NAME
 from ovamgen.shards.manifest import RECORDS, metadata_name, record_from_json
 from ovamgen.storage.interface import Store
 from ovamgen.storage.store import open_store
-from ovamgen.terminal import time_left
 
 _HANDED_ON = {"selection.json": "a selection", "export.json": "an export"}
 """What a folder of shards without a plan is, by the mark that select or export leaves."""

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ovamgen.console.log_format import is_json, say
 from ovamgen.errors import ShardError
-from ovamgen.log_format import is_json, say
 from ovamgen.status import NotBegunError, RunStatus, StatusReader
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ovamgen.config import RunConfig, build_config
+from ovamgen.console.progress import RunProgress
 from ovamgen.isolation import EngineFactory
-from ovamgen.progress import RunProgress
 from ovamgen.run import Run, open_run
 
 PROMPTS = [

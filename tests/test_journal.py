@@ -12,13 +12,13 @@ from functools import partial
 import pytest
 
 from ovamgen import heartbeat
+from ovamgen.console.progress import RunProgress
 from ovamgen.drain import Interrupted
 from ovamgen.errors import OvamgenError, ShardError
 from ovamgen.heartbeat import keep_logs
 from ovamgen.journal import RunJournal, kind_of
 from ovamgen.launch import generate
 from ovamgen.local import generate_local
-from ovamgen.progress import RunProgress
 from ovamgen.records import SampleFailure
 from ovamgen.run import open_run
 from ovamgen.run_logs import MAX_BYTES, PROGRESS_NAME, read_progress, read_times, time_name

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ovamgen.cli.counting import Counting
 from ovamgen.cli.options import AsJson
+from ovamgen.console.counting import Counting
 from ovamgen.errors import ConfigError
 
 Samples = Annotated[

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 from typer import rich_utils
 
-from ovamgen import __version__, log_format
+from ovamgen import __version__
 from ovamgen.cli import (
     annotate,
     corpus,
@@ -28,6 +28,7 @@ from ovamgen.cli import bench as benches
 from ovamgen.cli import help as configuration
 from ovamgen.cli import tokens as token_commands
 from ovamgen.cli.help import PlanCommand, RunCommand, TrainCommand
+from ovamgen.console import log_format
 from ovamgen.drain import Interrupted
 from ovamgen.errors import OvamgenError
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, runtime_checkable
 import typer
 from typer.core import TyperGroup
 
-from ovamgen import log_format
 from ovamgen.cli.options import (
     AsJson,
     ConfigFile,
@@ -22,6 +21,7 @@ from ovamgen.cli.options import (
     device_here,
     resolve,
 )
+from ovamgen.console import log_format
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

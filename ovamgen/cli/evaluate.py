@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ovamgen.cli.counting import Counting
 from ovamgen.cli.options import (
     AsJson,
     ConfigFile,
@@ -20,8 +19,9 @@ from ovamgen.cli.options import (
     device_here,
     resolve,
 )
+from ovamgen.console.counting import Counting
+from ovamgen.console.log_format import say
 from ovamgen.errors import ConfigError
-from ovamgen.log_format import say
 
 if TYPE_CHECKING:
     from ovamgen.config import RunConfig

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ovamgen.cli.options import AsJson, Sets, options_of
+from ovamgen.console.log_format import say
+from ovamgen.console.wording import counted
 from ovamgen.errors import ConfigError
-from ovamgen.log_format import say
-from ovamgen.wording import counted
 
 if TYPE_CHECKING:
+    from ovamgen.console.progress import RunProgress
     from ovamgen.downstream.select import Selection
-    from ovamgen.progress import RunProgress
 
 Source = Annotated[
     str, typer.Argument(metavar="DIR_OR_URL", help="Folder of a run, or of a view of one.")
@@ -227,8 +227,8 @@ def export_hf(
 
 def _progress(source: str, partial: bool) -> RunProgress:
     """Of work on each sample of a corpus."""
+    from ovamgen.console.progress import RunProgress
     from ovamgen.downstream.corpus import open_corpus
-    from ovamgen.progress import RunProgress
 
     corpus = open_corpus(source, partial=partial)
     return RunProgress(

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from ovamgen.cli.counting import Counting
 from ovamgen.cli.options import AsJson
-from ovamgen.wording import counted, readable_bytes
+from ovamgen.console.counting import Counting
+from ovamgen.console.wording import counted, readable_bytes
 
 
 def report(

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from ovamgen.cli.counting import Counting
 from ovamgen.cli.options import (
     Captions,
     ConfigFile,
@@ -22,6 +21,7 @@ from ovamgen.cli.options import (
     device_here,
     resolve,
 )
+from ovamgen.console.counting import Counting
 from ovamgen.errors import ConfigError
 
 VOC_SIM = "voc-sim"

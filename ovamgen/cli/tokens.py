@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ovamgen.cli.options import AsJson, Device, Model, resolve
-from ovamgen.log_format import say
+from ovamgen.console.log_format import say
 
 SamplesModel = Annotated[
     str | None,

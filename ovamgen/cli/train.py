@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ovamgen.cli.counting import Counting
 from ovamgen.cli.options import AsJson, ConfigFile, Sets, options_of
+from ovamgen.console.counting import Counting
 
 
 def train(

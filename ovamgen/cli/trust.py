@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ovamgen.cli.counting import Counting
 from ovamgen.cli.options import AsJson, ConfigFile, Sets
+from ovamgen.console.counting import Counting
+from ovamgen.console.log_format import say
 from ovamgen.errors import ConfigError
-from ovamgen.log_format import say
 
 if TYPE_CHECKING:
     from ovamgen.integrity.findings import Finding

@@ -23,11 +23,11 @@ from ovamgen.cluster.open_work import OpenBatch, OpenShard
 from ovamgen.cluster.pool import Worker, WorkerPool, cause_of
 from ovamgen.cluster.processes import OwnProcesses, WorkerProcesses
 from ovamgen.cluster.workers import BatchStatus, WorkerReady, refine_images
+from ovamgen.console.progress import RunProgress
 from ovamgen.drain import Drain, drain_on_signals
 from ovamgen.errors import ClusterError
 from ovamgen.generate import context_of
 from ovamgen.isolation import EngineFactory, one_line
-from ovamgen.progress import RunProgress
 from ovamgen.records import ShardRecord
 from ovamgen.run import Run
 

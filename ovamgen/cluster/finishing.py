@@ -23,9 +23,9 @@ from ovamgen.cluster.workers import (
     refine_images,
     write_shard,
 )
+from ovamgen.console.progress import RunProgress
 from ovamgen.generate import SampleContext
 from ovamgen.isolation import one_line
-from ovamgen.progress import RunProgress
 from ovamgen.records import EncodedSample, SampleFailure, ShardRecord
 from ovamgen.run import Run
 from ovamgen.storage.store import LocalStore

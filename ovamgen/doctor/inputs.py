@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ovamgen.config import RunConfig
+from ovamgen.console.wording import readable_bytes
 from ovamgen.doctor.findings import Finding, fine, problem, warning
 from ovamgen.errors import ConfigError
 from ovamgen.plan.tasks import estimate
@@ -17,7 +18,6 @@ from ovamgen.run_logs import LOGS, impatient
 from ovamgen.shards.manifest import RECORDS
 from ovamgen.storage.interface import Store
 from ovamgen.storage.store import LocalStore, open_store
-from ovamgen.wording import readable_bytes
 
 _ROOM = 1.2
 """Estimated sizes vary, and indexes and metadata are not in them."""

@@ -15,8 +15,8 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from ovamgen import __version__
 from ovamgen.config import CrfConfig, RunConfig
+from ovamgen.console.wording import counted, readable_bytes
 from ovamgen.doctor.findings import Finding, fine, problem, warning
-from ovamgen.wording import counted, readable_bytes
 
 _SHOWN = ("torch", "diffusers", "transformers", "ray", "pyarrow", "numpy", "webdataset")
 _HERE = (None, "", "local")

@@ -23,11 +23,11 @@ import yaml
 
 from ovamgen import __version__
 from ovamgen.config import AS_KEYS, RunConfig, identity
+from ovamgen.console.progress import RunProgress
 from ovamgen.downstream.corpus import Corpus, derived_fingerprint, open_corpus
 from ovamgen.downstream.reannotate_settings import new_config
 from ovamgen.downstream.reannotate_shard import Reannotation, reannotate_shard
 from ovamgen.errors import ConfigError, IncompleteError, ShardError
-from ovamgen.progress import RunProgress
 from ovamgen.records import ShardRecord
 from ovamgen.run_files import (
     RUN_NAME,

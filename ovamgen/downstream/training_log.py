@@ -14,8 +14,8 @@ from typing import Any
 
 from rich.progress import TextColumn, TimeRemainingColumn
 
+from ovamgen.console.terminal import TerminalBar, time_left
 from ovamgen.errors import ConfigError
-from ovamgen.terminal import TerminalBar, time_left
 
 LOG = "log.csv"
 COLUMNS = ("step", "loss", "learning_rate")

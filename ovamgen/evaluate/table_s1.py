@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ovamgen.config import RunConfig, canonical_json
+from ovamgen.console.progress import RunProgress
 from ovamgen.downstream.score import score_segmentor
 from ovamgen.downstream.settings import TrainSettings
 from ovamgen.downstream.training import train
@@ -22,7 +23,6 @@ from ovamgen.errors import ConfigError
 from ovamgen.evaluate.table_s1_settings import TableSettings
 from ovamgen.evaluate.tables import write_json, write_text
 from ovamgen.local import generate_local
-from ovamgen.progress import RunProgress
 from ovamgen.run import open_run
 
 REAL = "real pictures"

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from ovamgen.console.wording import counted
 from ovamgen.errors import VerificationError
-from ovamgen.wording import counted
 
 Kind = Literal["missing", "damaged", "orphan", "leftover"]
 """``damaged``: there, with another content than the rest of the output says. ``orphan``: a file

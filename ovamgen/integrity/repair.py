@@ -9,6 +9,7 @@ from typing import Any
 
 from ovamgen.attribution.token_bank import open_bank
 from ovamgen.config import RunConfig, build_config, fingerprint
+from ovamgen.console.wording import counted
 from ovamgen.errors import ConfigError
 from ovamgen.integrity.findings import Finding, Verification, index_ranges
 from ovamgen.integrity.layout import layout_of, recorded_indices
@@ -22,7 +23,6 @@ from ovamgen.records import ShardRecord
 from ovamgen.run_files import RUN_NAME
 from ovamgen.shards.manifest import RECORDS, read_record, record_name, record_to_json
 from ovamgen.storage.store import Store, open_store
-from ovamgen.wording import counted
 
 REMOVABLE = ("orphan", "leftover")
 

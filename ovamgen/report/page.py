@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from ovamgen.console.wording import readable_bytes
 from ovamgen.plan.vocabulary import VOC_CLASSES
 from ovamgen.report.charts import histogram, swatch
 from ovamgen.report.corpus import Corpus
@@ -33,7 +34,6 @@ from ovamgen.report.sections import (
 from ovamgen.report.statistics import ClassTally, Distribution, Statistics
 from ovamgen.report.thumbnails import Thumbnail
 from ovamgen.report.times import times_of
-from ovamgen.wording import readable_bytes
 
 _BARS = 40
 _PROMPT_CHARACTERS = 400

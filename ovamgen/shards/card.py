@@ -10,8 +10,8 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from ovamgen.console.wording import readable_bytes
 from ovamgen.records import ShardRecord
-from ovamgen.wording import readable_bytes
 
 _TEMPLATE = "card.md.j2"
 

@@ -17,8 +17,8 @@ from ovamgen.cluster.connection import object_store_bytes, simulated_cluster
 from ovamgen.cluster.driver import generate_on_ray
 from ovamgen.cluster.processes import SharedProcesses
 from ovamgen.config import RunConfig, build_config
+from ovamgen.console.progress import RunProgress
 from ovamgen.errors import ConfigError
-from ovamgen.progress import RunProgress
 from ovamgen.run import Run, open_run
 from ovamgen.simulate.corpora import write_captions
 from ovamgen.simulate.engine import Interval, SimulatedEngine, read_marks

@@ -9,11 +9,11 @@ import psutil  # type: ignore[import-untyped]  # ships no types
 import torch
 
 from ovamgen.config import SynthesisConfig
+from ovamgen.console.wording import readable_bytes
 from ovamgen.diffusion.pipeline import LoadedPipeline
 from ovamgen.diffusion.recorder import CrossAttentionLayer, cross_attention_layers
 from ovamgen.diffusion.schedulers import scheduler_class
 from ovamgen.errors import ConfigError
-from ovamgen.wording import readable_bytes
 
 _FLOAT32_BYTES = 4
 _USABLE = 0.9

@@ -6,7 +6,7 @@ from types import TracebackType
 
 from rich.progress import TextColumn, TimeElapsedColumn
 
-from ovamgen.terminal import TerminalBar
+from ovamgen.console.terminal import TerminalBar
 from ovamgen.tokens.learning import ClassResult
 
 _NAME_WIDTH = 14

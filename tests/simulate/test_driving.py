@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from ovamgen.cli.app import app
 from ovamgen.cluster.driver import generate_on_ray
 from ovamgen.cluster.processes import SharedProcesses
+from ovamgen.console.progress import RunProgress
 from ovamgen.errors import ConfigError
-from ovamgen.progress import RunProgress
 from ovamgen.run import open_run
 from ovamgen.shards.manifest import read_records
 from ovamgen.simulate import bench

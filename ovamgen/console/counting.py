@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
-from ovamgen.terminal import TerminalBar
+from ovamgen.console.terminal import TerminalBar
 
 
 class Counting:

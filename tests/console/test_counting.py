@@ -1,6 +1,6 @@
-from ovamgen.cli import counting
-from ovamgen.cli.counting import Counting
-from ovamgen.terminal import LINE_SECONDS
+from ovamgen.console import counting
+from ovamgen.console.counting import Counting
+from ovamgen.console.terminal import LINE_SECONDS
 
 
 def test_a_line_every_ten_seconds_where_there_is_no_terminal(monkeypatch, capsys):

@@ -1,6 +1,6 @@
 import pytest
 
-from ovamgen.wording import counted, readable_bytes
+from ovamgen.console.wording import counted, readable_bytes
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from types import TracebackType
 
 from rich.progress import TextColumn, TimeRemainingColumn
 
-from ovamgen.terminal import TerminalBar, time_left
+from ovamgen.console.terminal import TerminalBar, time_left
 
 
 class RunProgress:

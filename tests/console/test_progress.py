@@ -1,7 +1,7 @@
 """The line that a run prints where there is no terminal."""
 
-from ovamgen import progress as module
-from ovamgen.progress import RunProgress
+from ovamgen.console import progress as module
+from ovamgen.console.progress import RunProgress
 
 
 def test_the_line_counts_what_was_there_before(monkeypatch):

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ovamgen import log_format
+from ovamgen.console import log_format
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn

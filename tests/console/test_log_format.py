@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from ovamgen import log_format, terminal
-from ovamgen.log_format import say, use_log_format, use_log_format_of_environment
-from ovamgen.progress import RunProgress
+from ovamgen.console import log_format, terminal
+from ovamgen.console.log_format import say, use_log_format, use_log_format_of_environment
+from ovamgen.console.progress import RunProgress
 from tests.runs import PROMPTS, captions_file
 
 RUN = ("generate", "--model", "mini", "--steps", 1, "--shard-size", 4, "--runner", "local")
@@ -121,7 +121,7 @@ def test_a_signal_is_told_as_json(tmp_path):
 def test_warnings_logs_and_defects_are_lines_too():
     script = (
         "import logging, warnings\n"
-        "from ovamgen.log_format import use_log_format\n"
+        "from ovamgen.console.log_format import use_log_format\n"
         "use_log_format('json')\n"
         "logging.getLogger('somebody').warning('look %s', 'out')\n"
         "warnings.warn('old', DeprecationWarning)\n"

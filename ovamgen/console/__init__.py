@@ -1,0 +1,1 @@
+"""What a person sees while a command works: log lines, bars, counts; always on stderr."""

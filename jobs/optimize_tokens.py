@@ -9,8 +9,8 @@ from pathlib import Path
 # a job runs from its working directory, where the package need not be installed
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ovamgen.drain import Interrupted
 from ovamgen.errors import OvamgenError
+from ovamgen.run.drain import Interrupted
 from ovamgen.tokens.optimise import OptimiseRequest, optimise_tokens
 
 

@@ -12,10 +12,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ovamgen.drain import Interrupted
 from ovamgen.errors import OvamgenError
-from ovamgen.isolation import one_line
-from ovamgen.run import Run
+from ovamgen.run.bad_samples import one_line
+from ovamgen.run.drain import Interrupted
+from ovamgen.run.run import Run
 from ovamgen.run_logs import (
     PROGRESS_NAME,
     TIMES_PREFIX,

@@ -14,14 +14,14 @@ from ovamgen.config import RunConfig
 from ovamgen.console.log_format import say
 from ovamgen.console.progress import RunProgress
 from ovamgen.console.wording import counted
-from ovamgen.drain import drain_on_signals
 from ovamgen.errors import ConfigError, IncompleteError
 from ovamgen.heartbeat import keep_logs
-from ovamgen.isolation import EngineFactory
 from ovamgen.plan.summary import PlanSummary
 from ovamgen.plan.tasks import Plan
 from ovamgen.records import RunSummary, ShardRecord
-from ovamgen.run import Run, open_run
+from ovamgen.run.bad_samples import EngineFactory
+from ovamgen.run.drain import drain_on_signals
+from ovamgen.run.run import Run, open_run
 from ovamgen.shards.manifest import shard_name
 from ovamgen.status import failures_by_reason
 from ovamgen.storage.store import Store
@@ -88,7 +88,7 @@ def generate(config: RunConfig, factory: EngineFactory | None = None) -> Outcome
             if not run.pending:
                 progress.say("every shard is there already")
             elif config.runtime.runner == "local":
-                from ovamgen.local import generate_local
+                from ovamgen.run.local import generate_local
 
                 generate_local(run, progress, factory)
             else:

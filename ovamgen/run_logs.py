@@ -12,9 +12,9 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ovamgen.errors import ShardError
+from ovamgen.run.timing import WorkStage
 from ovamgen.storage.interface import Store
 from ovamgen.storage.store import ObjectStore
-from ovamgen.timing import WorkStage
 
 LOGS = "logs/"
 PROGRESS_NAME = f"{LOGS}progress.json"

@@ -13,8 +13,8 @@ from typing import Any
 
 from ovamgen.config import RunConfig, build_config
 from ovamgen.console.progress import RunProgress
-from ovamgen.isolation import EngineFactory
-from ovamgen.run import Run, open_run
+from ovamgen.run.bad_samples import EngineFactory
+from ovamgen.run.run import Run, open_run
 
 PROMPTS = [
     "a cat on a sofa",

@@ -10,7 +10,7 @@ import yaml
 from ovamgen.cluster.metrics import METRICS
 from ovamgen.config import build_config, parse_overrides, read_config_file
 from ovamgen.live import Activity
-from ovamgen.timing import WORK_STAGES
+from ovamgen.run.timing import WORK_STAGES
 
 
 @pytest.fixture(scope="module")

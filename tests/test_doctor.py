@@ -16,9 +16,9 @@ from ovamgen.doctor import inputs, machine
 from ovamgen.doctor.examine import examine
 from ovamgen.doctor.findings import Finding, guarded
 from ovamgen.errors import ConfigError
-from ovamgen.local import generate_local
 from ovamgen.mini import bank_place
-from ovamgen.run import open_run, write_plan
+from ovamgen.run.local import generate_local
+from ovamgen.run.run import open_run, write_plan
 from ovamgen.storage.local import LocalStore
 from tests.fakes import DiscEngine
 from tests.runs import digests, make, run_config

@@ -14,9 +14,9 @@ from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.diffusion.text import encode_text
 from ovamgen.engine import Engine, normalise
 from ovamgen.errors import ConfigError, MethodError
-from ovamgen.generate import SampleEngine
 from ovamgen.plan.vocabulary import VOC_CLASSES
 from ovamgen.records import SampleSpec
+from ovamgen.run.shard import SampleEngine
 from tests.diffusion.test_synthesis import tiny_checker
 from tests.golden.reference import TINY_SD, tiny_sd
 

@@ -10,8 +10,8 @@ import pytest
 from ovamgen.cluster.driver import generate_on_ray
 from ovamgen.config import build_config
 from ovamgen.downstream.dataset import read_samples
-from ovamgen.local import generate_local
 from ovamgen.plan.vocabulary import VOC_CLASSES
+from ovamgen.run.local import generate_local
 from tests.runs import digests, make
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_session")]

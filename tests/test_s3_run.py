@@ -23,10 +23,10 @@ from ovamgen.downstream.settings import TrainSettings
 from ovamgen.downstream.training import train
 from ovamgen.errors import ConfigError, PlanError, ShardError
 from ovamgen.launch import generate
-from ovamgen.local import generate_local
 from ovamgen.mini import bank_place
 from ovamgen.report.write import write_report
-from ovamgen.run import open_run, write_plan
+from ovamgen.run.local import generate_local
+from ovamgen.run.run import open_run, write_plan
 from ovamgen.status import run_status
 from ovamgen.storage.store import open_store
 from tests.fakes import DiscEngine

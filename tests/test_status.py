@@ -16,8 +16,8 @@ import pytest
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.launch import generate
 from ovamgen.live import stragglers_of, understand
-from ovamgen.local import generate_local
-from ovamgen.run import open_run
+from ovamgen.run.local import generate_local
+from ovamgen.run.run import open_run
 from ovamgen.run_logs import PROGRESS_NAME, LiveProgress, OpenShardState, WorkerState
 from ovamgen.shards.manifest import metadata_name, read_records, record_name
 from ovamgen.status import StatusReader, run_status
@@ -164,7 +164,7 @@ def test_an_interrupted_run_that_holds_its_output(tmp_path):
 
 
 def make_first_shard(run, config):
-    from ovamgen.generate import make_shard, sample_context
+    from ovamgen.run.shard import make_shard, sample_context
 
     engine = DiscEngine(config)
     context = sample_context(config, run.fingerprint, engine)
@@ -267,7 +267,7 @@ def test_an_output_that_is_not_there_yet_is_waited_for(tmp_path, capsys):
 
 
 def test_a_plan_that_is_replaced_is_read_again(tmp_path):
-    from ovamgen.run import write_plan
+    from ovamgen.run.run import write_plan
 
     config = run_config(tmp_path, plan={"limit": 5})
     write_plan(config)
@@ -315,7 +315,7 @@ def start(*arguments, **options):
 
 def test_ctrl_c_ends_the_watching_without_a_word(tmp_path):
     config = run_config(tmp_path)
-    from ovamgen.run import write_plan
+    from ovamgen.run.run import write_plan
 
     write_plan(config)
     command = ("status", config.out, "--watch", "--interval", "0.2")
@@ -328,7 +328,7 @@ def test_ctrl_c_ends_the_watching_without_a_word(tmp_path):
 
 def test_on_a_terminal_the_picture_is_refreshed_until_the_run_is_complete(tmp_path):
     config = run_config(tmp_path, runtime={"runner": "local"})
-    from ovamgen.run import write_plan
+    from ovamgen.run.run import write_plan
 
     write_plan(config)
     ours, theirs = pty.openpty()

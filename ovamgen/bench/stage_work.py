@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Float16, Float32, UInt8
 
 from ovamgen.bench.stage_costs import STAGES
-from ovamgen.generate import SampleContext
 from ovamgen.masks.binarise import LabelMap, make_label_map
 from ovamgen.records import EncodedSample, SampleSpec, ShardRecord
+from ovamgen.run.shard import SampleContext
 from ovamgen.shards.arrays import encode_jpeg, encode_npz, encode_png
 from ovamgen.shards.codec import encode_sample
 from ovamgen.shards.manifest import metadata_name, record_name, record_to_json, shard_name

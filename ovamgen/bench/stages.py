@@ -1,7 +1,7 @@
 """Time and bytes of each stage of a sample, one after the other in one process.
 
-The stages are those of `ovamgen.generate.make_shard`, called one by one with the same functions, so
-that their times can be told apart.
+The stages are those of `ovamgen.run.shard.make_shard`, called one by one with the same functions,
+so that their times can be told apart.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from ovamgen.engine import (
     use_repeatable_arithmetic,
 )
 from ovamgen.errors import ConfigError
-from ovamgen.generate import context_of
 from ovamgen.plan.vocabulary import VOC_CLASSES
 from ovamgen.records import SampleSpec, Target
+from ovamgen.run.shard import context_of
 from ovamgen.storage.store import Store
 
 _CLASS_IDS = tuple(voc.id for voc in VOC_CLASSES)

@@ -29,8 +29,8 @@ from ovamgen.cli import help as configuration
 from ovamgen.cli import tokens as token_commands
 from ovamgen.cli.help import PlanCommand, RunCommand, TrainCommand
 from ovamgen.console import log_format
-from ovamgen.drain import Interrupted
 from ovamgen.errors import OvamgenError
+from ovamgen.run.drain import Interrupted
 
 _UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
 """click's own, whichever click typer brings along."""

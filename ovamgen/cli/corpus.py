@@ -54,7 +54,7 @@ def plan(
     Example: `ovamgen plan --captions captions_val2017.json --per-class 100 --out corpus`
     """
     from ovamgen.launch import summarise
-    from ovamgen.run import write_plan
+    from ovamgen.run.run import write_plan
 
     flags = {
         "plan": {
@@ -148,7 +148,7 @@ def generate(
     resolved = resolve(config, flags, sets)
     if dry_run:
         from ovamgen.launch import summarise
-        from ovamgen.run import plan_for
+        from ovamgen.run.run import plan_for
 
         _show(summarise(plan_for(resolved), resolved))
         return

@@ -27,7 +27,7 @@ def status(
     Example: `ovamgen status corpus --watch`
     """
     if watch:
-        from ovamgen.drain import Interrupted
+        from ovamgen.run.drain import Interrupted
         from ovamgen.watch import watch as show
 
         try:

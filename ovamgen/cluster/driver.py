@@ -24,12 +24,12 @@ from ovamgen.cluster.pool import Worker, WorkerPool, cause_of
 from ovamgen.cluster.processes import OwnProcesses, WorkerProcesses
 from ovamgen.cluster.workers import BatchStatus, WorkerReady, refine_images
 from ovamgen.console.progress import RunProgress
-from ovamgen.drain import Drain, drain_on_signals
 from ovamgen.errors import ClusterError
-from ovamgen.generate import context_of
-from ovamgen.isolation import EngineFactory, one_line
 from ovamgen.records import ShardRecord
-from ovamgen.run import Run
+from ovamgen.run.bad_samples import EngineFactory, one_line
+from ovamgen.run.drain import Drain, drain_on_signals
+from ovamgen.run.run import Run
+from ovamgen.run.shard import context_of
 
 SHARD_RESTARTS = 5
 """Times that one shard may start again after a node took its images with it."""

@@ -24,10 +24,10 @@ from ovamgen.cluster.workers import (
     write_shard,
 )
 from ovamgen.console.progress import RunProgress
-from ovamgen.generate import SampleContext
-from ovamgen.isolation import one_line
 from ovamgen.records import EncodedSample, SampleFailure, ShardRecord
-from ovamgen.run import Run
+from ovamgen.run.bad_samples import one_line
+from ovamgen.run.run import Run
+from ovamgen.run.shard import SampleContext
 from ovamgen.storage.store import LocalStore
 
 Refine = Callable[..., tuple[list[EncodedSample | SampleFailure], RefineStatus]]

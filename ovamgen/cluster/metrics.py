@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from ray.util.metrics import Counter, Gauge
 
-from ovamgen.journal import RunJournal
+from ovamgen.run.journal import RunJournal
 
 FOLLOW_SECONDS = 1.0
 """Ray sends its metrics every few seconds: there is no use in telling it more often."""

@@ -23,7 +23,7 @@ from ovamgen.cluster.processes import WorkerProcess, WorkerProcesses
 from ovamgen.cluster.workers import WorkerReady
 from ovamgen.config import RunConfig
 from ovamgen.errors import ClusterError
-from ovamgen.isolation import one_line
+from ovamgen.run.bad_samples import one_line
 
 
 @dataclass(eq=False)

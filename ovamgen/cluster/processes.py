@@ -10,8 +10,8 @@ import ray
 
 from ovamgen.cluster.workers import BatchStatus, PipelineWorker, WorkerReady
 from ovamgen.config import RunConfig
-from ovamgen.isolation import EngineFactory
 from ovamgen.records import SampleSpec, SynthesisBatch
+from ovamgen.run.bad_samples import EngineFactory
 
 
 @runtime_checkable

@@ -20,8 +20,8 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ovamgen.cluster.connection import connected, worker_count
 from ovamgen.cluster.pool import cause_of, death_reason
 from ovamgen.config import RunConfig
-from ovamgen.drain import Interrupted
 from ovamgen.errors import ClusterError, SampleError
+from ovamgen.run.drain import Interrupted
 
 ATTEMPTS = 2
 """Times that a task may take its worker down before it has failed."""

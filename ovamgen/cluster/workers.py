@@ -1,6 +1,6 @@
 """What runs in Ray's processes: the worker that holds a pipeline, and the tasks of the CPU side.
 
-Each is a thin shell around a function of `ovamgen.generate`; neither scheduling nor Ray itself is
+Each is a thin shell around a function of `ovamgen.run.shard`; neither scheduling nor Ray itself is
 known here: whoever submits them wraps them, so that they travel by name and not by value.
 """
 
@@ -15,8 +15,6 @@ from threading import Condition
 
 from ovamgen import fault_points
 from ovamgen.config import RunConfig
-from ovamgen.generate import SampleContext, commit, load_engine_factory, refine
-from ovamgen.isolation import EngineFactory, synthesise_surviving
 from ovamgen.records import (
     EncodedSample,
     ModelInfo,
@@ -26,8 +24,10 @@ from ovamgen.records import (
     ShardTask,
     SynthesisBatch,
 )
+from ovamgen.run.bad_samples import EngineFactory, synthesise_surviving
+from ovamgen.run.shard import SampleContext, commit, load_engine_factory, refine
+from ovamgen.run.timing import Seconds, StageClock
 from ovamgen.storage.store import Store
-from ovamgen.timing import Seconds, StageClock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from ovamgen.console.wording import readable_bytes
 from ovamgen.doctor.findings import Finding, fine, problem, warning
 from ovamgen.errors import ConfigError
 from ovamgen.plan.tasks import estimate
-from ovamgen.run_files import read_plan
+from ovamgen.run.files import read_plan
 from ovamgen.run_logs import LOGS, impatient
 from ovamgen.shards.manifest import RECORDS
 from ovamgen.storage.interface import Store

@@ -19,7 +19,7 @@ from ovamgen.config import canonical_json
 from ovamgen.downstream.view import View, read_view
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import SampleFailure, SampleSpec, ShardRecord, Target
-from ovamgen.run_files import read_run_file
+from ovamgen.run.files import read_run_file
 from ovamgen.shards.index import MANIFEST_NAME
 from ovamgen.shards.manifest import metadata_name, read_records, record_name
 from ovamgen.shards.reader import read_tar

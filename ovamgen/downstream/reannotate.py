@@ -29,7 +29,7 @@ from ovamgen.downstream.reannotate_settings import new_config
 from ovamgen.downstream.reannotate_shard import Reannotation, reannotate_shard
 from ovamgen.errors import ConfigError, IncompleteError, ShardError
 from ovamgen.records import ShardRecord
-from ovamgen.run_files import (
+from ovamgen.run.files import (
     RUN_NAME,
     differences,
     library_versions,

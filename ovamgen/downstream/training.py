@@ -36,8 +36,8 @@ from ovamgen.downstream.segmentor import (
 from ovamgen.downstream.settings import TrainSettings
 from ovamgen.downstream.sources import open_sources, source_digests
 from ovamgen.downstream.training_log import LOG, TrainingLog
-from ovamgen.drain import Drain, drain_on_signals
 from ovamgen.errors import ConfigError, OvamgenError
+from ovamgen.run.drain import Drain, drain_on_signals
 from ovamgen.storage.store import LocalStore
 
 LOG_STEPS = 20

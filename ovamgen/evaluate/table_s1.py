@@ -22,8 +22,8 @@ from ovamgen.downstream.voc import VocFolder
 from ovamgen.errors import ConfigError
 from ovamgen.evaluate.table_s1_settings import TableSettings
 from ovamgen.evaluate.tables import write_json, write_text
-from ovamgen.local import generate_local
-from ovamgen.run import open_run
+from ovamgen.run.local import generate_local
+from ovamgen.run.run import open_run
 
 REAL = "real pictures"
 """The row of the upper reference."""

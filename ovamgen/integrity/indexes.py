@@ -17,7 +17,7 @@ from ovamgen.integrity.settings import saved_config
 from ovamgen.launch import CONTACT_SHEET_NAME, draw_contact_sheet
 from ovamgen.records import ShardRecord
 from ovamgen.report.figures import MAX_BYTES, encode_sheet
-from ovamgen.run_files import library_versions
+from ovamgen.run.files import library_versions
 from ovamgen.shards.card import DOCUMENTS_EDITION, render_card
 from ovamgen.shards.index import CARD_NAME, WIDS_NAME, count_classes, wids_index
 from ovamgen.storage.store import Store

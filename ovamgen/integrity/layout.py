@@ -15,7 +15,7 @@ from ovamgen.errors import ConfigError, ShardError
 from ovamgen.integrity.findings import Layout
 from ovamgen.launch import CONTACT_SHEET_NAME
 from ovamgen.report.write import REPORT_NAME
-from ovamgen.run_files import PLAN_NAME, RUN_NAME
+from ovamgen.run.files import PLAN_NAME, RUN_NAME
 from ovamgen.shards.index import INDEXES, MANIFEST_NAME
 from ovamgen.shards.manifest import RECORDS, metadata_name, record_name
 from ovamgen.storage.store import Store

@@ -17,10 +17,10 @@ from ovamgen.integrity.restore import restore_papers
 from ovamgen.integrity.settings import inputs_of, saved_config
 from ovamgen.integrity.shard_check import ShardResult
 from ovamgen.integrity.verify import Examined, Steps, examine, nothing_counted, verify
-from ovamgen.isolation import EngineFactory
 from ovamgen.launch import generate
 from ovamgen.records import ShardRecord
-from ovamgen.run_files import RUN_NAME
+from ovamgen.run.bad_samples import EngineFactory
+from ovamgen.run.files import RUN_NAME
 from ovamgen.shards.manifest import RECORDS, read_record, record_name, record_to_json
 from ovamgen.storage.store import Store, open_store
 

@@ -12,13 +12,12 @@ import numpy as np
 
 from ovamgen.config import RunConfig, identity
 from ovamgen.errors import ConfigError, ShardError
-from ovamgen.generate import load_engine_factory, refine, sample_context
 from ovamgen.integrity.metadata_table import MetadataTable, read_table
 from ovamgen.integrity.settings import inputs_of, saved_config
-from ovamgen.isolation import EngineFactory, SampleEngine, synthesise_surviving
 from ovamgen.plan.tasks import Plan
 from ovamgen.records import EncodedSample, SampleFailure, SampleSpec, ShardRecord, ShardTask
-from ovamgen.run_files import (
+from ovamgen.run.bad_samples import EngineFactory, SampleEngine, synthesise_surviving
+from ovamgen.run.files import (
     PLAN_NAME,
     RUN_NAME,
     differences,
@@ -26,6 +25,7 @@ from ovamgen.run_files import (
     read_plan,
     read_run_file,
 )
+from ovamgen.run.shard import load_engine_factory, refine, sample_context
 from ovamgen.shards.codec import IMAGE, MASK, METADATA, DecodedSample, decode_sample
 from ovamgen.shards.manifest import metadata_name, read_record
 from ovamgen.shards.reader import read_tar

@@ -23,8 +23,8 @@ from ovamgen.integrity.papers import (
 from ovamgen.integrity.settings import saved_config
 from ovamgen.launch import CONTACT_SHEET_NAME
 from ovamgen.plan.tasks import Plan
-from ovamgen.run import plan_for
-from ovamgen.run_files import PLAN_NAME, RUN_NAME
+from ovamgen.run.files import PLAN_NAME, RUN_NAME
+from ovamgen.run.run import plan_for
 from ovamgen.shards.index import CARD_NAME, MANIFEST_NAME, WIDS_NAME
 from ovamgen.storage.store import Store
 

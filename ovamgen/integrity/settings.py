@@ -8,7 +8,7 @@ from typing import Any
 from ovamgen.config import RunConfig, build_config
 from ovamgen.mini import bank_place
 from ovamgen.plan.tasks import Plan
-from ovamgen.run_files import digest_of
+from ovamgen.run.files import digest_of
 
 
 def saved_config(run: Mapping[str, Any], out: str, *overrides: dict[str, Any]) -> RunConfig:

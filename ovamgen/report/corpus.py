@@ -13,7 +13,7 @@ from typing import Any
 from ovamgen.errors import ConfigError, PlanError, ShardError
 from ovamgen.plan.tasks import Plan
 from ovamgen.records import ShardRecord
-from ovamgen.run_files import PLAN_NAME, read_plan, read_run_file
+from ovamgen.run.files import PLAN_NAME, read_plan, read_run_file
 from ovamgen.run_logs import ProcessTimes, read_times
 from ovamgen.shards.manifest import (
     MAX_RECORD_BYTES,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from ovamgen.report.charts import bar
+from ovamgen.run.timing import WORK_STAGES, WorkStage
 from ovamgen.run_logs import ProcessTimes
-from ovamgen.timing import WORK_STAGES, WorkStage
 
 _NAMES: dict[WorkStage, tuple[str, str]] = {
     "loading": ("loading", "the pipeline, in each worker"),

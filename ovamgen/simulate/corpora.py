@@ -9,7 +9,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from ovamgen.records import ShardRecord
-from ovamgen.run import DEMO_CAPTIONS, captions_path
+from ovamgen.run.run import DEMO_CAPTIONS, captions_path
 from ovamgen.shards.manifest import (
     metadata_name,
     publish_shard,

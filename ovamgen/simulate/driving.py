@@ -19,7 +19,7 @@ from ovamgen.cluster.processes import SharedProcesses
 from ovamgen.config import RunConfig, build_config
 from ovamgen.console.progress import RunProgress
 from ovamgen.errors import ConfigError
-from ovamgen.run import Run, open_run
+from ovamgen.run.run import Run, open_run
 from ovamgen.simulate.corpora import write_captions
 from ovamgen.simulate.engine import Interval, SimulatedEngine, read_marks
 from ovamgen.simulate.refining import simulated_refine

@@ -16,7 +16,7 @@ from typing import Any
 from ovamgen.cluster.connection import simulated_cluster
 from ovamgen.cluster.processes import OwnProcesses
 from ovamgen.errors import ConfigError
-from ovamgen.run import open_run
+from ovamgen.run.run import open_run
 from ovamgen.simulate.driving import DriveSettings, drive, simulated_config
 from ovamgen.simulate.engine import Interval, SimulatedEngine, read_marks
 from ovamgen.simulate.refining import simulated_refine

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from ovamgen.cluster.workers import RefineStatus
-from ovamgen.generate import SampleContext
 from ovamgen.plan.vocabulary import VOC_CLASSES
 from ovamgen.records import EncodedSample, SampleFailure, SampleSpec, SynthesisBatch
+from ovamgen.run.shard import SampleContext
 from ovamgen.shards.codec import encode_sample
 from ovamgen.shards.schema import spec_fields
 from ovamgen.simulate.engine import CELLS, CLASS_IDS, SIDE_PX

@@ -13,8 +13,8 @@ from ovamgen.cluster.driver import generate_on_ray
 from ovamgen.cluster.finishing import Finishing
 from ovamgen.config import build_config
 from ovamgen.errors import ClusterError, ConfigError, OvamgenError
-from ovamgen.local import generate_local
-from ovamgen.run import open_run
+from ovamgen.run.local import generate_local
+from ovamgen.run.run import open_run
 from ovamgen.shards.manifest import read_records
 from ovamgen.status import run_status
 from ovamgen.storage.store import open_store

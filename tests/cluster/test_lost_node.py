@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ovamgen.local import generate_local
+from ovamgen.run.local import generate_local
 from tests.fakes import DiscEngine
 from tests.runs import digests, make, run_config
 

@@ -9,8 +9,8 @@ import pytest
 
 from ovamgen.cluster.driver import generate_on_ray
 from ovamgen.cluster.metrics import METRICS, RunMetrics
-from ovamgen.journal import RunJournal
 from ovamgen.records import SampleFailure
+from ovamgen.run.journal import RunJournal
 from tests.fakes import DiscEngine
 from tests.runs import PROMPTS, make, run_config
 

@@ -22,9 +22,9 @@ from ovamgen.downstream.reannotate_settings import new_config
 from ovamgen.downstream.select import select
 from ovamgen.downstream.select_filters import SelectionSettings
 from ovamgen.errors import ConfigError, ShardError
-from ovamgen.local import generate_local
 from ovamgen.masks.binarise import make_label_map
-from ovamgen.run import open_run
+from ovamgen.run.local import generate_local
+from ovamgen.run.run import open_run
 from ovamgen.shards.manifest import record_name
 from ovamgen.status import run_status
 from ovamgen.storage.store import LocalStore

@@ -17,8 +17,8 @@ from ovamgen.downstream.schedule import learning_rate
 from ovamgen.downstream.segmentor import ARCHITECTURES, SEGMENTOR, build_network
 from ovamgen.downstream.settings import build_settings
 from ovamgen.downstream.training import train
-from ovamgen.drain import Interrupted
 from ovamgen.errors import ConfigError, OvamgenError, ShardError
+from ovamgen.run.drain import Interrupted
 from tests.downstream.voc_folders import write_voc
 
 

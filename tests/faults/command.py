@@ -17,9 +17,9 @@ from pathlib import Path
 
 from ovamgen import fault_points
 from ovamgen.config import RunConfig
-from ovamgen.drain import Interrupted
 from ovamgen.errors import OvamgenError
 from ovamgen.launch import generate
+from ovamgen.run.drain import Interrupted
 from tests.fakes import DiscEngine
 
 SERVER = multiprocessing.get_context("forkserver")
@@ -28,7 +28,7 @@ SERVER.set_forkserver_preload(
         __name__,
         "tests.faults.publishing",
         "tests.fuzz.readers",
-        "ovamgen.local",
+        "ovamgen.run.local",
         "ovamgen.attribution.method",
         "ovamgen.attribution.token_bank",
         "ovamgen.diffusion.pipeline",

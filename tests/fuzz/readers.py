@@ -36,7 +36,7 @@ from ovamgen.downstream.voc import VocFolder
 from ovamgen.integrity.verify import verify
 from ovamgen.plan.captions import read_captions, read_instances
 from ovamgen.plan.vocabulary import VOC_CLASSES
-from ovamgen.run_files import read_plan, read_run_file
+from ovamgen.run.files import read_plan, read_run_file
 from ovamgen.samples import Sample, SampleFolder, read_mask, save_mask
 from ovamgen.shards.arrays import decode_jpeg, decode_npz, decode_png, encode_jpeg, encode_npz
 from ovamgen.shards.index import count_classes
@@ -101,7 +101,7 @@ def write_world(root: Path) -> None:
 
 
 def _local() -> Callable[..., None]:
-    from ovamgen.local import generate_local
+    from ovamgen.run.local import generate_local
 
     return generate_local
 

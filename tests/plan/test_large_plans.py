@@ -19,7 +19,7 @@ from ovamgen.plan.captions import open_captions
 from ovamgen.plan.plan import Plan
 from ovamgen.plan.seen import SeenNumbers
 from ovamgen.plan.tasks import make_plan
-from ovamgen.run import captions_path
+from ovamgen.run.run import captions_path
 from ovamgen.simulate.corpora import write_captions
 
 GOLDEN = {

@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from ovamgen.config import RunConfig
-from ovamgen.local import generate_local
 from ovamgen.plan.vocabulary import class_by_id
 from ovamgen.records import ModelInfo, SampleFailure, SampleSpec, ShardRecord, SynthesisBatch
+from ovamgen.run.local import generate_local
 from tests.runs import make, run_config
 
 CLASS_IDS = tuple(range(1, 21))

@@ -16,7 +16,7 @@ from ovamgen.cluster.driver import generate_on_ray
 from ovamgen.cluster.processes import SharedProcesses
 from ovamgen.console.progress import RunProgress
 from ovamgen.errors import ConfigError
-from ovamgen.run import open_run
+from ovamgen.run.run import open_run
 from ovamgen.shards.manifest import read_records
 from ovamgen.simulate import bench
 from ovamgen.simulate.drawing import draw_driver

@@ -16,8 +16,8 @@ from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.config import SynthesisConfig
 from ovamgen.diffusion.recorder import cross_attention_layers
 from ovamgen.diffusion.synthesis import Synthesiser
-from ovamgen.drain import Interrupted
 from ovamgen.errors import ConfigError, IncompleteError, MethodError
+from ovamgen.run.drain import Interrupted
 from ovamgen.samples import SampleFolder, save_mask
 from ovamgen.tokens.iou import TAUS
 from ovamgen.tokens.learning import TokenLearner

@@ -5,8 +5,8 @@ import pytest
 
 from ovamgen.config import build_config
 from ovamgen.errors import OvamgenError
-from ovamgen.isolation import EarlyStop, one_line, synthesise_surviving
 from ovamgen.records import SampleFailure, SampleSpec, Target
+from ovamgen.run.bad_samples import EarlyStop, one_line, synthesise_surviving
 from tests.fakes import DiscEngine
 
 CAT = Target(class_id=8, class_name="cat", phrase="cat")

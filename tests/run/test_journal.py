@@ -13,18 +13,18 @@ import pytest
 
 from ovamgen import heartbeat
 from ovamgen.console.progress import RunProgress
-from ovamgen.drain import Interrupted
 from ovamgen.errors import OvamgenError, ShardError
 from ovamgen.heartbeat import keep_logs
-from ovamgen.journal import RunJournal, kind_of
 from ovamgen.launch import generate
-from ovamgen.local import generate_local
 from ovamgen.records import SampleFailure
-from ovamgen.run import open_run
+from ovamgen.run.drain import Interrupted
+from ovamgen.run.journal import RunJournal, kind_of
+from ovamgen.run.local import generate_local
+from ovamgen.run.run import open_run
+from ovamgen.run.timing import WORK_STAGES, StageClock
 from ovamgen.run_logs import MAX_BYTES, PROGRESS_NAME, read_progress, read_times, time_name
 from ovamgen.storage.local import LocalStore
 from ovamgen.storage.store import open_store
-from ovamgen.timing import WORK_STAGES, StageClock
 from tests.fakes import DiscEngine
 from tests.runs import PROMPTS, digests, make, run_config
 
@@ -46,7 +46,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("ovamgen.journal.time", clock)
+    monkeypatch.setattr("ovamgen.run.journal.time", clock)
     return clock
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from threading import Lock
 
 from ovamgen.records import SampleFailure
-from ovamgen.timing import Seconds, StageClock
+from ovamgen.run.timing import Seconds, StageClock
 
 _REMEMBERED = 200
 """Durations that a median is taken of."""

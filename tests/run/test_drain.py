@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from ovamgen.drain import Drain, Interrupted, drain_on_signals
+from ovamgen.run.drain import Drain, Interrupted, drain_on_signals
 
 
 def test_the_first_signal_drains_and_the_second_stops():

@@ -11,13 +11,6 @@ from dataclasses import dataclass
 from ovamgen import __version__, fault_points
 from ovamgen.config import RunConfig
 from ovamgen.errors import ConfigError, ShardError
-from ovamgen.isolation import (
-    SAMPLE_ERRORS,
-    EngineFactory,
-    SampleEngine,
-    one_line,
-    synthesise_surviving,
-)
 from ovamgen.masks.binarise import make_label_map
 from ovamgen.records import (
     EncodedSample,
@@ -27,10 +20,17 @@ from ovamgen.records import (
     ShardTask,
     SynthesisBatch,
 )
+from ovamgen.run.bad_samples import (
+    SAMPLE_ERRORS,
+    EngineFactory,
+    SampleEngine,
+    one_line,
+    synthesise_surviving,
+)
+from ovamgen.run.timing import StageClock
 from ovamgen.shards.codec import Provenance, encode_sample
 from ovamgen.shards.manifest import publish_shard
 from ovamgen.storage.store import Store
-from ovamgen.timing import StageClock
 
 Results = Sequence[EncodedSample | SampleFailure]
 

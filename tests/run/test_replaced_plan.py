@@ -9,9 +9,9 @@ from ovamgen.config import build_config
 from ovamgen.errors import ConfigError
 from ovamgen.integrity.verify import verify
 from ovamgen.launch import generate
-from ovamgen.local import generate_local
-from ovamgen.run import open_run, write_plan
-from ovamgen.run_files import read_plan, read_run_file
+from ovamgen.run.files import read_plan, read_run_file
+from ovamgen.run.local import generate_local
+from ovamgen.run.run import open_run, write_plan
 from ovamgen.shards.manifest import metadata_name, record_name, shard_name
 from ovamgen.status import run_status
 from ovamgen.storage.store import open_store

@@ -7,12 +7,12 @@ import socket
 
 from ovamgen import fault_points
 from ovamgen.console.progress import RunProgress
-from ovamgen.drain import drain_on_signals
-from ovamgen.generate import Results, load_engine_factory, make_shard, sample_context
-from ovamgen.isolation import EngineFactory
 from ovamgen.records import SampleFailure, SynthesisBatch
-from ovamgen.run import Run
-from ovamgen.timing import StageClock
+from ovamgen.run.bad_samples import EngineFactory
+from ovamgen.run.drain import drain_on_signals
+from ovamgen.run.run import Run
+from ovamgen.run.shard import Results, load_engine_factory, make_shard, sample_context
+from ovamgen.run.timing import StageClock
 
 
 def generate_local(run: Run, progress: RunProgress, factory: EngineFactory | None = None) -> None:

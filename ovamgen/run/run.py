@@ -18,13 +18,12 @@ import yaml
 from ovamgen import __version__, fault_points
 from ovamgen.config import RunConfig, SynthesisConfig, fingerprint, identity
 from ovamgen.errors import ConfigError, OvamgenError
-from ovamgen.isolation import EarlyStop
-from ovamgen.journal import RunJournal
 from ovamgen.mini import bank_place
 from ovamgen.plan.plan_rows import PlannedTasks
 from ovamgen.plan.tasks import Plan, make_plan
 from ovamgen.records import ModelInfo, RunSummary, ShardRecord
-from ovamgen.run_files import (
+from ovamgen.run.bad_samples import EarlyStop
+from ovamgen.run.files import (
     PLAN_NAME,
     RUN_NAME,
     differences,
@@ -36,6 +35,7 @@ from ovamgen.run_files import (
     read_run_file,
     write_plan_file,
 )
+from ovamgen.run.journal import RunJournal
 from ovamgen.shards.card import DOCUMENTS_EDITION
 from ovamgen.shards.manifest import finished_shards, write_indexes
 from ovamgen.storage.store import Store, open_store

@@ -15,7 +15,6 @@ from ovamgen.console.log_format import say
 from ovamgen.console.progress import RunProgress
 from ovamgen.console.wording import counted
 from ovamgen.errors import ConfigError, IncompleteError
-from ovamgen.heartbeat import keep_logs
 from ovamgen.plan.summary import PlanSummary
 from ovamgen.plan.tasks import Plan
 from ovamgen.records import RunSummary, ShardRecord
@@ -23,7 +22,8 @@ from ovamgen.run.bad_samples import EngineFactory
 from ovamgen.run.drain import drain_on_signals
 from ovamgen.run.run import Run, open_run
 from ovamgen.shards.manifest import shard_name
-from ovamgen.status import failures_by_reason
+from ovamgen.status.heartbeat import keep_logs
+from ovamgen.status.status import failures_by_reason
 from ovamgen.storage.store import Store
 
 if TYPE_CHECKING:

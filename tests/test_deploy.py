@@ -9,8 +9,8 @@ import yaml
 
 from ovamgen.cluster.metrics import METRICS
 from ovamgen.config import build_config, parse_overrides, read_config_file
-from ovamgen.live import Activity
 from ovamgen.run.timing import WORK_STAGES
+from ovamgen.status.activity import Activity
 
 
 @pytest.fixture(scope="module")

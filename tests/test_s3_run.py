@@ -27,7 +27,7 @@ from ovamgen.mini import bank_place
 from ovamgen.report.write import write_report
 from ovamgen.run.local import generate_local
 from ovamgen.run.run import open_run, write_plan
-from ovamgen.status import run_status
+from ovamgen.status.status import run_status
 from ovamgen.storage.store import open_store
 from tests.fakes import DiscEngine
 from tests.runs import PROMPTS, captions_file, digests, make, run_config

@@ -30,10 +30,10 @@ def test_every_row_names_a_guard_and_a_test(page):
 
 
 def test_the_numbers_are_those_of_the_code(page):
-    from ovamgen import run_logs
     from ovamgen.annotate import importing, server
     from ovamgen.plan import source
     from ovamgen.shards import arrays
+    from ovamgen.status import logs as run_logs
 
     assert f"at most {source.MAX_BYTES // 2**30} GiB" in page
     assert f"at most {run_logs.MAX_BYTES // 10**6} MB" in page

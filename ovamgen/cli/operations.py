@@ -28,7 +28,7 @@ def status(
     """
     if watch:
         from ovamgen.run.drain import Interrupted
-        from ovamgen.watch import watch as show
+        from ovamgen.status.watch import watch as show
 
         try:
             show(out, every_seconds=interval, as_json=as_json)
@@ -36,7 +36,7 @@ def status(
             # only the looking on was stopped
             raise typer.Exit(stop.exit_code) from None
         return
-    from ovamgen.status import run_status
+    from ovamgen.status.status import run_status
 
     found = run_status(out)
     print(json.dumps(found.to_json(), indent=2) if as_json else "\n".join(found.lines()))

@@ -14,7 +14,6 @@ from ovamgen.errors import ConfigError, PlanError, ShardError
 from ovamgen.plan.tasks import Plan
 from ovamgen.records import ShardRecord
 from ovamgen.run.files import PLAN_NAME, read_plan, read_run_file
-from ovamgen.run_logs import ProcessTimes, read_times
 from ovamgen.shards.manifest import (
     MAX_RECORD_BYTES,
     RECORDS,
@@ -22,6 +21,7 @@ from ovamgen.shards.manifest import (
     record_from_json,
     record_name,
 )
+from ovamgen.status.logs import ProcessTimes, read_times
 from ovamgen.storage.interface import Store
 
 _VIEW_MARK = "selection.json"

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from ovamgen.report.charts import bar
 from ovamgen.run.timing import WORK_STAGES, WorkStage
-from ovamgen.run_logs import ProcessTimes
+from ovamgen.status.logs import ProcessTimes
 
 _NAMES: dict[WorkStage, tuple[str, str]] = {
     "loading": ("loading", "the pipeline, in each worker"),

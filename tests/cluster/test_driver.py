@@ -16,7 +16,7 @@ from ovamgen.errors import ClusterError, ConfigError, OvamgenError
 from ovamgen.run.local import generate_local
 from ovamgen.run.run import open_run
 from ovamgen.shards.manifest import read_records
-from ovamgen.status import run_status
+from ovamgen.status.status import run_status
 from ovamgen.storage.store import open_store
 from tests.fakes import DiscEngine
 from tests.runs import PROMPTS, digests, make, run_config

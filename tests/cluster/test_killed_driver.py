@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ovamgen.cli import app
-from ovamgen.status import run_status
+from ovamgen.status.status import run_status
 from tests.runs import PROMPTS, captions_file, digests
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from ovamgen.status import run_status
+from ovamgen.status.status import run_status
 from ovamgen.storage.store import open_store
 from tests.faults.command import Command
 from tests.faults.table import STEPS

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from ovamgen.fault_points import FAULTS, MARKS, parse_faults
-from ovamgen.status import run_status
+from ovamgen.status.status import run_status
 from tests.faults.command import WORKERS, Command, arguments, environment
 from tests.faults.table import STEPS
 from tests.runs import run_config

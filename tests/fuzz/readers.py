@@ -42,7 +42,7 @@ from ovamgen.shards.arrays import decode_jpeg, decode_npz, decode_png, encode_jp
 from ovamgen.shards.index import count_classes
 from ovamgen.shards.manifest import finished_shards, read_records
 from ovamgen.shards.reader import read_tar
-from ovamgen.status import failures_by_reason, run_status
+from ovamgen.status.status import failures_by_reason, run_status
 from ovamgen.storage.store import LocalStore, open_store
 from ovamgen.tokens.export import export_bank, read_plain_arrays
 from tests.downstream.test_segmentor import TINY

@@ -11,7 +11,7 @@ from ovamgen.downstream.select_filters import SelectionSettings
 from ovamgen.errors import ConfigError
 from ovamgen.integrity.repair import repair
 from ovamgen.integrity.verify import verify
-from ovamgen.status import run_status
+from ovamgen.status.status import run_status
 
 SETTINGS = SelectionSettings(area_quantiles=(0.2, 0.8))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ovamgen.status import run_status
+from ovamgen.status.status import run_status
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 

@@ -7,7 +7,7 @@ import pytest
 from ovamgen.launch import generate
 from ovamgen.report.times import duration, times_of
 from ovamgen.report.write import write_report
-from ovamgen.run_logs import ProcessTimes
+from ovamgen.status.logs import ProcessTimes
 from tests.report.corpora import SceneEngine
 from tests.report.test_page import Page
 from tests.runs import PROMPTS, run_config

@@ -11,10 +11,8 @@ from functools import partial
 
 import pytest
 
-from ovamgen import heartbeat
 from ovamgen.console.progress import RunProgress
 from ovamgen.errors import OvamgenError, ShardError
-from ovamgen.heartbeat import keep_logs
 from ovamgen.launch import generate
 from ovamgen.records import SampleFailure
 from ovamgen.run.drain import Interrupted
@@ -22,7 +20,9 @@ from ovamgen.run.journal import RunJournal, kind_of
 from ovamgen.run.local import generate_local
 from ovamgen.run.run import open_run
 from ovamgen.run.timing import WORK_STAGES, StageClock
-from ovamgen.run_logs import MAX_BYTES, PROGRESS_NAME, read_progress, read_times, time_name
+from ovamgen.status import heartbeat
+from ovamgen.status.heartbeat import keep_logs
+from ovamgen.status.logs import MAX_BYTES, PROGRESS_NAME, read_progress, read_times, time_name
 from ovamgen.storage.local import LocalStore
 from ovamgen.storage.store import open_store
 from tests.fakes import DiscEngine
@@ -306,7 +306,7 @@ def test_a_killed_run_has_left_its_times_and_the_next_adds_to_them(tmp_path, rep
     assert live.state == "running", "nobody was left to say otherwise"
     assert store.holder() is None
     from ovamgen.config import build_config
-    from ovamgen.status import run_status
+    from ovamgen.status.status import run_status
 
     status = run_status(str(out))
     assert (status.activity, status.running, status.process) == ("dead", False, live.process)

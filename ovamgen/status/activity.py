@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ovamgen.console.terminal import time_left
-from ovamgen.run_logs import LiveProgress, OpenShardState
+from ovamgen.status.logs import LiveProgress, OpenShardState
 
 Activity = Literal["none", "loading", "running", "silent", "dead", "stopped", "failed", "complete"]
 """``silent``: holds the output and has written nothing for long; ``dead``: gone without a word."""

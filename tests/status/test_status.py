@@ -15,13 +15,13 @@ import pytest
 
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.launch import generate
-from ovamgen.live import stragglers_of, understand
 from ovamgen.run.local import generate_local
 from ovamgen.run.run import open_run
-from ovamgen.run_logs import PROGRESS_NAME, LiveProgress, OpenShardState, WorkerState
 from ovamgen.shards.manifest import metadata_name, read_records, record_name
-from ovamgen.status import StatusReader, run_status
-from ovamgen.watch import watch
+from ovamgen.status.activity import stragglers_of, understand
+from ovamgen.status.logs import PROGRESS_NAME, LiveProgress, OpenShardState, WorkerState
+from ovamgen.status.status import StatusReader, run_status
+from ovamgen.status.watch import watch
 from tests.fakes import DiscEngine
 from tests.faults.command import Command
 from tests.runs import PROMPTS, make, run_config

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ovamgen.console.log_format import is_json, say
 from ovamgen.errors import ShardError
-from ovamgen.status import NotBegunError, RunStatus, StatusReader
+from ovamgen.status.status import NotBegunError, RunStatus, StatusReader
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

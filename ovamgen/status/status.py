@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 from ovamgen.console.log_format import printable
 from ovamgen.console.terminal import time_left
 from ovamgen.errors import ConfigError, ShardError
-from ovamgen.live import Activity, stragglers_of, understand
 from ovamgen.records import ShardRecord
 from ovamgen.run.files import PLAN_NAME, read_plan, read_run_file
-from ovamgen.run_logs import LiveProgress, read_progress
 from ovamgen.shards.index import INDEXES, MANIFEST_NAME
 from ovamgen.shards.manifest import RECORDS, metadata_name, record_from_json
+from ovamgen.status.activity import Activity, stragglers_of, understand
+from ovamgen.status.logs import LiveProgress, read_progress
 from ovamgen.storage.interface import Store
 from ovamgen.storage.store import open_store
 

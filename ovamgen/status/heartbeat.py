@@ -16,7 +16,7 @@ from ovamgen.errors import OvamgenError
 from ovamgen.run.bad_samples import one_line
 from ovamgen.run.drain import Interrupted
 from ovamgen.run.run import Run
-from ovamgen.run_logs import (
+from ovamgen.status.logs import (
     PROGRESS_NAME,
     TIMES_PREFIX,
     LiveProgress,

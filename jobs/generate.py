@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from ovamgen.config import build_config, parse_overrides, read_config_file
 from ovamgen.console.log_format import say, use_log_format_of_environment
 from ovamgen.errors import OvamgenError
-from ovamgen.launch import generate
+from ovamgen.generation import generate
 from ovamgen.run.drain import Interrupted
 
 

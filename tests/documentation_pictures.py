@@ -17,7 +17,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
-from ovamgen.launch import CONTACT_SHEET_NAME
+from ovamgen.generation import CONTACT_SHEET_NAME
 from ovamgen.report.write import write_report
 from ovamgen.samples import SampleFolder
 from recipes.mini.quality import draw_grid

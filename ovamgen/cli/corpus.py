@@ -53,7 +53,7 @@ def plan(
 
     Example: `ovamgen plan --captions captions_val2017.json --per-class 100 --out corpus`
     """
-    from ovamgen.launch import summarise
+    from ovamgen.generation import summarise
     from ovamgen.run.run import write_plan
 
     flags = {
@@ -147,12 +147,12 @@ def generate(
     }
     resolved = resolve(config, flags, sets)
     if dry_run:
-        from ovamgen.launch import summarise
+        from ovamgen.generation import summarise
         from ovamgen.run.run import plan_for
 
         _show(summarise(plan_for(resolved), resolved))
         return
-    from ovamgen.launch import generate as run
+    from ovamgen.generation import generate as run
 
     outcome = run(resolved)
     print("\n".join(outcome.lines()))

@@ -12,9 +12,9 @@ from PIL import Image, ImageChops
 
 from ovamgen import __version__
 from ovamgen.errors import OvamgenError, ShardError
+from ovamgen.generation import CONTACT_SHEET_NAME, draw_contact_sheet
 from ovamgen.integrity.findings import Findings, Layout
 from ovamgen.integrity.settings import saved_config
-from ovamgen.launch import CONTACT_SHEET_NAME, draw_contact_sheet
 from ovamgen.records import ShardRecord
 from ovamgen.report.figures import MAX_BYTES, encode_sheet
 from ovamgen.run.files import library_versions

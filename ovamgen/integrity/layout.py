@@ -12,8 +12,8 @@ from ovamgen.downstream.export.hf import MARK_NAME
 from ovamgen.downstream.output import INCOMPLETE_NAME
 from ovamgen.downstream.view import KEYS_NAME, SELECTION_NAME, TABLE_NAME, VIEW_KIND
 from ovamgen.errors import ConfigError, ShardError
+from ovamgen.generation import CONTACT_SHEET_NAME
 from ovamgen.integrity.findings import Layout
-from ovamgen.launch import CONTACT_SHEET_NAME
 from ovamgen.report.write import REPORT_NAME
 from ovamgen.run.files import PLAN_NAME, RUN_NAME
 from ovamgen.shards.index import INDEXES, MANIFEST_NAME

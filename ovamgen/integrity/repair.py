@@ -11,13 +11,13 @@ from ovamgen.attribution.token_bank import open_bank
 from ovamgen.config import RunConfig, build_config, fingerprint
 from ovamgen.console.wording import counted
 from ovamgen.errors import ConfigError
+from ovamgen.generation import generate
 from ovamgen.integrity.findings import Finding, Verification, index_ranges
 from ovamgen.integrity.layout import layout_of, recorded_indices
 from ovamgen.integrity.restore import restore_papers
 from ovamgen.integrity.settings import inputs_of, saved_config
 from ovamgen.integrity.shard_check import ShardResult
 from ovamgen.integrity.verify import Examined, Steps, examine, nothing_counted, verify
-from ovamgen.launch import generate
 from ovamgen.records import ShardRecord
 from ovamgen.run.bad_samples import EngineFactory
 from ovamgen.run.files import RUN_NAME

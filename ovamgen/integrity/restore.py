@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ovamgen.errors import ConfigError, OvamgenError, PlanError, ShardError
+from ovamgen.generation import CONTACT_SHEET_NAME
 from ovamgen.integrity.findings import Findings
 from ovamgen.integrity.layout import unknown_files
 from ovamgen.integrity.papers import (
@@ -21,7 +22,6 @@ from ovamgen.integrity.papers import (
     run_file_bytes,
 )
 from ovamgen.integrity.settings import saved_config
-from ovamgen.launch import CONTACT_SHEET_NAME
 from ovamgen.plan.tasks import Plan
 from ovamgen.run.files import PLAN_NAME, RUN_NAME
 from ovamgen.run.run import plan_for

@@ -18,7 +18,7 @@ from pathlib import Path
 from ovamgen import fault_points
 from ovamgen.config import RunConfig
 from ovamgen.errors import OvamgenError
-from ovamgen.launch import generate
+from ovamgen.generation import generate
 from ovamgen.run.drain import Interrupted
 from tests.fakes import DiscEngine
 

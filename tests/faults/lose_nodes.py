@@ -15,7 +15,7 @@ from ray.cluster_utils import Cluster
 
 from ovamgen.config import RunConfig
 from ovamgen.fault_points import FAULTS, MARKS
-from ovamgen.launch import generate
+from ovamgen.generation import generate
 from tests.fakes import DiscEngine
 
 BATCH_SECONDS = 0.3

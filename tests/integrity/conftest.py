@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ovamgen.launch import generate
+from ovamgen.generation import generate
 from tests.fakes import DiscEngine
 from tests.runs import PROMPTS, run_config
 

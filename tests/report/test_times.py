@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from ovamgen.launch import generate
+from ovamgen.generation import generate
 from ovamgen.report.times import duration, times_of
 from ovamgen.report.write import write_report
 from ovamgen.status.logs import ProcessTimes

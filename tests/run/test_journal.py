@@ -13,7 +13,7 @@ import pytest
 
 from ovamgen.console.progress import RunProgress
 from ovamgen.errors import OvamgenError, ShardError
-from ovamgen.launch import generate
+from ovamgen.generation import generate
 from ovamgen.records import SampleFailure
 from ovamgen.run.drain import Interrupted
 from ovamgen.run.journal import RunJournal, kind_of
@@ -269,7 +269,7 @@ from functools import partial
 from pathlib import Path
 sys.path.insert(0, {repository!r})
 from ovamgen import heartbeat
-from ovamgen.launch import generate
+from ovamgen.generation import generate
 from tests.fakes import DiscEngine
 from tests.runs import CAPTIONS, captions_file
 from ovamgen.config import build_config

@@ -7,8 +7,8 @@ import pytest
 
 from ovamgen.config import build_config
 from ovamgen.errors import ConfigError
+from ovamgen.generation import generate
 from ovamgen.integrity.verify import verify
-from ovamgen.launch import generate
 from ovamgen.run.files import read_plan, read_run_file
 from ovamgen.run.local import generate_local
 from ovamgen.run.run import open_run, write_plan

@@ -14,7 +14,7 @@ from functools import partial
 import pytest
 
 from ovamgen.errors import ConfigError, ShardError
-from ovamgen.launch import generate
+from ovamgen.generation import generate
 from ovamgen.run.local import generate_local
 from ovamgen.run.run import open_run
 from ovamgen.shards.manifest import metadata_name, read_records, record_name

@@ -22,7 +22,7 @@ from ovamgen.downstream.select_filters import SelectionSettings
 from ovamgen.downstream.settings import TrainSettings
 from ovamgen.downstream.training import train
 from ovamgen.errors import ConfigError, PlanError, ShardError
-from ovamgen.launch import generate
+from ovamgen.generation import generate
 from ovamgen.mini import bank_place
 from ovamgen.report.write import write_report
 from ovamgen.run.local import generate_local

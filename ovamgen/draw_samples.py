@@ -17,7 +17,7 @@ import numpy as np
 from ovamgen.config import RunConfig
 from ovamgen.diffusion.pipeline import check_model, load_pipeline
 from ovamgen.diffusion.synthesis import Synthesiser
-from ovamgen.engine import use_repeatable_arithmetic
+from ovamgen.engine.engine import use_repeatable_arithmetic
 from ovamgen.errors import ConfigError, IncompleteError
 from ovamgen.plan.vocabulary import VOC_CLASSES, VocClass, class_by_name
 from ovamgen.records import SampleSpec

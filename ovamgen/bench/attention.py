@@ -21,7 +21,7 @@ from ovamgen.config import RunConfig, SynthesisConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
 from ovamgen.diffusion.schedulers import scheduler_class
 from ovamgen.diffusion.synthesis import Synthesiser
-from ovamgen.engine import PipelineAttention, class_targets, use_repeatable_arithmetic
+from ovamgen.engine.engine import PipelineAttention, class_targets, use_repeatable_arithmetic
 
 PROMPT = "a photograph of a cat"
 

@@ -32,7 +32,7 @@ from ovamgen.bench.unet_calls import FastUnet, second_unet
 from ovamgen.config import RunConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
 from ovamgen.diffusion.synthesis import Drawing, Synthesiser
-from ovamgen.engine import PipelineAttention, class_targets, use_repeatable_arithmetic
+from ovamgen.engine.engine import PipelineAttention, class_targets, use_repeatable_arithmetic
 from ovamgen.errors import ConfigError, OvamgenError
 
 _PROMPT = "a photograph of a cat"

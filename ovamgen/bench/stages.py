@@ -25,7 +25,7 @@ from ovamgen.bench.timing import Spread, check_rounds
 from ovamgen.config import RunConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
 from ovamgen.diffusion.synthesis import Synthesiser
-from ovamgen.engine import (
+from ovamgen.engine.engine import (
     PipelineAttention,
     class_heatmaps,
     class_targets,

@@ -66,7 +66,7 @@ def attribute(
         "masks": {"self_attention": self_attention},
     }
     resolved = resolve(config, flags, sets)
-    from ovamgen.attribute import attribute as run
+    from ovamgen.engine.one_image import attribute as run
 
     done = run(
         resolved,

@@ -23,7 +23,7 @@ from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
 from ovamgen.diffusion.recorder import CrossAttentionRecorder
 from ovamgen.diffusion.recreate import Listener, Recreator, check_strength
 from ovamgen.diffusion.synthesis import Synthesiser
-from ovamgen.engine import PipelineAttention, class_heatmaps, use_repeatable_arithmetic
+from ovamgen.engine.engine import PipelineAttention, class_heatmaps, use_repeatable_arithmetic
 from ovamgen.errors import ConfigError, SampleError
 from ovamgen.evaluate.map_files import RecordedMaps, read_maps, write_maps
 from ovamgen.evaluate.pictures import Picture, PictureSet

@@ -26,7 +26,7 @@ EARLY_STOP_SAMPLES = 16
 
 @runtime_checkable
 class SampleEngine(Protocol):
-    """What a run needs of a loaded pipeline; `ovamgen.engine.Engine` is the real one."""
+    """What a run needs of a loaded pipeline; `ovamgen.engine.engine.Engine` is the real one."""
 
     @property
     def info(self) -> ModelInfo:

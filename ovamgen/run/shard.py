@@ -46,7 +46,7 @@ class SampleContext:
 
 def load_engine_factory() -> EngineFactory:
     """The real engine; imported only where a pipeline is held, since it brings torch along."""
-    from ovamgen.engine import Engine
+    from ovamgen.engine.engine import Engine
 
     return Engine.load
 

@@ -10,7 +10,7 @@ from ovamgen.attribution.authors_tokens import import_authors_tokens
 from ovamgen.attribution.token_bank import TokenBank, check_tau
 from ovamgen.config import ModelConfig
 from ovamgen.diffusion.pipeline import check_model, load_pipeline
-from ovamgen.engine import PipelineAttention
+from ovamgen.engine.engine import PipelineAttention
 from ovamgen.errors import ConfigError
 from ovamgen.plan.vocabulary import VOC_CLASSES
 from ovamgen.records import ModelInfo

@@ -18,7 +18,7 @@ from ovamgen.config import RunConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline
 from ovamgen.diffusion.recorder import AttentionSink
 from ovamgen.diffusion.synthesis import Synthesiser
-from ovamgen.engine import PipelineAttention
+from ovamgen.engine.engine import PipelineAttention
 from ovamgen.errors import SampleError
 from ovamgen.plan.vocabulary import class_by_name
 from ovamgen.tokens.examples import Example

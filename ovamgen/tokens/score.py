@@ -10,7 +10,7 @@ import torch
 
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.diffusion.pipeline import load_pipeline
-from ovamgen.engine import use_repeatable_arithmetic
+from ovamgen.engine.engine import use_repeatable_arithmetic
 from ovamgen.errors import ConfigError
 from ovamgen.plan.vocabulary import class_by_name
 from ovamgen.records import ModelInfo

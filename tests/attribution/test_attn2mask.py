@@ -10,7 +10,7 @@ from ovamgen.attribution.attn2mask import Attn2Mask, NearestCall
 from ovamgen.attribution.ovam import PairMaps, TextMaps
 from ovamgen.attribution.targets import phrase_targets
 from ovamgen.diffusion.text import encode_text
-from ovamgen.engine import PipelineAttention, normalise
+from ovamgen.engine.engine import PipelineAttention, normalise
 from ovamgen.errors import MethodError
 from tests.attribution.drawings import AttentionInputs, draw
 from tests.golden.reference import tiny_sd

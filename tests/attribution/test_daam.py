@@ -19,7 +19,7 @@ from ovamgen.diffusion.recorder import cross_attention_layers
 from ovamgen.diffusion.skeleton import skeleton_of
 from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.diffusion.text import encode_text
-from ovamgen.engine import PipelineAttention
+from ovamgen.engine.engine import PipelineAttention
 from ovamgen.errors import MethodError
 from tests.attribution.drawings import AttentionInputs, draw, probabilities
 from tests.attribution.test_ovam import assert_close

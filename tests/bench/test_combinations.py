@@ -7,7 +7,7 @@ from ovamgen.bench.combinations import Combination, default_combinations, parse_
 from ovamgen.bench.unet_calls import FastUnet, GraphedCall, second_unet
 from ovamgen.config import ModelConfig, RunConfig
 from ovamgen.diffusion.recorder import CrossAttentionRecorder
-from ovamgen.engine import PipelineAttention, class_targets
+from ovamgen.engine.engine import PipelineAttention, class_targets
 from ovamgen.errors import ConfigError
 from tests.golden.reference import load_model
 

@@ -15,12 +15,12 @@ from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers
 from ovamgen.config import build_config
 from ovamgen.diffusion.pipeline import LoadedPipeline
 from ovamgen.diffusion.random_weights import build_pipeline
-from ovamgen.engine import Engine
+from ovamgen.engine.engine import Engine
 from ovamgen.records import ModelInfo
 from tests.diffusion.small import SMALL
 from tests.diffusion.test_synthesis import old_numpy, tiny_checker
+from tests.engine.test_engine import specs
 from tests.pretended_cuda import DEVICE, PretendedCuda, to_device
-from tests.test_engine import specs
 
 CALLS, LAYERS, CLASSES = 3, 3, 20
 
@@ -80,7 +80,7 @@ def drawn(monkeypatch, *, pretended=True, safety="off", scheduler="PNDM", **sect
         | sections
     )
     loaded = pipeline(pretended=pretended)
-    monkeypatch.setattr("ovamgen.engine.load_pipeline", lambda *_, **__: loaded)
+    monkeypatch.setattr("ovamgen.engine.engine.load_pipeline", lambda *_, **__: loaded)
     crossings = PretendedCuda()
     with torch.no_grad(), crossings:
         engine = Engine.load(config)

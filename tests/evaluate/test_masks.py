@@ -14,7 +14,7 @@ from ovamgen.attribution.ovam import TextMaps
 from ovamgen.cli import app
 from ovamgen.diffusion.recreate import Recreator
 from ovamgen.diffusion.synthesis import Synthesiser
-from ovamgen.engine import PipelineAttention
+from ovamgen.engine.engine import PipelineAttention
 from ovamgen.errors import ConfigError, MethodError
 from ovamgen.evaluate import recording
 from ovamgen.evaluate.judging import judge, refined_mask

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ovamgen.attribution.token_bank import TokenBank
-from ovamgen.engine import PipelineAttention
+from ovamgen.engine.engine import PipelineAttention
 from ovamgen.errors import ConfigError, MethodError
 from ovamgen.evaluate.pictures import Picture, PictureTarget, open_pictures
 from ovamgen.evaluate.setups import check_classes, check_drawn_by, make_setup, sample_sections

@@ -20,7 +20,6 @@ from safetensors.torch import save_file
 
 from ovamgen.annotate.labelme import labelme_mask
 from ovamgen.annotate.pictures import foreground
-from ovamgen.attribute.files import array_names, read_array
 from ovamgen.attribution.authors_tokens import import_authors_tokens
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.config import build_config, read_config_file
@@ -33,6 +32,7 @@ from ovamgen.downstream.segmentor import build_network, load_segmentor, save_seg
 from ovamgen.downstream.training_log import TrainingLog
 from ovamgen.downstream.view import read_view
 from ovamgen.downstream.voc import VocFolder
+from ovamgen.engine.array_files import array_names, read_array
 from ovamgen.integrity.verify import verify
 from ovamgen.plan.captions import read_captions, read_instances
 from ovamgen.plan.vocabulary import VOC_CLASSES

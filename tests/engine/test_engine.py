@@ -12,7 +12,7 @@ from ovamgen.config import build_config
 from ovamgen.diffusion.recorder import cross_attention_layers
 from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.diffusion.text import encode_text
-from ovamgen.engine import Engine, normalise
+from ovamgen.engine.engine import Engine, normalise
 from ovamgen.errors import ConfigError, MethodError
 from ovamgen.plan.vocabulary import VOC_CLASSES
 from ovamgen.records import SampleSpec

@@ -12,17 +12,17 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from ovamgen.attribute.files import Array, array_names, read_array
-from ovamgen.attribute.listeners import Answer, Asked, InjectedListener, Listener, listen
 from ovamgen.attribution.method import check_method
-from ovamgen.attribution.overlay import Panel, write_overlay
 from ovamgen.attribution.self_attention import AttentionAffinity, ReceivedAttention
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.config import MaskConfig, RunConfig, SynthesisConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
 from ovamgen.diffusion.recorder import CrossAttentionRecorder
 from ovamgen.diffusion.synthesis import Drawn, Synthesiser
-from ovamgen.engine import PipelineAttention, use_repeatable_arithmetic
+from ovamgen.engine.array_files import Array, array_names, read_array
+from ovamgen.engine.engine import PipelineAttention, use_repeatable_arithmetic
+from ovamgen.engine.listeners import Answer, Asked, InjectedListener, Listener, listen
+from ovamgen.engine.overlay import Panel, write_overlay
 from ovamgen.errors import ConfigError
 from ovamgen.storage.whole_files import check_place, write_whole
 

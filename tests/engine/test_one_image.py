@@ -4,9 +4,10 @@ import torch
 from matplotlib.text import Text
 from PIL import Image
 
-from ovamgen.attribute import attribute, drawing
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.config import build_config
+from ovamgen.engine import one_image as drawing
+from ovamgen.engine.one_image import attribute
 from ovamgen.errors import ConfigError, MethodError
 from tests.golden.reference import DAAM_FILE, OVAM_FILE, TINY_SD, reference
 

@@ -9,7 +9,6 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Float32
 
-from ovamgen.attribute.files import Array
 from ovamgen.attribution.attn2mask import NearestCall
 from ovamgen.attribution.daam import Daam, DaamMaps, DaamSink, PromptContext, absent_word
 from ovamgen.attribution.ovam import TextMaps
@@ -17,7 +16,8 @@ from ovamgen.attribution.targets import pair_targets
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.config import NEEDS
 from ovamgen.diffusion.recorder import AttentionSink
-from ovamgen.engine import PipelineAttention
+from ovamgen.engine.array_files import Array
+from ovamgen.engine.engine import PipelineAttention
 from ovamgen.errors import ConfigError, MethodError
 from ovamgen.plan.vocabulary import VOC_CLASSES
 

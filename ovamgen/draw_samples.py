@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from ovamgen.classes.voc import VOC_CLASSES, VocClass, class_by_name
 from ovamgen.config import RunConfig
 from ovamgen.diffusion.pipeline import check_model, load_pipeline
 from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.engine.engine import use_repeatable_arithmetic
 from ovamgen.errors import ConfigError, IncompleteError
-from ovamgen.plan.vocabulary import VOC_CLASSES, VocClass, class_by_name
 from ovamgen.records import SampleSpec
 from ovamgen.samples import SAMPLES, Sample, SampleFolder
 

@@ -22,8 +22,8 @@ import yaml
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
+from ovamgen.classes.voc import class_by_name
 from ovamgen.errors import ConfigError
-from ovamgen.plan.vocabulary import class_by_name
 from ovamgen.storage.damaged_files import BROKEN_PICTURE
 from ovamgen.storage.plain_yaml import load_plain_yaml
 from ovamgen.storage.whole_files import write_whole

@@ -13,8 +13,8 @@ from jaxtyping import Bool
 from ovamgen.annotate.annotations import Annotations, State
 from ovamgen.annotate.labelme import LabelmeMask, labelme_mask
 from ovamgen.annotate.pictures import foreground
+from ovamgen.classes.voc import class_by_name
 from ovamgen.errors import ConfigError, IncompleteError
-from ovamgen.plan.vocabulary import class_by_name
 from ovamgen.samples import Sample, SampleFolder
 
 _LARGEST_FILE_BYTES = 256 * 2**20

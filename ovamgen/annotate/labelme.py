@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Bool
 from PIL import Image, ImageDraw
 
+from ovamgen.classes.voc import class_by_name
 from ovamgen.errors import ConfigError
-from ovamgen.plan.vocabulary import class_by_name
 
 Point = tuple[float, float]
 _LARGEST_COORDINATE_PX = 1e6

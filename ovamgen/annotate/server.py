@@ -19,8 +19,8 @@ from PIL import Image
 from ovamgen.annotate.annotations import Annotations
 from ovamgen.annotate.guard import guard
 from ovamgen.annotate.pictures import foreground
+from ovamgen.classes.voc import class_by_name
 from ovamgen.errors import ConfigError
-from ovamgen.plan.vocabulary import class_by_name
 from ovamgen.samples import Sample
 
 LARGEST_BODY_BYTES = 8 * 2**20

@@ -22,6 +22,7 @@ from ovamgen.bench.paired import paired
 from ovamgen.bench.stage_costs import STAGES, StageCost, StagesBench
 from ovamgen.bench.stage_work import NO_DIGEST, DrawnBatch, Tally, encode, make_masks, write
 from ovamgen.bench.timing import Spread, check_rounds
+from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.config import RunConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
 from ovamgen.diffusion.synthesis import Synthesiser
@@ -32,7 +33,6 @@ from ovamgen.engine.engine import (
     use_repeatable_arithmetic,
 )
 from ovamgen.errors import ConfigError
-from ovamgen.plan.vocabulary import VOC_CLASSES
 from ovamgen.records import SampleSpec, Target
 from ovamgen.run.shard import context_of
 from ovamgen.storage.store import Store

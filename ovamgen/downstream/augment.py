@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
+from ovamgen.classes.voc import IGNORE
 from ovamgen.downstream.settings import AugmentSettings
-from ovamgen.plan.vocabulary import IGNORE
 
 MEAN_RGB = (0.485, 0.456, 0.406)
 STD_RGB = (0.229, 0.224, 0.225)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
+from ovamgen.classes.voc import BACKGROUND, IGNORE
 from ovamgen.downstream.settings import NUM_CLASSES
 from ovamgen.errors import OvamgenError
-from ovamgen.plan.vocabulary import BACKGROUND, IGNORE
 
 
 class ConfusionMatrix:

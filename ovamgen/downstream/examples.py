@@ -16,11 +16,11 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from webdataset.shardlists import expand_urls
 
+from ovamgen.classes.voc import IGNORE
 from ovamgen.downstream.corpus import open_corpus
 from ovamgen.downstream.settings import NUM_CLASSES
 from ovamgen.downstream.view import Keys
 from ovamgen.errors import ConfigError, OvamgenError, ShardError
-from ovamgen.plan.vocabulary import IGNORE
 from ovamgen.shards.arrays import decode_jpeg, decode_png
 from ovamgen.shards.codec import IMAGE, MASK
 from ovamgen.shards.reader import BROKEN_TAR, is_plain_member

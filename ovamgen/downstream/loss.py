@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ovamgen.classes.voc import IGNORE
 from ovamgen.downstream.segmentor import normalise
-from ovamgen.plan.vocabulary import IGNORE
 
 
 class SegmentationLoss(nn.Module):

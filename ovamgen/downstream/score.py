@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from ovamgen.classes.voc import IGNORE, VOC_CLASSES
 from ovamgen.downstream.confusion import ConfusionMatrix, Scores
 from ovamgen.downstream.examples import Example
 from ovamgen.downstream.segmentor import Segmentor, load_segmentor
 from ovamgen.downstream.sheet import Shown, draw_sheet
 from ovamgen.downstream.voc import VocFolder
 from ovamgen.errors import ConfigError
-from ovamgen.plan.vocabulary import IGNORE, VOC_CLASSES
 from ovamgen.storage.whole_files import write_whole
 
 CLASS_NAMES = ("background", *(voc_class.name for voc_class in VOC_CLASSES))

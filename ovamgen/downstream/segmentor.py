@@ -20,11 +20,11 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import ResNetConfig, UperNetConfig, UperNetForSemanticSegmentation
 
+from ovamgen.classes.voc import IGNORE
 from ovamgen.downstream.augment import MEAN_RGB, STD_RGB
 from ovamgen.downstream.checkpoint import to_bytes
 from ovamgen.downstream.settings import NUM_CLASSES
 from ovamgen.errors import ConfigError
-from ovamgen.plan.vocabulary import IGNORE
 
 SEGMENTOR = "segmentor.safetensors"
 _FORMAT = "ovamgen-segmentor-1"

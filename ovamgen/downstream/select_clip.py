@@ -17,9 +17,9 @@ from PIL import Image
 from transformers import CLIPModel, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.downstream.corpus import Corpus
 from ovamgen.errors import ConfigError
-from ovamgen.plan.vocabulary import VOC_CLASSES
 from ovamgen.records import ShardRecord
 from ovamgen.shards.arrays import decode_jpeg
 from ovamgen.shards.codec import IMAGE

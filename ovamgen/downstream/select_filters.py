@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from ovamgen.classes.voc import class_by_name
 from ovamgen.downstream.select_table import Candidates
 from ovamgen.errors import ConfigError
-from ovamgen.plan.vocabulary import class_by_name
 
 REASONS = {
     "unsafe": "flagged by the safety checker",

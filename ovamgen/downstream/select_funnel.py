@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from ovamgen.classes.voc import class_by_id
 from ovamgen.downstream.select_filters import REASONS, SelectionSettings, Verdicts
 from ovamgen.downstream.select_table import Candidates
-from ovamgen.plan.vocabulary import class_by_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

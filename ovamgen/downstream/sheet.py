@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from ovamgen.plan.vocabulary import BACKGROUND, IGNORE, class_by_id, voc_palette
+from ovamgen.classes.voc import BACKGROUND, IGNORE, class_by_id, voc_palette
 
 _PAPER, _INK, _SOFT = "#ffffff", "#1a1a1a", "#6b6b6b"
 _MARGIN, _GUTTER, _GAP, _PANEL_PX, _CAPTION_PX, _HEADER_PX = 40, 36, 4, 144, 44, 112

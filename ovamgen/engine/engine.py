@@ -18,6 +18,7 @@ from ovamgen.attribution.interface import ClassTarget, HeatmapMethod, HeatmapSin
 from ovamgen.attribution.method import build_method, check_method
 from ovamgen.attribution.targets import pair_targets, phrase_targets, untrained_bank
 from ovamgen.attribution.token_bank import TokenBank, open_bank
+from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.config import MaskConfig, Normalisation, RunConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline, check_model, load_pipeline
 from ovamgen.diffusion.recorder import (
@@ -29,7 +30,6 @@ from ovamgen.diffusion.recorder import (
 from ovamgen.diffusion.synthesis import Drawing, Synthesiser
 from ovamgen.diffusion.text import TextRows, encode_text
 from ovamgen.errors import ConfigError
-from ovamgen.plan.vocabulary import VOC_CLASSES
 from ovamgen.records import ModelInfo, SampleFailure, SampleSpec, Stage, SynthesisBatch
 
 

@@ -14,12 +14,12 @@ from ovamgen.attribution.daam import Daam, DaamMaps, DaamSink, PromptContext, ab
 from ovamgen.attribution.ovam import TextMaps
 from ovamgen.attribution.targets import pair_targets
 from ovamgen.attribution.token_bank import TokenBank
+from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.config import NEEDS
 from ovamgen.diffusion.recorder import AttentionSink
 from ovamgen.engine.array_files import Array
 from ovamgen.engine.engine import PipelineAttention
 from ovamgen.errors import ConfigError, MethodError
-from ovamgen.plan.vocabulary import VOC_CLASSES
 
 
 @dataclass(frozen=True, slots=True, eq=False)

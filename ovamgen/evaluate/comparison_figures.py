@@ -19,12 +19,12 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
+from ovamgen.classes.voc import IGNORE
 from ovamgen.evaluate.comparison import Comparison, Line, figure_pictures
 from ovamgen.evaluate.judging import picture_mask
 from ovamgen.evaluate.pictures import Picture
 from ovamgen.evaluate.plots import COLOURS, STYLE, Curve, plot_miou_over_tau, save_figure
 from ovamgen.evaluate.scoring import count_pixels
-from ovamgen.plan.vocabulary import IGNORE
 from ovamgen.report.panels import COLOUR_MAP, fit, heatmap_overlay
 from ovamgen.shards.arrays import encode_png
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ovamgen import __version__
+from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.evaluate.comparison import Comparison, Line
 from ovamgen.evaluate.judging import Judged
 from ovamgen.evaluate.masks import data_set_name, describe_setup, drawing_note
@@ -19,7 +20,6 @@ from ovamgen.evaluate.tables import (
     percent,
     split_tables,
 )
-from ovamgen.plan.vocabulary import VOC_CLASSES
 
 _PAPER_DATA = ("VOC-sim", "COCO-cap")
 

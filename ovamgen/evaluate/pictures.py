@@ -16,11 +16,11 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from jaxtyping import UInt8
 
+from ovamgen.classes.voc import BACKGROUND, IGNORE, VocClass, class_by_id, class_by_name
 from ovamgen.downstream.voc import VocFolder
 from ovamgen.errors import ConfigError
 from ovamgen.mini import voc_place
 from ovamgen.plan.keys import sample_seed
-from ovamgen.plan.vocabulary import BACKGROUND, IGNORE, VocClass, class_by_id, class_by_name
 from ovamgen.samples import ANNOTATIONS, SAMPLES, SampleFolder
 
 CAPTIONS = "captions.csv"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64, UInt8
 
-from ovamgen.plan.vocabulary import IGNORE, VOC_CLASSES
+from ovamgen.classes.voc import IGNORE, VOC_CLASSES
 
 TAUS: tuple[float, ...] = tuple(round(0.05 * step, 2) for step in range(1, 20))
 """Thresholds of a sweep: 0.05, 0.10, ... 0.95."""

@@ -14,11 +14,11 @@ from ovamgen.attribution.interface import AttributedModel, ClassTarget
 from ovamgen.attribution.method import check_method
 from ovamgen.attribution.targets import pair_targets, prompt_target, untrained_bank
 from ovamgen.attribution.token_bank import TokenBank, open_bank
+from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.config import RunConfig
 from ovamgen.diffusion.pipeline import check_model
 from ovamgen.errors import ConfigError, MethodError
 from ovamgen.evaluate.pictures import Picture, PictureSet
-from ovamgen.plan.vocabulary import VOC_CLASSES
 
 TEXT = "{class}"
 """The attribution text of words: the class's phrase alone, as a run has it."""

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from ovamgen.classes.voc import VOC_CLASSES, class_by_id
 from ovamgen.evaluate.judging import Judged
 from ovamgen.evaluate.scoring import Counts, Interval, IouTable, iou_table
-from ovamgen.plan.vocabulary import VOC_CLASSES, class_by_id
 from ovamgen.storage.whole_files import write_whole
 
 SPLITS = ("not included", "included", "all")

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from ovamgen.classes.voc import IGNORE
 from ovamgen.errors import ShardError
 from ovamgen.integrity.findings import instead
-from ovamgen.plan.vocabulary import IGNORE
 from ovamgen.records import SampleSpec
 from ovamgen.shards.codec import CAPTION, HEATMAPS, MEMBERS, METADATA, DecodedSample, decode_sample
 from ovamgen.shards.schema import spec_fields, to_json

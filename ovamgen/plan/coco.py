@@ -9,10 +9,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.errors import PlanError
 from ovamgen.plan.source import Source, first_line
 from ovamgen.plan.tables import Caption, checked_id, checked_text, shortened
-from ovamgen.plan.vocabulary import VOC_CLASSES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

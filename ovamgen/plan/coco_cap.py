@@ -14,9 +14,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from ovamgen.classes.voc import class_by_id
 from ovamgen.plan.captions import Caption, InstanceFile
 from ovamgen.plan.prompts import PromptSpec, Reason, Rejection, reject
-from ovamgen.plan.vocabulary import class_by_id
 
 PER_POOL = 30
 """Captions of a class that name it, and as many that do not."""

@@ -18,12 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int64
 
+from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.config import PlanConfig
 from ovamgen.plan.balance import Candidates, Choice
 from ovamgen.plan.keys import sample_key, sample_seed
 from ovamgen.plan.plan_file import SCHEMA
 from ovamgen.plan.prompts import PromptSpec, Reason, Rejection
-from ovamgen.plan.vocabulary import VOC_CLASSES
 
 _CHUNK_ROWS = 1 << 16
 _TABLE_ROWS = 1 << 17

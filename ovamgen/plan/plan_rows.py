@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int64
 
+from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.plan.plan_file import SCHEMA, PlanFile
 from ovamgen.plan.prompts import Reason, Rejection
-from ovamgen.plan.vocabulary import VOC_CLASSES
 from ovamgen.records import SampleSpec, ShardTask, Target
 
 _ROWS_AT_ONCE = 1 << 12

@@ -13,11 +13,11 @@ from enum import StrEnum
 
 from tokenizers import Tokenizer
 
+from ovamgen.classes.voc import Mention, VocClass, class_by_id, class_by_name, find_classes
 from ovamgen.config import PlanConfig
 from ovamgen.errors import ConfigError, PlanError
 from ovamgen.plan.captions import Caption, InstanceFile
 from ovamgen.plan.seen import SeenNumbers
-from ovamgen.plan.vocabulary import Mention, VocClass, class_by_id, class_by_name, find_classes
 from ovamgen.tokenizer import last_token_index
 
 

@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.console.wording import counted, readable_bytes
 from ovamgen.plan.prompts import Reason
 from ovamgen.plan.tasks import Estimate, Plan, estimate
-from ovamgen.plan.vocabulary import VOC_CLASSES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

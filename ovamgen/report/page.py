@@ -15,8 +15,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.console.wording import readable_bytes
-from ovamgen.plan.vocabulary import VOC_CLASSES
 from ovamgen.report.charts import histogram, swatch
 from ovamgen.report.corpus import Corpus
 from ovamgen.report.loading import loading

@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
+from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.plan.prompts import Reason
-from ovamgen.plan.vocabulary import VOC_CLASSES
 from ovamgen.report.charts import bar, quartile_bar, swatch
 from ovamgen.report.corpus import Corpus
 from ovamgen.report.panels import class_colour

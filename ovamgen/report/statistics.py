@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int64
 
+from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.errors import ShardError
-from ovamgen.plan.vocabulary import VOC_CLASSES
 from ovamgen.records import ShardRecord, Stage
 from ovamgen.shards.manifest import metadata_name
 from ovamgen.storage.interface import Store

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from ovamgen.classes.voc import IGNORE
 from ovamgen.errors import ShardError
-from ovamgen.plan.vocabulary import IGNORE
 from ovamgen.records import ShardRecord
 from ovamgen.report.panels import fit, heatmap_overlay, mask_overlay
 from ovamgen.report.sampling import Choice

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.cluster.workers import RefineStatus
-from ovamgen.plan.vocabulary import VOC_CLASSES
 from ovamgen.records import EncodedSample, SampleFailure, SampleSpec, SynthesisBatch
 from ovamgen.run.shard import SampleContext
 from ovamgen.shards.codec import encode_sample

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from ovamgen.attribution.ovam import PairMaps, TextMaps
 from ovamgen.attribution.targets import phrase_targets
+from ovamgen.classes.voc import class_by_name
 from ovamgen.config import RunConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline
 from ovamgen.diffusion.recorder import AttentionSink
 from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.engine.engine import PipelineAttention
 from ovamgen.errors import SampleError
-from ovamgen.plan.vocabulary import class_by_name
 from ovamgen.tokens.examples import Example
 from ovamgen.tokens.iou import IouCounts, map_counts, total
 

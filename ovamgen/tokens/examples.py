@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from ovamgen.classes.voc import VOC_CLASSES, class_by_name
 from ovamgen.config import RunConfig, build_config
 from ovamgen.errors import ConfigError
-from ovamgen.plan.vocabulary import VOC_CLASSES, class_by_name
 from ovamgen.samples import Sample, SampleFolder
 
 

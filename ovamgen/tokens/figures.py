@@ -16,7 +16,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from ovamgen.attribution.optimise import OptimiserSettings
-from ovamgen.plan.vocabulary import class_by_name
+from ovamgen.classes.voc import class_by_name
 from ovamgen.report.panels import COLOUR_MAP, heatmap_overlay, mask_overlay
 from ovamgen.shards.arrays import encode_png
 from ovamgen.tokens.examples import Example

@@ -23,11 +23,11 @@ from ovamgen.attribution.optimise import (
 )
 from ovamgen.attribution.stored import StoredQueries
 from ovamgen.attribution.targets import prompt_target
+from ovamgen.classes.voc import class_by_name
 from ovamgen.config import RunConfig, canonical_json
 from ovamgen.diffusion.pipeline import load_pipeline
 from ovamgen.engine.engine import use_repeatable_arithmetic
 from ovamgen.errors import MethodError, SampleError
-from ovamgen.plan.vocabulary import class_by_name
 from ovamgen.records import ModelInfo
 from ovamgen.tokens.drawing import Redrawing, SinkGroup
 from ovamgen.tokens.examples import Example

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ovamgen.attribution.token_bank import TAU, TAU_FROM, TokenBank
+from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.errors import ConfigError
-from ovamgen.plan.vocabulary import VOC_CLASSES
 
 _MODEL_KEYS = ("model_digest", "text_encoder")
 

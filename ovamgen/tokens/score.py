@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from ovamgen.attribution.token_bank import TokenBank
+from ovamgen.classes.voc import class_by_name
 from ovamgen.diffusion.pipeline import load_pipeline
 from ovamgen.engine.engine import use_repeatable_arithmetic
 from ovamgen.errors import ConfigError
-from ovamgen.plan.vocabulary import class_by_name
 from ovamgen.records import ModelInfo
 from ovamgen.samples import SampleFolder
 from ovamgen.tokens.banks import model_notice

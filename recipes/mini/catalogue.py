@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ovamgen.plan.vocabulary import VocClass, class_by_name
+from ovamgen.classes.voc import VocClass, class_by_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

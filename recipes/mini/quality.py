@@ -15,9 +15,9 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from matplotlib.figure import Figure
 
+from ovamgen.classes.voc import VOC_CLASSES, class_by_name
 from ovamgen.downstream.segmentor import Segmentor
 from ovamgen.errors import ConfigError
-from ovamgen.plan.vocabulary import VOC_CLASSES, class_by_name
 from ovamgen.samples import Sample, SampleFolder, save_mask
 
 PASS_SHARE = 0.6

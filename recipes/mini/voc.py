@@ -11,8 +11,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from ovamgen.classes.voc import voc_palette
 from ovamgen.errors import ConfigError
-from ovamgen.plan.vocabulary import voc_palette
 from recipes.mini.catalogue import CLASSES
 from recipes.mini.composites import Composer
 from recipes.mini.sprites import SPLITS, Split, Sprites

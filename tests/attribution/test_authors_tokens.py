@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from ovamgen.attribution.authors_tokens import import_authors_tokens
+from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.errors import ConfigError
-from ovamgen.plan.vocabulary import VOC_CLASSES
 
 START = np.linspace(-1, 1, 6, dtype=np.float32)
 NAMES = tuple(voc.name for voc in VOC_CLASSES)

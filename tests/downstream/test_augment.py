@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ovamgen.classes.voc import IGNORE
 from ovamgen.downstream.augment import MEAN_RGB, augment
 from ovamgen.downstream.settings import AugmentSettings
-from ovamgen.plan.vocabulary import IGNORE
 from tests.downstream.voc_folders import COLOURS, draw
 
 PLAIN = AugmentSettings(scale_low=1, scale_high=1, flip=False, jitter=0, hue=0)

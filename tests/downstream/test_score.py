@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ovamgen.classes.voc import IGNORE, voc_palette
 from ovamgen.downstream import score as scoring
 from ovamgen.downstream.confusion import ConfusionMatrix
 from ovamgen.downstream.score import CLASS_NAMES, SegmentorScore, score_segmentor
 from ovamgen.downstream.segmentor import build_network, load_segmentor, save_segmentor
 from ovamgen.errors import ConfigError
-from ovamgen.plan.vocabulary import IGNORE, voc_palette
 from tests.downstream.test_segmentor import TINY
 from tests.downstream.voc_folders import draw, write_voc
 

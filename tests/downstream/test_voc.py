@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ovamgen.classes.voc import IGNORE
 from ovamgen.downstream.voc import VocFolder
 from ovamgen.errors import ConfigError
-from ovamgen.plan.vocabulary import IGNORE
 from tests.downstream.voc_folders import draw, write_voc
 
 

@@ -8,13 +8,13 @@ import torch
 from ovamgen.attribution.ovam import PairMaps
 from ovamgen.attribution.targets import untrained_bank
 from ovamgen.attribution.token_bank import TokenBank
+from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.config import build_config
 from ovamgen.diffusion.recorder import cross_attention_layers
 from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.diffusion.text import encode_text
 from ovamgen.engine.engine import Engine, normalise
 from ovamgen.errors import ConfigError, MethodError
-from ovamgen.plan.vocabulary import VOC_CLASSES
 from ovamgen.records import SampleSpec
 from ovamgen.run.shard import SampleEngine
 from tests.diffusion.test_synthesis import tiny_checker

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ovamgen.classes.voc import class_by_name, voc_palette
 from ovamgen.config import build_config
 from ovamgen.draw_samples import class_samples, draw_samples
-from ovamgen.plan.vocabulary import class_by_name, voc_palette
 from ovamgen.samples import save_mask
 from tests.golden.reference import TINY_SD
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.evaluate.scoring import (
     TAUS,
     Counts,
@@ -15,7 +16,6 @@ from ovamgen.evaluate.scoring import (
     miou_over_tau,
     sweep_pixels,
 )
-from ovamgen.plan.vocabulary import VOC_CLASSES
 
 CAT, DOG = 8, 12
 

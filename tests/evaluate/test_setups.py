@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from ovamgen.attribution.token_bank import TokenBank
+from ovamgen.classes.voc import VOC_CLASSES, class_by_name
 from ovamgen.engine.engine import PipelineAttention
 from ovamgen.errors import ConfigError, MethodError
 from ovamgen.evaluate.pictures import Picture, PictureTarget, open_pictures
 from ovamgen.evaluate.setups import check_classes, check_drawn_by, make_setup, sample_sections
-from ovamgen.plan.vocabulary import VOC_CLASSES, class_by_name
 from tests.evaluate.conftest import tiny
 from tests.golden.reference import tiny_sd
 

@@ -22,6 +22,7 @@ from ovamgen.annotate.labelme import labelme_mask
 from ovamgen.annotate.pictures import foreground
 from ovamgen.attribution.authors_tokens import import_authors_tokens
 from ovamgen.attribution.token_bank import TokenBank
+from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.config import build_config, read_config_file
 from ovamgen.downstream.backbone import load_backbone_weights
 from ovamgen.downstream.checkpoint import Position, read_position, restore, write_checkpoint
@@ -35,7 +36,6 @@ from ovamgen.downstream.voc import VocFolder
 from ovamgen.engine.array_files import array_names, read_array
 from ovamgen.integrity.verify import verify
 from ovamgen.plan.captions import read_captions, read_instances
-from ovamgen.plan.vocabulary import VOC_CLASSES
 from ovamgen.run.files import read_plan, read_run_file
 from ovamgen.samples import Sample, SampleFolder, read_mask, save_mask
 from ovamgen.shards.arrays import decode_jpeg, decode_npz, decode_png, encode_jpeg, encode_npz

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ovamgen.classes.voc import VOC_CLASSES, class_by_id
 from ovamgen.plan.captions import Caption, Instance, InstanceFile, read_captions, read_instances
 from ovamgen.plan.coco_cap import clean_published, select_coco_cap
 from ovamgen.plan.prompts import Reason
-from ovamgen.plan.vocabulary import VOC_CLASSES, class_by_id
 
 
 def joined(left, right, on):

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.config import PlanConfig
 from ovamgen.errors import ConfigError, PlanError
 from ovamgen.plan.prompts import Reason, Rejection
 from ovamgen.plan.tasks import Plan, estimate, make_plan, sample_key, sample_seed
-from ovamgen.plan.vocabulary import VOC_CLASSES
 from ovamgen.records import SampleSpec, ShardTask, Target
 
 COLOURS = ["red", "blue", "green", "white", "black", "small", "large", "old", "new"]

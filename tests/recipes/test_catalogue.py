@@ -1,7 +1,7 @@
 from collections import Counter
 from pathlib import Path
 
-from ovamgen.plan.vocabulary import VOC_CLASSES, find_classes
+from ovamgen.classes.voc import VOC_CLASSES, find_classes
 from recipes.mini.captions import FILLERS, names_of
 from recipes.mini.catalogue import CLASSES, CORE_SPRITES, ICON_SETS
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ovamgen.classes.voc import find_classes
 from ovamgen.errors import ConfigError
-from ovamgen.plan.vocabulary import find_classes
 from recipes.mini.backgrounds import WORDS, paint
 from recipes.mini.captions import write_caption
 from recipes.mini.catalogue import CLASSES

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.errors import ConfigError
-from ovamgen.plan.vocabulary import VOC_CLASSES
 from ovamgen.samples import Sample, SampleFolder, read_mask
 from recipes.mini.quality import draw_grid, judge, majority_class
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ovamgen.classes.voc import VOC_CLASSES, voc_palette
 from ovamgen.errors import ConfigError
 from ovamgen.plan.captions import read_captions
-from ovamgen.plan.vocabulary import VOC_CLASSES, voc_palette
 from recipes.mini.composites import Composer
 from recipes.mini.voc import write_voc
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
+from ovamgen.classes.voc import class_by_id
 from ovamgen.config import RunConfig
-from ovamgen.plan.vocabulary import class_by_id
 from ovamgen.records import ModelInfo, SampleFailure, SampleSpec, ShardRecord, SynthesisBatch
 from ovamgen.run.local import generate_local
 from tests.runs import make, run_config

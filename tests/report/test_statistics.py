@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.errors import ShardError
-from ovamgen.plan.vocabulary import VOC_CLASSES
 from ovamgen.report.corpus import read_corpus
 from ovamgen.report.statistics import MAX_FAILURE_KINDS, Distribution, Statistics, gather
 from ovamgen.shards.manifest import metadata_name

@@ -6,8 +6,8 @@ import csv
 import io
 from collections import Counter
 
+from ovamgen.classes.voc import BACKGROUND, IGNORE, VOC_CLASSES, voc_palette
 from ovamgen.downstream.corpus import Corpus
-from ovamgen.plan.vocabulary import BACKGROUND, IGNORE, VOC_CLASSES, voc_palette
 
 CLASSES_NAME = "classes.csv"
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
+from ovamgen.classes.voc import IGNORE
 from ovamgen.downstream.export.classes import NAMES
-from ovamgen.plan.vocabulary import IGNORE
 from ovamgen.records import ShardRecord
 from ovamgen.shards.codec import IMAGE, MASK
 from ovamgen.shards.manifest import metadata_name

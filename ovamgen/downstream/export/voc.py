@@ -20,11 +20,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from ovamgen.classes.voc import IGNORE, VOC_CLASSES, voc_palette
 from ovamgen.downstream.corpus import Corpus, open_corpus
 from ovamgen.downstream.export.classes import CLASSES_NAME, class_table, count_targets
 from ovamgen.downstream.output import filling, write_mark
 from ovamgen.errors import ConfigError, ShardError
-from ovamgen.plan.vocabulary import IGNORE, VOC_CLASSES, voc_palette
 from ovamgen.records import ShardRecord
 from ovamgen.shards.arrays import decode_jpeg, decode_png
 from ovamgen.shards.codec import IMAGE, MASK

@@ -14,8 +14,7 @@ from itertools import product
 import numpy as np
 from jaxtyping import UInt8
 
-from ovamgen.errors import ConfigError
-from ovamgen.plan.words import (
+from ovamgen.classes.voc_words import (
     COMPOUNDS,
     COMPOUNDS_WITHOUT_PLURAL,
     FORMS,
@@ -23,6 +22,7 @@ from ovamgen.plan.words import (
     IMITATIONS_BEFORE,
     NOUNS,
 )
+from ovamgen.errors import ConfigError
 from ovamgen.records import Target
 
 BACKGROUND = 0

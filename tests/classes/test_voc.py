@@ -7,14 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ovamgen.classes.voc import VOC_CLASSES, class_by_id, class_by_name, find_classes, voc_palette
 from ovamgen.errors import ConfigError
-from ovamgen.plan.vocabulary import (
-    VOC_CLASSES,
-    class_by_id,
-    class_by_name,
-    find_classes,
-    voc_palette,
-)
 from ovamgen.records import Target
 
 # Written out here a second time, from VOC's and COCO's documentation.

@@ -1,6 +1,6 @@
 """The words that name the VOC classes, and the compounds that hold such a word and name no class.
 
-Data only, read by `ovamgen.plan.vocabulary`. Commas part phrases and strokes part choices:
+Data only, read by `ovamgen.classes.voc`. Commas part phrases and strokes part choices:
 "bike/bicycle rack" is two phrases. The aim is that a mention means a visible object, so words with
 a common second meaning (coach, crane, scooter, table, plant) are left out rather than guessed at.
 """

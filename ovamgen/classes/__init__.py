@@ -1,0 +1,1 @@
+"""Which classes there are, and the words that name them."""

@@ -8,7 +8,7 @@ import pytest
 
 from jobs import optimize_tokens
 from ovamgen.attribution.token_bank import TokenBank
-from ovamgen.samples import SampleFolder
+from ovamgen.pictures.sample_folder import SampleFolder
 from ovamgen.tokens.optimise import OptimiseRequest, optimise_tokens
 from tests.tokens.conftest import draw_folder, sample
 

@@ -18,7 +18,7 @@ from jaxtyping import Bool
 
 from ovamgen.annotate.pictures import picture_size
 from ovamgen.errors import ConfigError
-from ovamgen.samples import Sample, SampleFolder, read_mask, save_mask
+from ovamgen.pictures.sample_folder import Sample, SampleFolder, read_mask, save_mask
 
 LEFT_OUT = "left_out"
 

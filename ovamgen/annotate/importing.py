@@ -15,7 +15,7 @@ from ovamgen.annotate.labelme import LabelmeMask, labelme_mask
 from ovamgen.annotate.pictures import foreground
 from ovamgen.classes.voc import class_by_name
 from ovamgen.errors import ConfigError, IncompleteError
-from ovamgen.samples import Sample, SampleFolder
+from ovamgen.pictures.sample_folder import Sample, SampleFolder
 
 _LARGEST_FILE_BYTES = 256 * 2**20
 

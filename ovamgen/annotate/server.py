@@ -21,7 +21,7 @@ from ovamgen.annotate.guard import guard
 from ovamgen.annotate.pictures import foreground
 from ovamgen.classes.voc import class_by_name
 from ovamgen.errors import ConfigError
-from ovamgen.samples import Sample
+from ovamgen.pictures.sample_folder import Sample
 
 LARGEST_BODY_BYTES = 8 * 2**20
 """More than a mask of 4096 x 4096 pixels needs, unless it is noise."""

@@ -19,7 +19,7 @@ from aiohttp import web
 from ovamgen.annotate.annotations import Annotations, Counts
 from ovamgen.annotate.server import build_app
 from ovamgen.errors import ConfigError
-from ovamgen.samples import ANNOTATIONS, SampleFolder
+from ovamgen.pictures.sample_folder import ANNOTATIONS, SampleFolder
 
 LOOPBACK = "127.0.0.1"
 _SHUTDOWN_SECONDS = 2.0

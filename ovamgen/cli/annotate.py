@@ -44,7 +44,7 @@ def annotate(
     root = _given(samples)
     from ovamgen.annotate.serving import annotate as serve
     from ovamgen.annotate.serving import open_in_browser
-    from ovamgen.samples import SampleFolder
+    from ovamgen.pictures.sample_folder import SampleFolder
 
     def announce(url: str) -> None:
         print(url, flush=True)
@@ -88,7 +88,7 @@ def import_masks(
     """
     root = _given(samples or context.obj)
     from ovamgen.annotate.importing import import_masks as import_files
-    from ovamgen.samples import SampleFolder
+    from ovamgen.pictures.sample_folder import SampleFolder
 
     classes = {}
     for pair in maps or []:

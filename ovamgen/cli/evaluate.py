@@ -25,7 +25,7 @@ from ovamgen.errors import ConfigError
 
 if TYPE_CHECKING:
     from ovamgen.config import RunConfig
-    from ovamgen.evaluate.pictures import PictureSet
+    from ovamgen.pictures.picture_set import PictureSet
 
 DEFAULT_STRENGTH = 0.5
 
@@ -88,7 +88,7 @@ def masks(
     Example: `ovamgen evaluate masks --dataset samples --model mini --method ovam
     --preset ovam-voc-sim --out scores`
     """
-    from ovamgen.evaluate.pictures import open_pictures
+    from ovamgen.pictures.picture_set import open_pictures
 
     pictures = open_pictures(dataset, split=split, annotations=annotations, limit=limit, seed=seed)
     resolved = _configuration(
@@ -192,7 +192,7 @@ def compare(
     Example: `ovamgen evaluate compare --dataset voc --split test --tune-split val --model mini
     --limit 100 --out comparison`
     """
-    from ovamgen.evaluate.pictures import open_pictures
+    from ovamgen.pictures.picture_set import open_pictures
 
     if tune_split is not None and tune_fraction is not None:
         raise ConfigError("--tune-split and --tune-fraction are two ways to tune: give one")

@@ -87,7 +87,7 @@ def samples(
         "synthesis": {"steps": steps, "guidance": guidance, "height": height, "width": width},
     }
     resolved = resolve(config, flags, sets)
-    from ovamgen.draw_samples import PROMPT, caption_samples, class_samples, draw_samples
+    from ovamgen.pictures.draw import PROMPT, caption_samples, class_samples, draw_samples
 
     if captions is None:
         wanted = class_samples(

@@ -14,10 +14,10 @@ from pathlib import Path
 from ovamgen.diffusion.pipeline import load_pipeline
 from ovamgen.errors import ConfigError
 from ovamgen.evaluate.judging import Judged, judge
-from ovamgen.evaluate.pictures import Picture, PictureSet
 from ovamgen.evaluate.recording import Recordings, check_strength_for, record
 from ovamgen.evaluate.scoring import BOOTSTRAP_DRAWS, Interval, IouTable, iou_table, miou_difference
 from ovamgen.evaluate.setups import Setup, check_classes
+from ovamgen.pictures.picture_set import Picture, PictureSet
 
 PRESETS = ("ovam-voc-sim", "daam-ovam", "daam", "attn2mask-supplementary")
 """The rows of a comparison, each with words and with tokens."""

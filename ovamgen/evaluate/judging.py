@@ -13,12 +13,12 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
 from ovamgen.config import MaskConfig
-from ovamgen.evaluate.pictures import Picture, PictureSet
 from ovamgen.evaluate.recording import Recordings
 from ovamgen.evaluate.scoring import TAUS, Counts, best_tau, count_pixels, sweep_pixels
 from ovamgen.evaluate.scoring import miou_over_tau as mean_over_tau
 from ovamgen.evaluate.setups import Setup
 from ovamgen.masks.binarise import class_scores, make_label_map
+from ovamgen.pictures.picture_set import Picture, PictureSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

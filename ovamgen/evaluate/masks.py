@@ -12,7 +12,6 @@ import numpy as np
 from ovamgen import __version__
 from ovamgen.errors import MethodError
 from ovamgen.evaluate.judging import Judged, judge
-from ovamgen.evaluate.pictures import PictureSet
 from ovamgen.evaluate.plots import COLOURS, Curve, plot_miou_over_tau
 from ovamgen.evaluate.recording import check_strength_for, record
 from ovamgen.evaluate.scoring import BOOTSTRAP_DRAWS, TAUS, Counts, IouTable, iou_table
@@ -27,6 +26,7 @@ from ovamgen.evaluate.tables import (
     write_json,
     write_text,
 )
+from ovamgen.pictures.picture_set import PictureSet
 
 SCORES = "scores"
 PER_IMAGE = "per_image.csv"

@@ -26,8 +26,8 @@ from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.engine.engine import PipelineAttention, class_heatmaps, use_repeatable_arithmetic
 from ovamgen.errors import ConfigError, SampleError
 from ovamgen.evaluate.map_files import RecordedMaps, read_maps, write_maps
-from ovamgen.evaluate.pictures import Picture, PictureSet
 from ovamgen.evaluate.setups import Setup, check_classes
+from ovamgen.pictures.picture_set import Picture, PictureSet
 
 MAPS = "maps"
 _VERSION = 1

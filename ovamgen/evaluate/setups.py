@@ -18,7 +18,7 @@ from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.config import RunConfig
 from ovamgen.diffusion.pipeline import check_model
 from ovamgen.errors import ConfigError, MethodError
-from ovamgen.evaluate.pictures import Picture, PictureSet
+from ovamgen.pictures.picture_set import Picture, PictureSet
 
 TEXT = "{class}"
 """The attribution text of words: the class's phrase alone, as a run has it."""

@@ -12,7 +12,7 @@ from jaxtyping import Bool, UInt8
 from ovamgen.classes.voc import VOC_CLASSES, class_by_name
 from ovamgen.config import RunConfig, build_config
 from ovamgen.errors import ConfigError
-from ovamgen.samples import Sample, SampleFolder
+from ovamgen.pictures.sample_folder import Sample, SampleFolder
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -17,7 +17,7 @@ from ovamgen.attribution.token_bank import TAU_FROM, TokenBank, check_tau
 from ovamgen.config import RunConfig, canonical_json
 from ovamgen.diffusion.pipeline import check_model
 from ovamgen.errors import ConfigError, IncompleteError, MethodError, SampleError
-from ovamgen.samples import SampleFolder
+from ovamgen.pictures.sample_folder import SampleFolder
 from ovamgen.tokens.examples import (
     check_annotated,
     check_held_out,

@@ -13,8 +13,8 @@ from ovamgen.classes.voc import class_by_name
 from ovamgen.diffusion.pipeline import load_pipeline
 from ovamgen.engine.engine import use_repeatable_arithmetic
 from ovamgen.errors import ConfigError
+from ovamgen.pictures.sample_folder import SampleFolder
 from ovamgen.records import ModelInfo
-from ovamgen.samples import SampleFolder
 from ovamgen.tokens.banks import model_notice
 from ovamgen.tokens.drawing import Redrawing
 from ovamgen.tokens.examples import (

@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from ovamgen.errors import ConfigError
-from ovamgen.samples import SampleFolder
+from ovamgen.pictures.sample_folder import SampleFolder
 from recipes.mini.captions import names_of
 from recipes.mini.catalogue import CLASSES
 

@@ -204,7 +204,7 @@ def quality(
 ) -> None:
     """Show generated pictures to a network trained on real composites; print what it names."""
     from ovamgen.downstream.segmentor import load_segmentor
-    from ovamgen.samples import SampleFolder
+    from ovamgen.pictures.sample_folder import SampleFolder
     from recipes.mini.quality import draw_grid, judge
 
     folder = SampleFolder.open(samples)
@@ -223,7 +223,7 @@ def blind(
     seed: Annotated[int, typer.Option(min=0, help="Decides which, and their order.")] = 0,
 ) -> None:
     """Draw a sheet of pictures without names, for somebody to name."""
-    from ovamgen.samples import SampleFolder
+    from ovamgen.pictures.sample_folder import SampleFolder
     from recipes.mini.blind import draw_blind_sheet
 
     draw_blind_sheet(SampleFolder.open(samples), sheet, key, count=count, seed=seed)
@@ -250,7 +250,7 @@ def distance(
 ) -> None:
     """Print how far drawings are from composites of their class, in the annotator's features."""
     from ovamgen.downstream.segmentor import load_segmentor
-    from ovamgen.samples import SampleFolder
+    from ovamgen.pictures.sample_folder import SampleFolder
     from recipes.mini.distance import distances
     from recipes.mini.sprites import load_sprites
 

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from ovamgen.errors import ConfigError
-from ovamgen.samples import SampleFolder
+from ovamgen.pictures.sample_folder import SampleFolder
 from recipes.mini.catalogue import CLASSES
 from recipes.mini.composites import Composer
 

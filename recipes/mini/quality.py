@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from ovamgen.classes.voc import VOC_CLASSES, class_by_name
 from ovamgen.downstream.segmentor import Segmentor
 from ovamgen.errors import ConfigError
-from ovamgen.samples import Sample, SampleFolder, save_mask
+from ovamgen.pictures.sample_folder import Sample, SampleFolder, save_mask
 
 PASS_SHARE = 0.6
 PASS_CLASS_SHARE = 0.4

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ovamgen.annotate.serving import annotate
-from ovamgen.samples import Sample, SampleFolder
+from ovamgen.pictures.sample_folder import Sample, SampleFolder
 
 HEIGHT, WIDTH = 120, 200
 CAT = Sample(key="cat-0", class_name="cat", prompt='<b>A "cat"</b>, asleep', seed=1)

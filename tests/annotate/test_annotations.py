@@ -7,7 +7,7 @@ import pytest
 
 from ovamgen.annotate.annotations import Annotations, StaleVersionError, State, UnknownKeyError
 from ovamgen.errors import ConfigError
-from ovamgen.samples import save_mask
+from ovamgen.pictures.sample_folder import save_mask
 from tests.annotate.conftest import CAT, DOG, HEIGHT, TABLE, WIDTH, disc
 
 

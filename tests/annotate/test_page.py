@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ovamgen.errors import ConfigError
-from ovamgen.samples import save_mask
+from ovamgen.pictures.sample_folder import save_mask
 from tests.annotate.conftest import CAT, DOG, HEIGHT, TABLE, WIDTH, disc, iou
 
 

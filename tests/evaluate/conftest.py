@@ -8,8 +8,8 @@ from PIL import Image
 
 from ovamgen.classes.voc import class_by_name, voc_palette
 from ovamgen.config import build_config
-from ovamgen.draw_samples import class_samples, draw_samples
-from ovamgen.samples import save_mask
+from ovamgen.pictures.draw import class_samples, draw_samples
+from ovamgen.pictures.sample_folder import save_mask
 from tests.golden.reference import TINY_SD
 
 SIDE = 128

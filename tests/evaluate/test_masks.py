@@ -19,10 +19,10 @@ from ovamgen.errors import ConfigError, MethodError
 from ovamgen.evaluate import recording
 from ovamgen.evaluate.judging import judge, refined_mask
 from ovamgen.evaluate.masks import evaluate_masks
-from ovamgen.evaluate.pictures import open_pictures
 from ovamgen.evaluate.recording import record
 from ovamgen.evaluate.scoring import TAUS
 from ovamgen.evaluate.setups import make_setup
+from ovamgen.pictures.picture_set import open_pictures
 from tests.evaluate.conftest import tiny
 from tests.golden.reference import TINY_SD, tiny_sd
 

@@ -5,8 +5,8 @@ from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.classes.voc import VOC_CLASSES, class_by_name
 from ovamgen.engine.engine import PipelineAttention
 from ovamgen.errors import ConfigError, MethodError
-from ovamgen.evaluate.pictures import Picture, PictureTarget, open_pictures
 from ovamgen.evaluate.setups import check_classes, check_drawn_by, make_setup, sample_sections
+from ovamgen.pictures.picture_set import Picture, PictureTarget, open_pictures
 from tests.evaluate.conftest import tiny
 from tests.golden.reference import tiny_sd
 

@@ -35,9 +35,9 @@ from ovamgen.downstream.view import read_view
 from ovamgen.downstream.voc import VocFolder
 from ovamgen.engine.array_files import array_names, read_array
 from ovamgen.integrity.verify import verify
+from ovamgen.pictures.sample_folder import Sample, SampleFolder, read_mask, save_mask
 from ovamgen.plan.captions import read_captions, read_instances
 from ovamgen.run.files import read_plan, read_run_file
-from ovamgen.samples import Sample, SampleFolder, read_mask, save_mask
 from ovamgen.shards.arrays import decode_jpeg, decode_npz, decode_png, encode_jpeg, encode_npz
 from ovamgen.shards.index import count_classes
 from ovamgen.shards.manifest import finished_shards, read_records

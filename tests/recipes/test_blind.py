@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ovamgen.errors import ConfigError
-from ovamgen.samples import Sample, SampleFolder
+from ovamgen.pictures.sample_folder import Sample, SampleFolder
 from recipes.mini import cli
 from recipes.mini.blind import draw_blind_sheet, score_guesses
 

@@ -4,7 +4,7 @@ import torch
 
 from ovamgen.downstream.segmentor import ARCHITECTURES, Segmentor, build_network
 from ovamgen.errors import ConfigError
-from ovamgen.samples import Sample, SampleFolder
+from ovamgen.pictures.sample_folder import Sample, SampleFolder
 from recipes.mini.distance import distances, squared_discrepancy
 
 

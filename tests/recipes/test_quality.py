@@ -4,7 +4,7 @@ from PIL import Image
 
 from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.errors import ConfigError
-from ovamgen.samples import Sample, SampleFolder, read_mask
+from ovamgen.pictures.sample_folder import Sample, SampleFolder, read_mask
 from recipes.mini.quality import draw_grid, judge, majority_class
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from ovamgen.config import build_config
 from ovamgen.diffusion.synthesis import Synthesiser
-from ovamgen.samples import Sample, SampleFolder, save_mask
+from ovamgen.pictures.sample_folder import Sample, SampleFolder, save_mask
 from tests.golden.reference import TINY_SD, tiny_sd
 
 HEIGHT, WIDTH = 64, 128

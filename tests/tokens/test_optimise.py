@@ -17,8 +17,8 @@ from ovamgen.config import SynthesisConfig
 from ovamgen.diffusion.recorder import cross_attention_layers
 from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.errors import ConfigError, IncompleteError, MethodError
+from ovamgen.pictures.sample_folder import SampleFolder, save_mask
 from ovamgen.run.drain import Interrupted
-from ovamgen.samples import SampleFolder, save_mask
 from ovamgen.tokens.iou import TAUS
 from ovamgen.tokens.learning import TokenLearner
 from ovamgen.tokens.memory import query_memory

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.cli import app
 from ovamgen.errors import ConfigError
-from ovamgen.samples import save_mask
+from ovamgen.pictures.sample_folder import save_mask
 from ovamgen.tokens.score import score_bank
 from tests.golden.reference import tiny_sd
 

@@ -20,8 +20,8 @@ from ovamgen.diffusion.pipeline import check_model, load_pipeline
 from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.engine.engine import use_repeatable_arithmetic
 from ovamgen.errors import ConfigError, IncompleteError
+from ovamgen.pictures.sample_folder import SAMPLES, Sample, SampleFolder
 from ovamgen.records import SampleSpec
-from ovamgen.samples import SAMPLES, Sample, SampleFolder
 
 PROMPT = "A photograph of a {class}"
 """The prompt of VOC-sim (methods 7.1), whose aeroplane has the article "a"."""

@@ -7,9 +7,9 @@ from typer.testing import CliRunner
 
 from ovamgen.cli import app
 from ovamgen.errors import ConfigError
-from ovamgen.evaluate.pictures import in_turn, open_pictures
+from ovamgen.pictures.picture_set import in_turn, open_pictures
+from ovamgen.pictures.sample_folder import save_mask
 from ovamgen.plan.keys import sample_seed
-from ovamgen.samples import save_mask
 from tests.evaluate.conftest import disc, labels_of, write_voc
 
 

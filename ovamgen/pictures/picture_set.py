@@ -20,8 +20,8 @@ from ovamgen.classes.voc import BACKGROUND, IGNORE, VocClass, class_by_id, class
 from ovamgen.downstream.voc import VocFolder
 from ovamgen.errors import ConfigError
 from ovamgen.mini import voc_place
+from ovamgen.pictures.sample_folder import ANNOTATIONS, SAMPLES, SampleFolder
 from ovamgen.plan.keys import sample_seed
-from ovamgen.samples import ANNOTATIONS, SAMPLES, SampleFolder
 
 CAPTIONS = "captions.csv"
 CAPTION = "A photograph of {classes}"

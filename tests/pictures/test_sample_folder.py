@@ -7,7 +7,14 @@ import pytest
 from PIL import Image
 
 from ovamgen.errors import ConfigError
-from ovamgen.samples import SAMPLES, SYNTHESIS, Sample, SampleFolder, read_mask, save_mask
+from ovamgen.pictures.sample_folder import (
+    SAMPLES,
+    SYNTHESIS,
+    Sample,
+    SampleFolder,
+    read_mask,
+    save_mask,
+)
 
 SETTINGS = {"model": {"id": "mini"}, "synthesis": {"steps": 30}}
 CAT = Sample(key="cat-0", class_name="cat", prompt='a "cat", asleep', seed=2**63 - 1)

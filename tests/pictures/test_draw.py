@@ -4,10 +4,10 @@ from typer.testing import CliRunner
 
 from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.config import build_config
-from ovamgen.draw_samples import caption_samples, class_samples, draw_samples, published_order
 from ovamgen.errors import ConfigError, IncompleteError
+from ovamgen.pictures.draw import caption_samples, class_samples, draw_samples, published_order
+from ovamgen.pictures.sample_folder import SampleFolder
 from ovamgen.records import SampleSpec
-from ovamgen.samples import SampleFolder
 from tests.golden.reference import TINY_SD
 
 

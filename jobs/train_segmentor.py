@@ -16,13 +16,13 @@ from ray.train import RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer
 
 from ovamgen.config import parse_overrides, read_config_file
-from ovamgen.downstream.settings import build_settings
 from ovamgen.errors import OvamgenError
+from ovamgen.segmentor.settings import build_settings
 
 
 def work(config: dict[str, Any]) -> None:
     """What every worker does; Ray Train has set the process group up."""
-    from ovamgen.downstream.training import train
+    from ovamgen.segmentor.training import train
 
     os.chdir(config["folder"])  # Ray Train changes it, and paths may be relative
     train(build_settings(config["settings"]), config["out"])

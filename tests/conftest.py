@@ -11,7 +11,7 @@ os.environ.setdefault("RAY_AUTH_TOKEN", "0f1e2d3c4b5a69788796a5b4c3d2e1f0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-pytest_plugins = ["tests.browser", "tests.storage.fixtures"]
+pytest_plugins = ["tests.browser", "tests.finished_run", "tests.storage.fixtures"]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

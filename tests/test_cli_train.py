@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from ovamgen.cli import app
 from ovamgen.errors import ConfigError
-from tests.downstream.voc_folders import write_voc
+from tests.pictures.voc_folders import write_voc
 
 
 def invoke(*arguments):
@@ -44,7 +44,7 @@ def test_bad_calls(tmp_path):
 
 def test_settings_come_from_a_file_and_flags_win(tmp_path, repository):
     from ovamgen.config import read_config_file
-    from ovamgen.downstream.settings import build_settings
+    from ovamgen.segmentor.settings import build_settings
 
     file = read_config_file(repository / "jobs/configs/train-segmentor.yaml")
     settings = build_settings(file, {"steps": 7})

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ovamgen.bench.timing import Spread, time_by_turns
 from ovamgen.config import RunConfig
-from ovamgen.downstream.dataset import segmentation_dataset
+from ovamgen.corpus.dataset import segmentation_dataset
 from ovamgen.masks.crf import dense_crf
 from ovamgen.records import EncodedSample
 from ovamgen.shards.arrays import encode_jpeg, encode_png

@@ -16,7 +16,7 @@ from ovamgen.errors import ConfigError
 
 if TYPE_CHECKING:
     from ovamgen.console.progress import RunProgress
-    from ovamgen.downstream.select import Selection
+    from ovamgen.corpus.select.select import Selection
 
 Source = Annotated[
     str, typer.Argument(metavar="DIR_OR_URL", help="Folder of a run, or of a view of one.")
@@ -80,8 +80,8 @@ def select(
 
     Example: `ovamgen select corpus --min-score 0.85 --out selected`
     """
-    from ovamgen.downstream.select import select as run
-    from ovamgen.downstream.select_filters import SelectionSettings
+    from ovamgen.corpus.select.filters import SelectionSettings
+    from ovamgen.corpus.select.select import select as run
 
     settings = SelectionSettings(
         drop_uniform=not keep_uniform,
@@ -135,7 +135,7 @@ def reannotate(
     Example: `ovamgen reannotate corpus --tau 0.6 --ignore-low 0.5 --ignore-high 0.6 --out tau06`
     """
     from ovamgen.config import parse_overrides
-    from ovamgen.downstream.reannotate import reannotate as run
+    from ovamgen.corpus.reannotate import reannotate as run
 
     given = parse_overrides(sets or [])
     if other := sorted(given.keys() - {"masks"}):
@@ -172,7 +172,7 @@ def export_voc(
 
     Example: `ovamgen export voc corpus --out voc`
     """
-    from ovamgen.downstream.export.voc import export_voc as run
+    from ovamgen.corpus.export.voc import export_voc as run
 
     with _progress(source, partial) as progress:
         done = run(
@@ -206,7 +206,7 @@ def export_hf(
 
     Example: `ovamgen export hf selected --out dataset`
     """
-    from ovamgen.downstream.export.hf import export_hf as run
+    from ovamgen.corpus.export.hf import export_hf as run
 
     with _progress(source, partial) as progress:
         done = run(
@@ -228,7 +228,7 @@ def export_hf(
 def _progress(source: str, partial: bool) -> RunProgress:
     """Of work on each sample of a corpus."""
     from ovamgen.console.progress import RunProgress
-    from ovamgen.downstream.corpus import open_corpus
+    from ovamgen.corpus.open import open_corpus
 
     corpus = open_corpus(source, partial=partial)
     return RunProgress(

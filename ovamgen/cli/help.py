@@ -108,7 +108,7 @@ def config(
 
 def _training_keys() -> dict[str, KeyHelp]:
     from ovamgen.config.describe import describe
-    from ovamgen.downstream.settings import TrainSettings
+    from ovamgen.segmentor.settings import TrainSettings
 
     defaults = TrainSettings.model_construct().model_dump(mode="json")
     return {key.key: key for key in describe(TrainSettings, defaults)}

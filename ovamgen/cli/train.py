@@ -45,7 +45,7 @@ def train(
     Example: `ovamgen train --shards corpus --steps 2000 --out segmentor`
     """
     from ovamgen.config import parse_overrides, read_config_file
-    from ovamgen.downstream.settings import build_settings
+    from ovamgen.segmentor.settings import build_settings
 
     flags = {
         "shards": shards,
@@ -65,7 +65,7 @@ def train(
     file = read_config_file(config) if config else {}
     overrides = parse_overrides(sets or [])
     settings = build_settings(file, given, overrides, given_as=options_of(given, overrides))
-    from ovamgen.downstream.training import train as run
+    from ovamgen.segmentor.training import train as run
 
     print("\n".join(run(settings, out).lines()))
 
@@ -86,7 +86,7 @@ def evaluate_segmentor(
 
     Example: `ovamgen evaluate segmentor --checkpoint segmentor --voc VOCdevkit --out scores`
     """
-    from ovamgen.downstream.score import score_segmentor
+    from ovamgen.segmentor.score import score_segmentor
 
     with Counting("pictures") as counter:
         scored = score_segmentor(

@@ -15,15 +15,15 @@ from typing import Any
 
 from ovamgen.config import RunConfig, canonical_json
 from ovamgen.console.progress import RunProgress
-from ovamgen.downstream.score import score_segmentor
-from ovamgen.downstream.settings import TrainSettings
-from ovamgen.downstream.training import train
-from ovamgen.downstream.voc import VocFolder
 from ovamgen.errors import ConfigError
 from ovamgen.evaluate.table_s1_settings import TableSettings
 from ovamgen.evaluate.tables import write_json, write_text
+from ovamgen.pictures.voc import VocFolder
 from ovamgen.run.local import generate_local
 from ovamgen.run.run import open_run
+from ovamgen.segmentor.score import score_segmentor
+from ovamgen.segmentor.settings import TrainSettings
+from ovamgen.segmentor.training import train
 
 REAL = "real pictures"
 """The row of the upper reference."""

@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import Field, ValidationError, model_validator
 
 from ovamgen.config import RunConfig, Section, build_config, merge, one_line
-from ovamgen.downstream.settings import TrainSettings, build_settings
 from ovamgen.errors import ConfigError
+from ovamgen.segmentor.settings import TrainSettings, build_settings
 
 _QUICK_IMAGES = 24
 _QUICK_STEPS = 40

@@ -6,11 +6,11 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 
-from ovamgen.downstream.export.classes import CLASSES_NAME
-from ovamgen.downstream.export.croissant import CROISSANT_NAME
-from ovamgen.downstream.export.hf import MARK_NAME
-from ovamgen.downstream.output import INCOMPLETE_NAME
-from ovamgen.downstream.view import KEYS_NAME, SELECTION_NAME, TABLE_NAME, VIEW_KIND
+from ovamgen.corpus.export.classes import CLASSES_NAME
+from ovamgen.corpus.export.croissant import CROISSANT_NAME
+from ovamgen.corpus.export.hf import MARK_NAME
+from ovamgen.corpus.output import INCOMPLETE_NAME
+from ovamgen.corpus.view import KEYS_NAME, SELECTION_NAME, TABLE_NAME, VIEW_KIND
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.generation import CONTACT_SHEET_NAME
 from ovamgen.integrity.findings import Layout

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from ovamgen.downstream.output import INCOMPLETE_NAME
+from ovamgen.corpus.output import INCOMPLETE_NAME
 from ovamgen.integrity.checking import check_shards
 from ovamgen.integrity.findings import Finding, Findings, Layout, Verification
 from ovamgen.integrity.indexes import check_indexes

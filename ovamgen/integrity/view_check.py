@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ovamgen.downstream.output import INCOMPLETE_NAME
-from ovamgen.downstream.view import KEYS_NAME, SELECTION_NAME, read_view
+from ovamgen.corpus.output import INCOMPLETE_NAME
+from ovamgen.corpus.view import KEYS_NAME, SELECTION_NAME, read_view
 from ovamgen.errors import OvamgenError, ShardError
 from ovamgen.integrity.findings import Findings, Verification
 from ovamgen.integrity.layout import unknown_files

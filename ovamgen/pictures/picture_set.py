@@ -17,10 +17,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ovamgen.classes.voc import BACKGROUND, IGNORE, VocClass, class_by_id, class_by_name
-from ovamgen.downstream.voc import VocFolder
 from ovamgen.errors import ConfigError
 from ovamgen.mini import voc_place
 from ovamgen.pictures.sample_folder import ANNOTATIONS, SAMPLES, SampleFolder
+from ovamgen.pictures.voc import VocFolder
 from ovamgen.plan.keys import sample_seed
 
 CAPTIONS = "captions.csv"

@@ -38,7 +38,7 @@ def loading(corpus: Corpus) -> list[tuple[str, str]]:
         ),
         (
             "ovamgen",
-            "from ovamgen.downstream.dataset import segmentation_dataset\n"
+            "from ovamgen.corpus.dataset import segmentation_dataset\n"
             f"for image, mask in segmentation_dataset({_literal(corpus.name)}, shuffle=1000):\n"
             "    ...  # float32 (3, H, W) in [0, 1]; int64 (H, W) of class ids",
         ),

@@ -1,6 +1,6 @@
 """The samples of a tar, strictly: what is not exactly as the writer leaves it is an error.
 
-Training reads through webdataset (`ovamgen.downstream.dataset`); this is for checks and reports.
+Training reads through webdataset (`ovamgen.corpus.dataset`); this is for checks and reports.
 """
 
 from __future__ import annotations

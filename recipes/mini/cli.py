@@ -203,8 +203,8 @@ def quality(
     grid: Annotated[Path | None, typer.Option(help="PNG of four samples a class.")] = None,
 ) -> None:
     """Show generated pictures to a network trained on real composites; print what it names."""
-    from ovamgen.downstream.segmentor import load_segmentor
     from ovamgen.pictures.sample_folder import SampleFolder
+    from ovamgen.segmentor.network import load_segmentor
     from recipes.mini.quality import draw_grid, judge
 
     folder = SampleFolder.open(samples)
@@ -249,8 +249,8 @@ def distance(
     per_class: Annotated[int, typer.Option(min=2, help="Composites.")] = 50,
 ) -> None:
     """Print how far drawings are from composites of their class, in the annotator's features."""
-    from ovamgen.downstream.segmentor import load_segmentor
     from ovamgen.pictures.sample_folder import SampleFolder
+    from ovamgen.segmentor.network import load_segmentor
     from recipes.mini.distance import distances
     from recipes.mini.sprites import load_sprites
 

@@ -16,9 +16,9 @@ from jaxtyping import Int64, UInt8
 from matplotlib.figure import Figure
 
 from ovamgen.classes.voc import VOC_CLASSES, class_by_name
-from ovamgen.downstream.segmentor import Segmentor
 from ovamgen.errors import ConfigError
 from ovamgen.pictures.sample_folder import Sample, SampleFolder, save_mask
+from ovamgen.segmentor.network import Segmentor
 
 PASS_SHARE = 0.6
 PASS_CLASS_SHARE = 0.4

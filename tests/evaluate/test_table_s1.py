@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from ovamgen.errors import ConfigError
 from ovamgen.evaluate.table_s1 import REAL, make_table, to_markdown
 from ovamgen.evaluate.table_s1_settings import build_table_settings
-from tests.downstream.voc_folders import write_voc
+from tests.pictures.voc_folders import write_voc
 
 
 @pytest.fixture

@@ -24,20 +24,20 @@ from ovamgen.attribution.authors_tokens import import_authors_tokens
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.config import build_config, read_config_file
-from ovamgen.downstream.backbone import load_backbone_weights
-from ovamgen.downstream.checkpoint import Position, read_position, restore, write_checkpoint
-from ovamgen.downstream.corpus import open_corpus
-from ovamgen.downstream.dataset import read_samples, segmentation_dataset
-from ovamgen.downstream.examples import ShardExamples
-from ovamgen.downstream.segmentor import build_network, load_segmentor, save_segmentor
-from ovamgen.downstream.training_log import TrainingLog
-from ovamgen.downstream.view import read_view
-from ovamgen.downstream.voc import VocFolder
+from ovamgen.corpus.dataset import read_samples, segmentation_dataset
+from ovamgen.corpus.open import open_corpus
+from ovamgen.corpus.view import read_view
 from ovamgen.engine.array_files import array_names, read_array
 from ovamgen.integrity.verify import verify
 from ovamgen.pictures.sample_folder import Sample, SampleFolder, read_mask, save_mask
+from ovamgen.pictures.voc import VocFolder
 from ovamgen.plan.captions import read_captions, read_instances
 from ovamgen.run.files import read_plan, read_run_file
+from ovamgen.segmentor.backbone import load_backbone_weights
+from ovamgen.segmentor.checkpoint import Position, read_position, restore, write_checkpoint
+from ovamgen.segmentor.examples import ShardExamples
+from ovamgen.segmentor.network import build_network, load_segmentor, save_segmentor
+from ovamgen.segmentor.training_log import TrainingLog
 from ovamgen.shards.arrays import decode_jpeg, decode_npz, decode_png, encode_jpeg, encode_npz
 from ovamgen.shards.index import count_classes
 from ovamgen.shards.manifest import finished_shards, read_records
@@ -45,10 +45,10 @@ from ovamgen.shards.reader import read_tar
 from ovamgen.status.status import failures_by_reason, run_status
 from ovamgen.storage.store import LocalStore, open_store
 from ovamgen.tokens.export import export_bank, read_plain_arrays
-from tests.downstream.test_segmentor import TINY
-from tests.downstream.voc_folders import write_voc
 from tests.fakes import DiscEngine
+from tests.pictures.voc_folders import write_voc
 from tests.runs import make, run_config
+from tests.segmentor.test_network import TINY
 
 NAMES = tuple(voc.name for voc in VOC_CLASSES)
 WIDTH = 4
@@ -148,8 +148,8 @@ def _write_pictures(root: Path, rng: np.random.Generator) -> None:
 
 
 def _write_view(root: Path) -> None:
-    from ovamgen.downstream.select import select
-    from ovamgen.downstream.select_filters import SelectionSettings
+    from ovamgen.corpus.select.filters import SelectionSettings
+    from ovamgen.corpus.select.select import select
 
     settings = SelectionSettings(area_quantiles=None)
     select(str(root / "corpus"), str(root / "view"), settings)

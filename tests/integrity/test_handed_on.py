@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from ovamgen.downstream.export.hf import export_hf
-from ovamgen.downstream.reannotate import reannotate
-from ovamgen.downstream.select import select
-from ovamgen.downstream.select_filters import SelectionSettings
+from ovamgen.corpus.export.hf import export_hf
+from ovamgen.corpus.reannotate import reannotate
+from ovamgen.corpus.select.filters import SelectionSettings
+from ovamgen.corpus.select.select import select
 from ovamgen.errors import ConfigError
 from ovamgen.integrity.repair import repair
 from ovamgen.integrity.verify import verify

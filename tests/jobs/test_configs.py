@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from ovamgen.config import DEFAULT_MODEL, DEFAULT_REVISION, build_config, read_config_file
-from ovamgen.downstream.settings import build_settings
 from ovamgen.evaluate.table_s1_settings import build_table_settings
+from ovamgen.segmentor.settings import build_settings
 
 CONFIGS = sorted((Path(__file__).parents[2] / "jobs" / "configs").glob("*.yaml"))
 

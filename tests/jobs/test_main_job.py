@@ -10,7 +10,7 @@ import pytest
 from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.cluster.driver import generate_on_ray
 from ovamgen.config import build_config
-from ovamgen.downstream.dataset import read_samples
+from ovamgen.corpus.dataset import read_samples
 from ovamgen.run.local import generate_local
 from tests.runs import digests, make
 

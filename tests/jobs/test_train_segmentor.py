@@ -10,8 +10,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from ovamgen.downstream.checkpoint import read_position
-from tests.downstream.voc_folders import write_voc
+from ovamgen.segmentor.checkpoint import read_position
+from tests.pictures.voc_folders import write_voc
 
 pytestmark = pytest.mark.timeout(1900)
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from ovamgen.downstream.segmentor import ARCHITECTURES, Segmentor, build_network
 from ovamgen.errors import ConfigError
 from ovamgen.pictures.sample_folder import Sample, SampleFolder
+from ovamgen.segmentor.network import ARCHITECTURES, Segmentor, build_network
 from recipes.mini.distance import distances, squared_discrepancy
 
 

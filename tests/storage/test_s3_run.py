@@ -12,21 +12,21 @@ from pathlib import Path
 import pytest
 
 from ovamgen.config import build_config
-from ovamgen.downstream.dataset import segmentation_dataset
-from ovamgen.downstream.examples import ShardExamples
-from ovamgen.downstream.export.hf import export_hf
-from ovamgen.downstream.export.voc import export_voc
-from ovamgen.downstream.reannotate import reannotate
-from ovamgen.downstream.select import select
-from ovamgen.downstream.select_filters import SelectionSettings
-from ovamgen.downstream.settings import TrainSettings
-from ovamgen.downstream.training import train
+from ovamgen.corpus.dataset import segmentation_dataset
+from ovamgen.corpus.export.hf import export_hf
+from ovamgen.corpus.export.voc import export_voc
+from ovamgen.corpus.reannotate import reannotate
+from ovamgen.corpus.select.filters import SelectionSettings
+from ovamgen.corpus.select.select import select
 from ovamgen.errors import ConfigError, PlanError, ShardError
 from ovamgen.generation import generate
 from ovamgen.mini import bank_place
 from ovamgen.report.write import write_report
 from ovamgen.run.local import generate_local
 from ovamgen.run.run import open_run, write_plan
+from ovamgen.segmentor.examples import ShardExamples
+from ovamgen.segmentor.settings import TrainSettings
+from ovamgen.segmentor.training import train
 from ovamgen.status.status import run_status
 from ovamgen.storage.store import open_store
 from tests.fakes import DiscEngine

@@ -1,0 +1,135 @@
+"""Shards of a corpus in another store: whole ones linked or copied, others with fewer samples.
+
+Nothing is decoded: the bytes of a sample are those of the corpus. Each shard is published as
+generating publishes it, so a copy that was interrupted goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from ovamgen.corpus.open import Corpus
+from ovamgen.errors import ShardError
+from ovamgen.records import EncodedSample, ShardRecord
+from ovamgen.shards.manifest import (
+    finished_shards,
+    metadata_name,
+    publish_shard,
+    record_name,
+    record_to_json,
+)
+from ovamgen.shards.schema import SAMPLE_SCHEMA
+from ovamgen.storage.store import LocalStore, Store
+
+_BLOCK_BYTES = 1 << 20
+
+
+def copy_shards(
+    corpus: Corpus,
+    store: Store,
+    fingerprint: str,
+    *,
+    link: bool = False,
+    after_shard: Callable[[ShardRecord], None] = lambda record: None,
+) -> list[ShardRecord]:
+    """The records of the shards in the store, by ascending index.
+
+    Args:
+        corpus: its records, with the samples that count.
+        store: where the shards go; what is finished there stays.
+        fingerprint: of the new shards.
+        link: give whole tars a second name instead of copying them, where the file system can.
+        after_shard: called with the record of each shard that is there.
+
+    Raises:
+        ShardError: a shard of the corpus is damaged, or the store failed.
+    """
+    indices = [record.shard_index for record in corpus.records]
+    done: dict[int, ShardRecord] = {}
+    for split in sorted({_split(record) for record in corpus.records}):
+        done |= finished_shards(store, split, indices, fingerprint)
+    records = []
+    for record in corpus.records:
+        made = done.get(record.shard_index)
+        if made is None and corpus.is_whole(record):
+            made = _copy_whole(corpus, record, store, fingerprint, link)
+        elif made is None:
+            made = publish_shard(
+                store,
+                shard_index=record.shard_index,
+                split=_split(record),
+                samples=_samples(corpus, record),
+                failures=corpus.failures(record),
+                fingerprint=fingerprint,
+            )
+        records.append(made)
+        after_shard(made)
+    return records
+
+
+def _split(record: ShardRecord) -> str:
+    return record.name.rpartition("-")[0]
+
+
+def _samples(corpus: Corpus, record: ShardRecord) -> Iterator[EncodedSample]:
+    rows = {row["key"]: row for row in corpus.metadata(record).to_pylist()}
+    for key, members in corpus.read(record):
+        if key not in rows:
+            raise ShardError(f"{record.name} holds sample {key}, which its metadata does not name")
+        row = rows[key]
+        yield EncodedSample(
+            key=key,
+            members=tuple(members.items()),
+            metadata={name: row[name] for name in SAMPLE_SCHEMA.names},
+            previews=tuple(row["previews"]),
+        )
+
+
+def _copy_whole(
+    corpus: Corpus, record: ShardRecord, store: Store, fingerprint: str, link: bool
+) -> ShardRecord:
+    metadata = corpus.store.read(metadata_name(record.shard_index))
+    if hashlib.sha256(metadata).hexdigest() != record.metadata_sha256:
+        raise _damaged(corpus, record, metadata_name(record.shard_index))
+    with store.scratch() as folder:
+        path = folder / record.name
+        linked = link and _link(corpus.store, record.name, path)
+        digest = hashlib.sha256()
+        with corpus.store.open(record.name) as file, _sink(None if linked else path) as target:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+                target.write(block)
+        if digest.hexdigest() != record.sha256:
+            raise _damaged(corpus, record, record.name)
+        store.publish_file(path, record.name)
+    store.put(metadata_name(record.shard_index), metadata)
+    made = dataclasses.replace(record, fingerprint=fingerprint)
+    store.create(record_name(record.shard_index), record_to_json(made))
+    return made
+
+
+def _sink(path: Path | None) -> BinaryIO:
+    return open(os.devnull if path is None else path, "wb")
+
+
+def _link(store: Store, name: str, path: Path) -> bool:
+    """Whether the file could be given a second name: same file system, links understood."""
+    if not isinstance(store, LocalStore):
+        return False
+    try:
+        os.link(Path(store.url) / name, path)
+    except OSError:
+        return False
+    return True
+
+
+def _damaged(corpus: Corpus, record: ShardRecord, name: str) -> ShardError:
+    return ShardError(
+        f"{corpus.store.url}/{name} has other bytes than its record says: remove "
+        f"{record_name(record.shard_index)} and run 'ovamgen generate' again"
+    )

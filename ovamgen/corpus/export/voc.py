@@ -1,0 +1,198 @@
+"""A corpus in the layout of PASCAL VOC 2012: palette masks, lists of names, a class table.
+
+As torchvision's ``VOCSegmentation`` and mmsegmentation's ``PascalVOCDataset`` read it (conventions
+3.5). Images keep their bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from ovamgen.classes.voc import IGNORE, VOC_CLASSES, voc_palette
+from ovamgen.corpus.export.classes import CLASSES_NAME, class_table, count_targets
+from ovamgen.corpus.open import Corpus, open_corpus
+from ovamgen.corpus.output import filling, write_mark
+from ovamgen.errors import ConfigError, ShardError
+from ovamgen.records import ShardRecord
+from ovamgen.shards.arrays import decode_jpeg, decode_png
+from ovamgen.shards.codec import IMAGE, MASK
+from ovamgen.storage.store import LocalStore, open_store
+
+MARK_NAME = "export.json"
+DEVKIT = "VOCdevkit/VOC2012"
+MMSEG_NAME = "mmseg_config.py"
+_TEMPLATE = "mmseg_voc.py.txt"
+_PARTS = ".parts"
+"""Names of the samples by shard, until the lists are written; a shard that is here is finished."""
+
+_PALETTE = voc_palette().tobytes()
+_LABELS = np.isin(np.arange(256), [*range(len(VOC_CLASSES) + 1), IGNORE])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VocExport:
+    """What was written; counts are of samples."""
+
+    out: str
+    train: int
+    val: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+
+def export_voc(
+    url: str,
+    out: str,
+    *,
+    val_share: float = 0.1,
+    partial: bool = False,
+    after_sample: Callable[[], None] = lambda: None,
+) -> VocExport:
+    """The corpus as ``OUT/VOCdevkit/VOC2012``, with ``classes.csv`` and ``mmseg_config.py``.
+
+    ``export.json`` is written last; until then ``INCOMPLETE.json`` is there, and the same command
+    goes on with the shards that are left. Killed processes leave nothing that is taken for
+    finished; files are not forced to the disk one by one, so after a power cut export anew.
+
+    Args:
+        url: the folder of a run or of a view.
+        out: an empty local folder, or one that the same export began.
+        val_share: of the samples that are listed in ``val.txt``, [0, 1]. Which ones is decided by
+            each key alone: a sample stays on its side when others come or go.
+        partial: a run that is not finished will do.
+        after_sample: called after each sample.
+
+    Raises:
+        ConfigError: nothing to export, an output that holds something else.
+        ShardError: a shard is damaged, or a mask holds labels that VOC does not have.
+    """
+    if not 0 <= val_share <= 1:
+        raise ConfigError(f"the share of validation samples must be from 0 to 1, got {val_share}")
+    corpus = open_corpus(url, partial=partial)
+    store = open_store(out)
+    if not isinstance(store, LocalStore):
+        raise ConfigError(f"VOC's layout is exported to a local folder, got {out}")
+    request = {
+        "command": "export voc",
+        "source_fingerprint": corpus.fingerprint,
+        "samples": corpus.samples,
+        "val_share": val_share,
+    }
+    with filling(store, MARK_NAME, request) as done:
+        if done is not None:
+            return VocExport(out=store.url, train=int(done["train"]), val=int(done["val"]))
+        root = Path(store.url)
+        parts = root / _PARTS
+        for folder in (parts, *_folders(root)):
+            folder.mkdir(parents=True, exist_ok=True)
+        for record in corpus.records:
+            part = parts / f"{record.shard_index:06d}.txt"
+            if not part.exists():
+                _write_text(part, _export_shard(corpus, record, root, after_sample))
+        train, val = _write_lists(root, val_share)
+        if train + val != corpus.samples:
+            raise ShardError(
+                f"{store.url} must hold {corpus.samples} samples, got {train + val}: empty the "
+                "folder and export again"
+            )
+        store.put(CLASSES_NAME, class_table(count_targets(corpus)))
+        store.put(MMSEG_NAME, _mmseg_config(corpus).encode())
+        result = VocExport(out=store.url, train=train, val=val)
+        write_mark(store, MARK_NAME, request, {"train": train, "val": val})
+        shutil.rmtree(parts)
+    return result
+
+
+def palette_png(labels: UInt8[np.ndarray, "H W"]) -> bytes:
+    """A PNG of the labels as indices into VOC's palette of 256 colours, as VOC has its masks."""
+    image = Image.fromarray(labels)
+    image.putpalette(_PALETTE)
+    buffer = io.BytesIO()
+    # without bits=8 Pillow packs masks of few labels into fewer bits, which not all readers take
+    image.save(buffer, "PNG", bits=8)
+    return buffer.getvalue()
+
+
+def is_val(key: str, val_share: float) -> bool:
+    """Whether a sample is one for validation, by its key alone."""
+    number = int.from_bytes(hashlib.sha256(f"val {key}".encode()).digest()[:8], "big")
+    return number < val_share * 2**64
+
+
+def _folders(root: Path) -> tuple[Path, Path, Path]:
+    base = root / DEVKIT
+    return base / "JPEGImages", base / "SegmentationClass", base / "ImageSets" / "Segmentation"
+
+
+def _export_shard(
+    corpus: Corpus, record: ShardRecord, root: Path, after_sample: Callable[[], None]
+) -> Iterator[str]:
+    """Writes the files of a shard's samples; the lines of their names."""
+    images, masks, _ = _folders(root)
+    for key, members in corpus.read(record):
+        for name in (IMAGE, MASK):
+            if name not in members:
+                raise ShardError(f"sample {key} in {record.name} has no member {name}")
+        labels = decode_png(members[MASK], name=f"the mask of sample {key}")
+        unknown = np.unique(labels[~_LABELS[labels]])
+        if len(unknown):
+            raise ShardError(
+                f"the mask of sample {key} in {record.name} must hold labels 0 to "
+                f"{len(VOC_CLASSES)} and {IGNORE}, got {unknown.tolist()}"
+            )
+        decode_jpeg(members[IMAGE], labels.shape, f"the image of sample {key}")
+        (images / f"{key}.jpg").write_bytes(members[IMAGE])
+        (masks / f"{key}.png").write_bytes(palette_png(labels))
+        after_sample()
+        yield f"{key}\n"
+
+
+def _write_lists(root: Path, val_share: float) -> tuple[int, int]:
+    """Samples in ``train.txt`` and ``val.txt``, written shard by shard."""
+    folder = _folders(root)[2]
+    counts = {"train": 0, "val": 0}
+
+    def lines(wanted: str) -> Iterator[str]:
+        for part in sorted((root / _PARTS).glob("*.txt")):
+            with part.open() as file:
+                for line in file:
+                    name = "val" if is_val(line.rstrip("\n"), val_share) else "train"
+                    if wanted == "trainval":
+                        counts[name] += 1
+                    if wanted in (name, "trainval"):
+                        yield line
+
+    for name in ("train", "val", "trainval"):
+        _write_text(folder / f"{name}.txt", lines(name))
+    return counts["train"], counts["val"]
+
+
+def _write_text(path: Path, lines: Iterator[str]) -> None:
+    """Writes a file that is there whole or not at all."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    file: TextIO
+    with temporary.open("w", newline="\n") as file:
+        for line in lines:
+            file.write(line)
+    os.replace(temporary, path)
+
+
+def _mmseg_config(corpus: Corpus) -> str:
+    """A configuration for mmsegmentation 1.x that trains on the export; text, nothing imported."""
+    row = corpus.metadata(corpus.records[0], ["height", "width"]).slice(0, 1).to_pylist()[0]
+    text = (resources.files("ovamgen") / "data" / _TEMPLATE).read_text("utf-8")
+    return text.replace("@HEIGHT@", str(row["height"])).replace("@WIDTH@", str(row["width"]))

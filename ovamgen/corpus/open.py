@@ -1,0 +1,210 @@
+"""What is handed on: the finished shards of a run, or the part of them that a view selects.
+
+One shard is open at a time, and of it one sample. No torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ovamgen.config import canonical_json
+from ovamgen.corpus.view import View, read_view
+from ovamgen.errors import ConfigError, ShardError
+from ovamgen.records import SampleFailure, SampleSpec, ShardRecord, Target
+from ovamgen.run.files import read_run_file
+from ovamgen.shards.index import MANIFEST_NAME
+from ovamgen.shards.manifest import metadata_name, read_records, record_name
+from ovamgen.shards.reader import read_tar
+from ovamgen.storage.store import Store, open_store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Corpus:
+    """Finished shards, with the samples of them that count."""
+
+    store: Store
+    records: tuple[ShardRecord, ...]
+    """Of the shards that have a sample that counts, by ascending index."""
+    all_records: tuple[ShardRecord, ...]
+    """Of every finished shard of the store, by ascending index."""
+    view: View | None
+    """What selects the samples; None where all of them count."""
+    run_info: dict[str, Any]
+    """The content of ``run.yaml``, or what the manifest holds of it; empty where nothing is."""
+
+    @property
+    def samples(self) -> int:
+        """How many samples count."""
+        return sum(self.count(record) for record in self.records)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of what determines the samples: the run's, or that of run and view."""
+        found = {record.fingerprint for record in self.all_records}
+        if len(found) > 1:
+            raise ShardError(f"{self.store.url} holds shards of {len(found)} runs: expected one")
+        own = found.pop() if found else ""
+        if self.view is None:
+            return own
+        return derived_fingerprint("select", own, {"keys": self.view.keys.digest()})
+
+    def count(self, record: ShardRecord) -> int:
+        """How many samples of a shard count."""
+        if self.view is None:
+            return record.samples
+        return len(self.view.keys.of_shard(record.shard_index))
+
+    def is_whole(self, record: ShardRecord) -> bool:
+        """Whether every sample of a shard counts."""
+        return self.count(record) == record.samples
+
+    def read(self, record: ShardRecord) -> Iterator[tuple[str, dict[str, bytes]]]:
+        """Key and members, by extension, of the samples of a shard that count, in order.
+
+        Raises:
+            ShardError: the tar is damaged, or does not hold the samples that it should.
+        """
+        keys = None if self.view is None else self.view.keys.of_shard(record.shard_index)
+        found = 0
+        with self.store.open(record.name) as file:
+            for key, members in read_tar(file, record.name, keys):
+                found += 1
+                yield key, members
+        if found != self.count(record):
+            raise ShardError(
+                f"{self.store.url}/{record.name} must hold {self.count(record)} samples that were "
+                f"asked for, got {found}: remove {record_name(record.shard_index)} and run "
+                "'ovamgen generate' again"
+            )
+
+    def metadata(self, record: ShardRecord, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of a shard's metadata for the samples that count, by key.
+
+        Raises:
+            ShardError: the file is damaged.
+        """
+        wanted = None if columns is None else sorted({*columns, "key", "status"})
+        table = read_metadata(self.store, record, wanted)
+        kept = pc.equal(table.column("status"), "ok")
+        if self.view is not None:
+            keys = self.view.keys.of_shard(record.shard_index)
+            is_kept = pa.array([key in keys for key in table.column("key").to_pylist()], pa.bool_())
+            kept = pc.and_(kept, is_kept)
+        return table.filter(kept)
+
+    def failures(self, record: ShardRecord) -> list[tuple[SampleSpec, SampleFailure]]:
+        """The samples of a shard that were never made, by key; those of a view's shards as well.
+
+        Raises:
+            ShardError: the file is damaged.
+        """
+        if not record.failed:
+            return []
+        table = read_metadata(self.store, record).sort_by("key")
+        rows = table.filter(pc.equal(table.column("status"), "failed")).to_pylist()
+        return [
+            (
+                spec_of(row),
+                SampleFailure(key=row["key"], stage=row["stage"], reason=row["reason"]),
+            )
+            for row in rows
+        ]
+
+
+def spec_of(row: Mapping[str, Any]) -> SampleSpec:
+    """What a sample was to be, from its row of metadata."""
+    names = zip(row["class_ids"], row["class_names"], row["phrases"], strict=True)
+    targets = tuple(Target(class_id=i, class_name=name, phrase=words) for i, name, words in names)
+    others = {f.name: row[f.name] for f in fields(SampleSpec) if f.name != "targets"}
+    return SampleSpec(targets=targets, **others)
+
+
+def open_corpus(url: str, *, partial: bool = False) -> Corpus:
+    """The corpus in a run's folder, or the selected part of it in a view's.
+
+    Args:
+        url: the folder of a run or of a view.
+        partial: a run that is not finished will do.
+
+    Raises:
+        ConfigError: no finished shard, nothing selected, or a run that is not finished.
+        ShardError: a record or the view is damaged, or the shards are not those of the view.
+    """
+    view = read_view(url)
+    store = open_store(view.source if view else url)
+    found = read_records(store)
+    records = tuple(found[index] for index in sorted(found))
+    if not any(record.samples for record in records):
+        raise ConfigError(
+            f"expected the folder of a run with at least one finished shard, got {store.url} with "
+            f"{len(records)} shard records: give the folder that 'ovamgen generate' wrote to"
+        )
+    if view is not None:
+        view.check(records)
+        if not len(view.keys):
+            raise ConfigError(f"the view in {url} keeps no sample: select with other settings")
+    elif not partial and not store.exists(MANIFEST_NAME):
+        raise ConfigError(
+            f"the run in {store.url} is not finished ({len(records)} shards are there): run its "
+            "'ovamgen generate' again, or take what is there with --partial"
+        )
+    whole = Corpus(
+        store=store, records=records, all_records=records, view=view, run_info=_run_info(store)
+    )
+    return replace(whole, records=tuple(record for record in records if whole.count(record)))
+
+
+def read_metadata(
+    store: Store, record: ShardRecord, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """The metadata table of a shard, failures included.
+
+    Raises:
+        ShardError: the file is missing, damaged, or has other columns.
+    """
+    name = metadata_name(record.shard_index)
+    try:
+        with store.open(name) as file, pq.ParquetFile(file) as parquet:
+            # a few bytes can stand for any number of equal rows: counted before they are read
+            rows = parquet.metadata.num_rows
+            if rows != record.samples + record.failed:
+                raise ShardError(
+                    f"{name} in {store.url} must have {record.samples + record.failed} rows as "
+                    f"its record says, got {rows}"
+                )
+            table = parquet.read(columns=None if columns is None else list(columns))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ShardError(f"{name} in {store.url} cannot be read as Parquet: {error}") from None
+    missing = set(columns or ()) - set(table.column_names)
+    if missing:
+        raise ShardError(f"{name} in {store.url} has no columns {', '.join(sorted(missing))}")
+    return table
+
+
+def derived_fingerprint(operation: str, source: str, settings: dict[str, Any]) -> str:
+    """sha256 (hex) that stands for what an operation with its settings makes of a corpus."""
+    data = {"operation": operation, "source": source, "settings": settings}
+    return hashlib.sha256(canonical_json(data).encode()).hexdigest()
+
+
+def _run_info(store: Store) -> dict[str, Any]:
+    saved = read_run_file(store)
+    if saved is not None:
+        return saved
+    if not store.exists(MANIFEST_NAME):
+        return {}
+    try:
+        info = json.loads(store.read(MANIFEST_NAME))["run"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ShardError(
+            f"{MANIFEST_NAME} in {store.url} is damaged: run 'ovamgen generate' again"
+        ) from None
+    return dict(info)

@@ -1,0 +1,274 @@
+"""A corpus with its masks made again from stored heatmaps, under other mask settings.
+
+Shards are published as generating publishes them: what was interrupted goes on shard by shard, and
+ends in the same bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from typing import Any
+
+import yaml
+
+from ovamgen import __version__
+from ovamgen.config import AS_KEYS, RunConfig, identity
+from ovamgen.console.progress import RunProgress
+from ovamgen.corpus.open import Corpus, derived_fingerprint, open_corpus
+from ovamgen.corpus.reannotate_settings import new_config
+from ovamgen.corpus.reannotate_shard import Reannotation, reannotate_shard
+from ovamgen.errors import ConfigError, IncompleteError, ShardError
+from ovamgen.records import ShardRecord
+from ovamgen.run.files import (
+    RUN_NAME,
+    differences,
+    library_versions,
+    read_plan,
+    read_run_file,
+    write_plan_file,
+)
+from ovamgen.shards.card import DOCUMENTS_EDITION
+from ovamgen.shards.manifest import finished_shards, write_indexes
+from ovamgen.storage.store import Store, open_store
+
+log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.5
+_GRACE_SECONDS = 5.0
+"""For a process to end by itself, and leave nothing unfinished behind."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reannotated:
+    """A finished reannotation; counts are of samples unless they say otherwise."""
+
+    out: str
+    fingerprint: str
+    shards: int
+    shards_made_now: int
+    samples: int
+    failed_now: int
+    """Of which there was an image, and no mask could be made."""
+
+    def lines(self) -> list[str]:
+        """As text for people."""
+        again = self.shards - self.shards_made_now
+        made = f"{self.shards_made_now} made now" + (f", {again} were there" if again else "")
+        return [
+            f"shards         {self.out} ({self.shards}; {made})",
+            f"samples        {self.samples} with new masks, {self.failed_now} failed",
+        ]
+
+    def check_complete(self) -> None:
+        """Raises IncompleteError if masks could not be made of samples that had one."""
+        if self.failed_now:
+            raise IncompleteError(
+                f"{self.failed_now} samples have no new mask; the reasons are in "
+                f"{self.out}/metadata"
+            )
+
+
+def reannotate(
+    url: str,
+    out: str,
+    *,
+    preset: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    workers: int = 1,
+    partial: bool = False,
+    given_as: Mapping[str, str] = AS_KEYS,
+) -> Reannotated:
+    """The corpus with new masks, in a folder of its own.
+
+    Images, captions, heatmaps and keys stay. A mask differs from the one that the run would have
+    made with the same settings by two roundings: heatmaps are stored in 8 bits, and the dense CRF
+    sees the image as JPEG left it.
+
+    Args:
+        url: the folder of a run with stored heatmaps, or of a view of one.
+        out: an empty folder, or one that the same reannotation began.
+        preset: mask preset; by default the settings of the run.
+        overrides: fields of the section ``masks`` that win over both.
+        workers: processes; one shard is made in each.
+        partial: a run that is not finished will do.
+        given_as: what complaints call a key that was given otherwise.
+
+    Raises:
+        ConfigError: settings that are not allowed or need the model, no heatmaps, an output that
+            holds something else.
+        ShardError: a shard is damaged, or a process died.
+    """
+    corpus = open_corpus(url, partial=partial)
+    corpus = replace(corpus, records=corpus.all_records)
+    config = new_config(corpus, preset, overrides or {}, given_as)
+    source = corpus.fingerprint
+    masks = config.masks.model_dump(mode="json")
+    mark = derived_fingerprint("reannotate", source, masks)
+    store = open_store(out)
+    job = Reannotation(corpus=corpus, store=store, masks=config.masks, fingerprint=mark)
+    data = _run_file(corpus, config, mark, source)
+    with store.lock():
+        store.sweep()
+        _claim(store, data)
+        done = _finished(store, corpus.records, mark)
+        pending = [record for record in corpus.records if record.shard_index not in done]
+        progress = RunProgress(
+            total_samples=corpus.samples,
+            done_samples=sum(record.samples for record in done.values()),
+            total_shards=len(pending),
+        )
+        made_now = len(pending)
+        with progress:
+            for record in _make(job, pending, workers, progress):
+                done[record.shard_index] = record
+        plan = read_plan(corpus.store) if corpus.view is None else None
+        if plan is not None:
+            write_plan_file(store, plan)
+        records = [done[record.shard_index] for record in corpus.records]
+        write_indexes(store, records, data)
+        store.sweep()
+    return Reannotated(
+        out=store.url,
+        fingerprint=mark,
+        shards=len(records),
+        shards_made_now=made_now,
+        samples=sum(record.samples for record in records),
+        failed_now=corpus.samples - sum(record.samples for record in records),
+    )
+
+
+def _run_file(corpus: Corpus, config: RunConfig, mark: str, source: str) -> dict[str, Any]:
+    """``run.yaml`` of the new corpus: the run's own, with the masks and where they are from."""
+    info = corpus.run_info
+    flat = identity(config, info.get("inputs", {}))
+    # no configuration of 'generate' may ever be taken for that of these shards
+    flat["samples_version"] = f"{flat['samples_version']}, reannotated"
+    return {
+        **info,
+        "ovamgen_version": __version__,
+        "documents_edition": DOCUMENTS_EDITION,
+        "fingerprint": mark,
+        "identity": flat,
+        "config": config.model_dump(mode="json", exclude={"out", "runtime"}),
+        "versions": library_versions(),
+        "derived": {
+            "command": "reannotate",
+            "from_fingerprint": source,
+            "from_ovamgen_version": info.get("ovamgen_version", ""),
+            "from_versions": info.get("versions", {}),
+            "from_masks": info["config"]["masks"],
+        },
+    }
+
+
+def _claim(store: Store, data: dict[str, Any]) -> None:
+    saved = read_run_file(store)
+    if saved is None:
+        if files := store.list():
+            raise ConfigError(
+                f"{store.url} must be empty or hold what the same command made (it holds "
+                f"{files[0]}): give another --out"
+            )
+        store.put(RUN_NAME, yaml.safe_dump(data, sort_keys=True, allow_unicode=True).encode())
+    elif saved["fingerprint"] != data["fingerprint"]:
+        changed = differences(saved["identity"], data["identity"])
+        raise ConfigError(
+            f"{store.url} belongs to another corpus or to other mask settings "
+            f"({'; '.join(changed) or 'of another run'}): give another --out"
+        )
+    elif changed := differences(saved.get("versions", {}), data["versions"]):
+        log.warning("the shards that are there were made with other versions: %s", changed)
+
+
+def _finished(store: Store, records: Sequence[ShardRecord], mark: str) -> dict[int, ShardRecord]:
+    done: dict[int, ShardRecord] = {}
+    for split in sorted({record.name.rpartition("-")[0] for record in records}):
+        of_split = [r.shard_index for r in records if r.name.rpartition("-")[0] == split]
+        done |= finished_shards(store, split, of_split, mark)
+    return done
+
+
+def _make(
+    job: Reannotation, pending: Sequence[ShardRecord], workers: int, progress: RunProgress
+) -> Iterator[ShardRecord]:
+    """The records of the shards as they are finished."""
+    workers = min(workers, len(pending))
+    if workers <= 1:
+        for record in pending:
+            yield reannotate_shard(job, record, lambda: progress.add(images=1))
+            progress.add(shards=1)
+        return
+    # spawn: a fork would share the parent's threads and locks
+    context = multiprocessing.get_context("spawn")
+    count = context.Value("q", 0)
+    # closing it tells them to end; an event would wait for ever for one that was killed
+    leash, hold = context.Pipe(duplex=False)
+    executor = ProcessPoolExecutor(workers, context, _start, (job, count, leash))
+    seen = 0
+    try:
+        futures = {executor.submit(_shard, record): record for record in pending}
+        waiting = set(futures)
+        while waiting:
+            finished, waiting = wait(waiting, _POLL_SECONDS, FIRST_COMPLETED)
+            progress.add(images=count.value - seen, shards=len(finished))
+            seen = count.value
+            for future in finished:
+                yield future.result()
+    except (BrokenProcessPool, OSError):
+        # an OSError where one was killed while another was being started
+        raise ShardError(
+            "a process that made masks was killed, perhaps for want of memory: run the same "
+            "command again with fewer --workers"
+        ) from None
+    finally:
+        # a worker looks at it between two samples, so that nothing goes on behind a stopped command
+        hold.close()
+        executor.shutdown(cancel_futures=True)
+        leash.close()
+
+
+_after_sample: Callable[[], None]
+_job: Reannotation
+
+
+class _StoppedError(Exception):
+    """The parent has given up."""
+
+
+def _start(job: Reannotation, count: Any, leash: Connection) -> None:
+    """Sets a worker process up; Ctrl-C is the parent's to answer."""
+    global _job, _after_sample
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    let_go = threading.Event()
+
+    def after_sample() -> None:
+        if let_go.is_set():
+            raise _StoppedError
+        with count.get_lock():
+            count.value += 1
+
+    _job, _after_sample = job, after_sample
+    threading.Thread(target=_end_with, args=(leash, let_go), daemon=True).start()
+
+
+def _end_with(leash: Connection, let_go: threading.Event) -> None:
+    """Where a neighbour was killed as this one was started, nobody else asks this one to end."""
+    leash.poll(None)
+    let_go.set()
+    time.sleep(_GRACE_SECONDS)
+    os._exit(1)
+
+
+def _shard(record: ShardRecord) -> ShardRecord:
+    return reannotate_shard(_job, record, _after_sample)

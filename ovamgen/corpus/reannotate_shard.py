@@ -1,0 +1,147 @@
+"""One shard with its masks made again from the heatmaps that it stores; no GPU and no torch.
+
+Images, captions and heatmaps keep their bytes. Runs in a process of its own beside others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from ovamgen import __version__
+from ovamgen.config import MaskConfig
+from ovamgen.corpus.open import Corpus, spec_of
+from ovamgen.errors import ConfigError, SampleError, ShardError
+from ovamgen.masks.binarise import make_label_map
+from ovamgen.records import EncodedSample, SampleFailure, SampleSpec, ShardRecord
+from ovamgen.shards.arrays import decode_jpeg, decode_npz, encode_png
+from ovamgen.shards.codec import HEATMAPS, IMAGE, MASK, METADATA
+from ovamgen.shards.manifest import publish_shard
+from ovamgen.shards.schema import SAMPLE_SCHEMA, conform, rounded, to_json
+from ovamgen.storage.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reannotation:
+    """What all shards of one reannotation have in common; sent once to each process."""
+
+    corpus: Corpus
+    """Where images and heatmaps come from; every shard of it, whether a sample counts or not."""
+    store: Store
+    """Where the new shards go."""
+    masks: MaskConfig
+    """With ``tau`` resolved."""
+    fingerprint: str
+    """Of the new shards."""
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """The fields of a sample's metadata that say how its mask was made."""
+        source = self.corpus.all_records[0].fingerprint
+        return {
+            "mask_preset": f"{self.masks.preset} (reannotated from {source})",
+            "tau": self.masks.tau,
+            "fingerprint": self.fingerprint,
+            "ovamgen_version": __version__,
+        }
+
+
+def reannotate_shard(
+    job: Reannotation, record: ShardRecord, after_sample: Callable[[], None] = lambda: None
+) -> ShardRecord:
+    """The record of the new shard, published.
+
+    Args:
+        job: the reannotation.
+        record: of the shard whose heatmaps are read.
+        after_sample: called after each sample; may raise to stop.
+
+    Raises:
+        ConfigError: a sample without heatmaps.
+        ShardError: the shard is damaged, or the store failed.
+    """
+    failures = job.corpus.failures(record)
+    return publish_shard(
+        job.store,
+        shard_index=record.shard_index,
+        split=record.name.rpartition("-")[0],
+        samples=_samples(job, record, failures, after_sample),
+        # filled while the samples are taken, and read after the last one
+        failures=failures,
+        fingerprint=job.fingerprint,
+    )
+
+
+def _samples(
+    job: Reannotation,
+    record: ShardRecord,
+    failures: list[tuple[SampleSpec, SampleFailure]],
+    after_sample: Callable[[], None],
+) -> Iterator[EncodedSample]:
+    rows = {row["key"]: row for row in job.corpus.metadata(record).to_pylist()}
+    for key, members in job.corpus.read(record):
+        if key not in rows:
+            raise ShardError(f"{record.name} holds sample {key}, which its metadata does not name")
+        try:
+            yield _reannotated(job, key, members, rows[key])
+        except SampleError as error:
+            reason = f"SampleError: {' '.join(str(error).split())}"
+            failure = SampleFailure(key=key, stage="masks", reason=reason)
+            failures.append((spec_of(rows[key]), failure))
+        after_sample()
+
+
+def _reannotated(
+    job: Reannotation, key: str, members: Mapping[str, bytes], row: Mapping[str, Any]
+) -> EncodedSample:
+    image = decode_jpeg(members[IMAGE], (row["height"], row["width"]), f"the image of sample {key}")
+    labels = make_label_map(
+        stored_heatmaps(key, members, row["class_ids"]), row["class_ids"], image, job.masks
+    )
+    metadata = conform(
+        {
+            **{name: row[name] for name in SAMPLE_SCHEMA.names},
+            "scores": rounded(labels.scores),
+            "areas": rounded(labels.areas),
+            "mask_sha256": hashlib.sha256(labels.labels.tobytes()).hexdigest(),
+            **job.provenance,
+        }
+    )
+    remade = {METADATA: to_json(metadata).encode(), MASK: encode_png(labels.labels)}
+    return EncodedSample(
+        key=key,
+        members=tuple({**members, **remade}.items()),
+        metadata=metadata,
+        previews=tuple(row["previews"]),
+    )
+
+
+def stored_heatmaps(
+    key: str, members: Mapping[str, bytes], class_ids: list[int]
+) -> Float32[np.ndarray, "K h w"]:
+    """The stored heatmaps of a sample's targets, in [0, 1], in steps of 1/255.
+
+    Raises:
+        ConfigError: heatmaps were not stored.
+        ShardError: they are damaged, or not those of the targets.
+    """
+    if HEATMAPS not in members:
+        raise ConfigError(
+            f"sample {key} has no {HEATMAPS}: masks can be made again only where heatmaps were "
+            "stored; make the corpus with 'ovamgen generate --set shards.heatmaps=true'"
+        )
+    maps, ids = decode_npz(members[HEATMAPS], f"the heatmaps of sample {key}")
+    known = ids.tolist()
+    absent = [class_id for class_id in class_ids if class_id not in known]
+    if absent:
+        raise ShardError(f"the heatmaps of sample {key} are not of all its targets: no {absent}")
+    return _unit(maps[[known.index(class_id) for class_id in class_ids]])
+
+
+def _unit(maps: UInt8[np.ndarray, "K h w"]) -> Float32[np.ndarray, "K h w"]:
+    return maps.astype(np.float32) / np.float32(255)

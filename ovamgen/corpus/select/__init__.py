@@ -1,0 +1,1 @@
+"""Which samples are worth training on: filters, their table, views and copies."""

@@ -1,0 +1,217 @@
+"""A selection of a corpus: decided on its metadata, written as a view or as new shards."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float64
+
+from ovamgen.corpus.copying import copy_shards
+from ovamgen.corpus.open import Corpus, derived_fingerprint, open_corpus
+from ovamgen.corpus.output import filling, write_mark
+from ovamgen.corpus.select.filters import SelectionSettings, Verdicts, judge
+from ovamgen.corpus.select.funnel import Funnel, make_funnel
+from ovamgen.corpus.select.table import Candidates, read_candidates
+from ovamgen.corpus.view import SELECTION_NAME, Keys, View, write_view
+from ovamgen.errors import ConfigError, ShardError
+from ovamgen.records import ShardRecord
+from ovamgen.shards.manifest import write_indexes
+from ovamgen.storage.store import Store, open_store
+
+COPY_KIND = "ovamgen-selection-v1"
+"""``kind`` of a ``selection.json`` beside new shards, which is no view."""
+
+_CLIP = "clip/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What was selected, and where it is."""
+
+    out: str
+    copied: bool
+    samples: int
+    funnel: Funnel
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        data = {"out": self.out, "copied": self.copied, "samples": self.samples}
+        return data | {"funnel": self.funnel.to_json()}
+
+
+def select(
+    url: str,
+    out: str,
+    settings: SelectionSettings,
+    *,
+    clip: str | None = None,
+    device: str = "cpu",
+    copy: bool = False,
+    partial: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> Selection:
+    """The selection of a corpus or of a view, written to a folder of its own.
+
+    A view holds keys and reasons (`ovamgen.corpus.view`); ``copy`` writes new shards with the
+    bytes of the samples that were kept. Shards keep their numbers and samples their keys.
+
+    Args:
+        url: the folder of a run or of a view.
+        out: an empty folder, or one that the same selection began.
+        settings: what to keep.
+        clip: folder of a CLIP model; None: no CLIP scores.
+        device: of the CLIP model.
+        copy: new shards instead of a view.
+        partial: a run that is not finished will do.
+        say: told what goes on.
+
+    Raises:
+        ConfigError: nothing to select from, an output that holds something else, no CLIP model.
+        ShardError: a shard or its metadata is damaged.
+    """
+    corpus = open_corpus(url, partial=partial)
+    store = open_store(out)
+    scorer = None
+    if clip is not None:
+        from ovamgen.corpus.select.clip import ClipScorer
+
+        scorer = ClipScorer.load(clip, device)
+    request = {
+        "command": "select",
+        "source_fingerprint": corpus.fingerprint,
+        "settings": settings.to_json(),
+        "clip_sha256": scorer.digest if scorer else "",
+        "copy": copy,
+        "shards": len(corpus.all_records),
+    }
+    with filling(store, SELECTION_NAME, request) as done:
+        scores = _clip_scores(store, corpus, scorer, say) if scorer else {}
+        candidates = read_candidates(corpus, read_pictures=settings.read_pictures)
+        flat = _flat_scores(candidates, scores) if scorer else None
+        verdicts = judge(candidates, settings, flat)
+        funnel = make_funnel(candidates, verdicts, settings, clip=scorer is not None)
+        keys = Keys(key for key, kept in zip(candidates.keys, verdicts.kept, strict=True) if kept)
+        if done is None:
+            info = _info(corpus, request, settings, verdicts, funnel)
+            if copy:
+                _copy(store, corpus, keys, info, request)
+            else:
+                table = _table(candidates, verdicts, flat)
+                write_view(store, corpus.store, keys, table, info | {"request": request})
+    return Selection(out=store.url, copied=copy, samples=len(keys), funnel=funnel)
+
+
+def _info(
+    corpus: Corpus,
+    request: dict[str, Any],
+    settings: SelectionSettings,
+    verdicts: Verdicts,
+    funnel: Funnel,
+) -> dict[str, Any]:
+    parents = (
+        [] if corpus.view is None else [*corpus.view.info["parents"], corpus.view.info["request"]]
+    )
+    return {
+        "fingerprint": corpus.all_records[0].fingerprint,
+        "parents": parents,
+        "settings": settings.to_json(),
+        "clip_sha256": request["clip_sha256"],
+        "quantiles": [asdict(quantiles) for quantiles in verdicts.quantiles],
+        "funnel": funnel.to_json(),
+        "shards": {str(record.shard_index): record.sha256 for record in corpus.all_records},
+    }
+
+
+def _copy(
+    store: Store, corpus: Corpus, keys: Keys, info: dict[str, Any], request: dict[str, Any]
+) -> None:
+    if not len(keys):
+        raise ConfigError("the selection keeps no sample: there are no shards to write")
+    view = View(source=corpus.store.url, keys=keys, shards={}, info={})
+    chosen = Corpus(
+        store=corpus.store,
+        # every shard, so that the tars of the copy are numbered without gaps
+        records=corpus.all_records,
+        all_records=corpus.all_records,
+        view=view,
+        run_info=corpus.run_info,
+    )
+    mark = derived_fingerprint("select", info["fingerprint"], {"keys": keys.digest()})
+    records = copy_shards(chosen, store, mark)
+    derived = {"command": "select", "from_fingerprint": info["fingerprint"], **info["settings"]}
+    write_indexes(store, records, {**corpus.run_info, "fingerprint": mark, "derived": derived})
+    data = info | {"kind": COPY_KIND, "samples": len(keys), "keys_sha256": keys.digest()}
+    write_mark(store, SELECTION_NAME, request, data)
+
+
+def _table(
+    candidates: Candidates, verdicts: Verdicts, clip: Float64[np.ndarray, " M"] | None
+) -> pa.Table:
+    """``selection.parquet``: all candidates, so that other cuts can be tried without the corpus."""
+    c = candidates
+    starts = pa.array(np.searchsorted(c.sample, np.arange(len(c.keys) + 1)), pa.int32())
+
+    def lists(values: np.ndarray) -> pa.ListArray:
+        return pa.ListArray.from_arrays(starts, pa.array(values))
+
+    columns = {
+        "key": pa.array(c.keys, pa.string()),
+        "shard_index": pa.array(c.shards),
+        "kept": pa.array(verdicts.kept),
+        "reason": pa.array(verdicts.reasons, pa.string()),
+        "class_ids": lists(c.class_ids),
+        "scores": lists(c.scores),
+        "areas": lists(c.areas),
+        "unsafe": pa.array(c.unsafe),
+        "uniform": pa.array(c.uniform),
+    }
+    if clip is not None:
+        columns["clip_scores"] = lists(clip)
+    return pa.table(columns)
+
+
+def _clip_scores(
+    store: Store, corpus: Corpus, scorer: Any, say: Callable[[str], None]
+) -> dict[str, list[float]]:
+    """Scores of each sample's targets, by key; kept in the output shard by shard, to go on from."""
+    scores: dict[str, list[float]] = {}
+    for number, record in enumerate(corpus.records, 1):
+        name = f"{_CLIP}{record.shard_index:06d}.parquet"
+        if not store.exists(name):
+            found = scorer.score_shard(corpus, record)
+            table = pa.table({"key": [k for k, _ in found], "scores": [s for _, s in found]})
+            buffer = io.BytesIO()
+            pq.write_table(table, buffer)
+            store.put(name, buffer.getvalue())
+            say(f"CLIP: {number} of {len(corpus.records)} shards scored")
+        scores |= _read_scores(store, name, corpus, record)
+    return scores
+
+
+def _read_scores(
+    store: Store, name: str, corpus: Corpus, record: ShardRecord
+) -> dict[str, list[float]]:
+    try:
+        rows = pq.read_table(io.BytesIO(store.read(name))).to_pylist()
+        found = {row["key"]: row["scores"] for row in rows}
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        raise ShardError(f"{store.url}/{name} is damaged ({error}): remove it") from None
+    if len(found) != corpus.count(record):
+        raise ShardError(
+            f"{store.url}/{name} must hold {corpus.count(record)} scores, got {len(found)}: "
+            "remove it"
+        )
+    return found
+
+
+def _flat_scores(
+    candidates: Candidates, scores: dict[str, list[float]]
+) -> Float64[np.ndarray, " M"]:
+    flat = [score for key in candidates.keys for score in scores[key]]
+    return np.array(flat, dtype=np.float64)

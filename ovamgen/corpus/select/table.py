@@ -1,0 +1,161 @@
+"""What a selection is decided by: the metadata of a corpus as columns, one row a sample and target.
+
+It reads Parquet, and pictures only where it is told to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Bool, Float64, Int64, UInt8
+
+from ovamgen.corpus.open import Corpus, read_metadata
+from ovamgen.records import ShardRecord
+from ovamgen.shards.arrays import decode_jpeg
+from ovamgen.shards.codec import IMAGE
+
+_COLUMNS = (
+    "key",
+    "status",
+    "stage",
+    "class_ids",
+    "scores",
+    "areas",
+    "unsafe",
+    "height",
+    "width",
+    "image_sha256",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Candidates:
+    """All samples that a selection may keep, N of them, with M targets between them."""
+
+    keys: tuple[str, ...]
+    """Ascending."""
+    shards: Int64[np.ndarray, " N"]
+    unsafe: Bool[np.ndarray, " N"]
+    uniform: Bool[np.ndarray, " N"]
+    """All pixels of the image are equal, as far as that was looked for."""
+    sample: Int64[np.ndarray, " M"]
+    """Index of the sample that a target belongs to, ascending."""
+    class_ids: Int64[np.ndarray, " M"]
+    scores: Float64[np.ndarray, " M"]
+    areas: Float64[np.ndarray, " M"]
+    """Fraction of the image."""
+    failed: dict[str, int]
+    """Samples of the run that were never made, by stage."""
+    failed_classes: dict[str, dict[int, int]]
+    """The targets of those, by stage and class id."""
+
+
+def read_candidates(corpus: Corpus, *, read_pictures: bool = False) -> Candidates:
+    """The candidates of a corpus or view.
+
+    Which images are uniform (methods 7.4: a safety checker's black ones) is no field of the
+    metadata, but the sha256 of the pixels is: every grey from black to white is recognised by it,
+    and no picture is opened. Uniform images of other colours are found where pictures are read.
+
+    Args:
+        corpus: the finished shards.
+        read_pictures: decode every image and compare its pixels.
+    """
+    parts = [_shard(corpus, record, read_pictures) for record in corpus.all_records]
+    counts = np.array([len(part["keys"]) for part in parts], dtype=np.int64)
+    starts = np.concatenate([[0], counts.cumsum()[:-1]]).astype(np.int64)
+    failed: dict[str, int] = {}
+    failed_classes: dict[str, dict[int, int]] = {}
+    for part in parts:
+        for stage, class_ids in part["failed"]:
+            failed[stage] = failed.get(stage, 0) + 1
+            by_class = failed_classes.setdefault(stage, {})
+            for class_id in class_ids:
+                by_class[class_id] = by_class.get(class_id, 0) + 1
+
+    def joined(name: str) -> np.ndarray:
+        return np.concatenate([part[name] for part in parts])
+
+    offsets = np.repeat(starts, [len(part["sample"]) for part in parts])
+    return Candidates(
+        keys=tuple(key for part in parts for key in part["keys"]),
+        shards=np.repeat(np.array([r.shard_index for r in corpus.all_records], np.int64), counts),
+        unsafe=joined("unsafe"),
+        uniform=joined("uniform"),
+        sample=joined("sample") + offsets,
+        class_ids=joined("class_ids"),
+        scores=joined("scores"),
+        areas=joined("areas"),
+        failed=dict(sorted(failed.items())),
+        failed_classes=dict(sorted(failed_classes.items())),
+    )
+
+
+def _shard(corpus: Corpus, record: ShardRecord, read_pictures: bool) -> dict[str, Any]:
+    table = read_metadata(corpus.store, record, _COLUMNS).sort_by("key")
+    failures = table.filter(pc.equal(table.column("status"), "failed"))
+    table = table.filter(pc.equal(table.column("status"), "ok"))
+    if corpus.view is not None:
+        # what was never made is the first selection's business, not that of one upon it
+        failures = failures.slice(0, 0)
+        keys = corpus.view.keys.of_shard(record.shard_index)
+        table = table.filter(
+            pa.array([key in keys for key in table.column("key").to_pylist()], pa.bool_())
+        )
+    class_ids = table.column("class_ids").combine_chunks()
+    if read_pictures:
+        uniform = np.fromiter(_constant_pictures(corpus, record), np.bool_, table.num_rows)
+    else:
+        uniform = _grey_digests(table)
+    return {
+        "keys": table.column("key").to_pylist(),
+        "unsafe": table.column("unsafe").to_numpy().astype(np.bool_),
+        "uniform": uniform,
+        "sample": np.repeat(
+            np.arange(table.num_rows), pc.list_value_length(class_ids).to_numpy(False)
+        ).astype(np.int64),
+        "class_ids": pc.list_flatten(class_ids).to_numpy(False).astype(np.int64),
+        "scores": _flat(table, "scores"),
+        "areas": _flat(table, "areas"),
+        "failed": [(row["stage"], row["class_ids"]) for row in failures.to_pylist()],
+    }
+
+
+def _flat(table: pa.Table, name: str) -> Float64[np.ndarray, " M"]:
+    values = pc.list_flatten(table.column(name).combine_chunks())
+    return values.to_numpy(False).astype(np.float64)
+
+
+def _constant_pictures(corpus: Corpus, record: ShardRecord) -> Iterator[bool]:
+    if not corpus.count(record):
+        return
+    for key, members in corpus.read(record):
+        pixels = decode_jpeg(members[IMAGE], name=f"the image of sample {key}")
+        yield is_uniform(pixels)
+
+
+def is_uniform(image: UInt8[np.ndarray, "H W 3"]) -> bool:
+    """Whether all pixels are equal."""
+    return bool((image == image[:1, :1]).all())
+
+
+def _grey_digests(table: pa.Table) -> Bool[np.ndarray, " N"]:
+    columns = [table.column(name).to_pylist() for name in ("image_sha256", "height", "width")]
+    found = [
+        digest in _greys(height, width) for digest, height, width in zip(*columns, strict=True)
+    ]
+    return np.array(found, dtype=np.bool_)
+
+
+@lru_cache(maxsize=64)
+def _greys(height: int, width: int) -> frozenset[str]:
+    """sha256 (hex) of the pixels of every image of a size that is of one grey all over."""
+    size = height * width * 3
+    return frozenset(hashlib.sha256(bytes([level]) * size).hexdigest() for level in range(256))

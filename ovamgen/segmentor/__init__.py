@@ -1,0 +1,1 @@
+"""A segmentation network: its data, training and score."""

@@ -1,0 +1,165 @@
+"""Pictures with label maps by number: what a training draws from, wherever they are kept.
+
+Data that can be asked for by number make the order of a training a function of its seed and step
+alone, so that it can be resumed exactly; a stream can only be read from its beginning again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+from webdataset.shardlists import expand_urls
+
+from ovamgen.classes.voc import IGNORE
+from ovamgen.corpus.open import open_corpus
+from ovamgen.corpus.view import Keys
+from ovamgen.errors import ConfigError, OvamgenError, ShardError
+from ovamgen.segmentor.settings import NUM_CLASSES
+from ovamgen.shards.arrays import decode_jpeg, decode_png
+from ovamgen.shards.codec import IMAGE, MASK
+from ovamgen.shards.reader import BROKEN_TAR, is_plain_member
+from ovamgen.storage.store import Store, open_store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """A picture and what each of its pixels shows."""
+
+    name: str
+    image: UInt8[np.ndarray, "H W 3"]
+    labels: UInt8[np.ndarray, "H W"]
+    """0 background, 1..20 VOC's classes, 255 ignored."""
+
+
+@runtime_checkable
+class Examples(Protocol):
+    """What a training asks of its data."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def read(self, index: int) -> Example:
+        """One of them, checked."""
+
+    def digest(self) -> str:
+        """A checksum by which a resumed training knows its data again."""
+
+
+def check_labels(labels: UInt8[np.ndarray, "H W"], name: str, kind: type[OvamgenError]) -> None:
+    """Refuses label maps with values that are neither a class of VOC nor 255.
+
+    Raises:
+        OvamgenError: of the kind asked for; the first such value is named.
+    """
+    counts = np.bincount(labels.ravel(), minlength=256)
+    counts[:NUM_CLASSES] = counts[IGNORE] = 0
+    if counts.any():
+        value = int(counts.argmax())
+        raise kind(
+            f"{name} must have values 0 to {NUM_CLASSES - 1} and {IGNORE} (ignored), got {value} "
+            f"in {counts[value]} pixels: map other classes to these, or to {IGNORE}"
+        )
+
+
+class ShardExamples:
+    """The samples of a corpus, read by number out of its tars.
+
+    The headers of all tars are read once, at the beginning; then a sample costs two short reads.
+    """
+
+    def __init__(self, urls: str) -> None:
+        """``urls`` is the folder of a run (its finished shards), of a view, or tars with braces.
+
+        Raises:
+            ConfigError: there is no shard.
+            ShardError: a tar is damaged, or has a sample without a picture or a mask.
+        """
+        self._tars, kept = _find_tars(urls)
+        self._keys: list[str] = []
+        places: list[tuple[int, ...]] = []
+        for number, (store, name) in enumerate(self._tars):
+            for key, members in _members(store, name):
+                if kept is None or key in kept:
+                    self._keys.append(key)
+                    places.append((number, *members))
+        if not places:
+            raise ConfigError(f"the shards of {urls} must hold at least one sample, got none")
+        # the tar's number, then first byte and length of the picture and of the mask
+        self._places: Int64[np.ndarray, "N 5"] = np.array(places, np.int64)
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self._keys)
+
+    def read(self, index: int) -> Example:
+        """One sample.
+
+        Raises:
+            ShardError: it is damaged, or its mask is no label map of VOC's classes.
+        """
+        number, *members = self._places[index].tolist()
+        store, tar = self._tars[number]
+        contents = []
+        with store.open(tar) as file:
+            for start, length in (members[:2], members[2:]):
+                file.seek(start)
+                contents.append(file.read(length))
+        name = f"sample {self._keys[index]} in {tar}"
+        image = decode_jpeg(contents[0], name=f"the image of {name}")
+        height, width, _ = image.shape
+        labels = decode_png(contents[1], size=(height, width), name=f"the mask of {name}")
+        check_labels(labels, f"the mask of {name}", ShardError)
+        return Example(name=self._keys[index], image=image, labels=labels)
+
+    def digest(self) -> str:
+        """SHA-256 of the tars' names, and of the places and sizes of all members."""
+        sums = hashlib.sha256("\n".join(name for _, name in self._tars).encode())
+        sums.update("\n".join(self._keys).encode())
+        sums.update(self._places.tobytes())
+        return sums.hexdigest()
+
+
+def _find_tars(urls: str) -> tuple[list[tuple[Store, str]], Keys | None]:
+    """The stores and names of the tars, and which keys of them count where not all do."""
+    if urls.endswith((".tar.gz", ".tgz")):
+        raise ConfigError(
+            f"samples are read by number, which needs plain tars, got {urls}: unpack it with gunzip"
+        )
+    if urls.endswith(".tar"):
+        split = [url.rpartition("/") for url in expand_urls(urls)]
+        tars = [(open_store(folder or "."), name) for folder, _, name in split]
+        if missing := [f"{store.url}/{name}" for store, name in tars if not store.exists(name)]:
+            raise ConfigError(f"the shard {missing[0]} does not exist")
+        return tars, None
+    corpus = open_corpus(urls, partial=True)
+    tars = [(corpus.store, record.name) for record in corpus.records]
+    return tars, corpus.view.keys if corpus.view else None
+
+
+def _members(store: Store, name: str) -> Iterator[tuple[str, tuple[int, int, int, int]]]:
+    """Every key with first byte and length of its picture and of its mask, by key."""
+    found: dict[str, dict[str, tuple[int, int]]] = {}
+    try:
+        with store.open(name) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            size = store.size(name) or 0
+            for header in tar:
+                if not is_plain_member(header, size):
+                    raise ValueError(f"'{header.name}' is no plain file, or not all of it is there")
+                key, _, extension = header.name.rpartition("/")[2].partition(".")
+                found.setdefault(key, {})[extension] = (header.offset_data, header.size)
+    except BROKEN_TAR as error:
+        raise ShardError(f"{store.url}/{name} cannot be read as a tar: {error}") from None
+    for key, members in sorted(found.items()):
+        for wanted, what in ((IMAGE, "picture"), (MASK, "mask")):
+            if wanted not in members:
+                raise ShardError(
+                    f"{store.url}/{name}: sample {key} must have the member {wanted} (its {what}) "
+                    f"for training, it has {', '.join(sorted(members))}"
+                )
+        yield key, (*members[IMAGE], *members[MASK])

@@ -1,0 +1,283 @@
+"""A training of the segmentor from its first step to its last, in one process or in several.
+
+Every step is a function of the settings, the data and its own number, so a training that was
+killed and resumed is, step for step, the training that nothing disturbed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ovamgen.errors import ConfigError, OvamgenError
+from ovamgen.run.drain import Drain, drain_on_signals
+from ovamgen.segmentor.backbone import load_backbone_weights
+from ovamgen.segmentor.batches import Batch, batches
+from ovamgen.segmentor.checkpoint import Position, read_position, restore, write_checkpoint
+from ovamgen.segmentor.examples import Examples
+from ovamgen.segmentor.loss import SegmentationLoss
+from ovamgen.segmentor.mixture import Mixture
+from ovamgen.segmentor.network import (
+    ARCHITECTURES,
+    SEGMENTOR,
+    build_network,
+    load_weights,
+    save_segmentor,
+)
+from ovamgen.segmentor.schedule import build_optimizer, learning_rate
+from ovamgen.segmentor.settings import TrainSettings
+from ovamgen.segmentor.sources import open_sources, source_digests
+from ovamgen.segmentor.training_log import LOG, TrainingLog
+from ovamgen.storage.store import LocalStore
+
+LOG_STEPS = 20
+"""Steps between two rows of the log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What a training left."""
+
+    folder: Path
+    steps: int
+    taken_now: int
+    images: int
+    """Different pictures that it was trained on."""
+    loss: float | None
+    """Mean over the last steps; None where all steps were there already."""
+
+    def lines(self) -> list[str]:
+        """For people."""
+        loss = "" if self.loss is None else f", last loss {self.loss:.4f}"
+        return [
+            f"steps          {self.steps} ({self.taken_now} taken now){loss}",
+            f"pictures       {self.images}",
+            f"segmentor      {self.folder / SEGMENTOR}",
+            f"log            {self.folder / LOG}",
+        ]
+
+
+def train(settings: TrainSettings, out: str | Path) -> Trained:
+    """Trains a segmentor to its last step, or goes on with the training in the folder.
+
+    Where a process group of torch.distributed is up, this process is one of its workers: each sees
+    its part of every batch, and the first one writes.
+
+    Args:
+        settings: what is asked for.
+        out: the folder of the training.
+
+    Raises:
+        ConfigError: settings, data or a folder that cannot be used; another training's folder.
+        ShardError: a damaged shard or sample.
+        OvamgenError: the loss is no number.
+        Interrupted: a signal came; the checkpoint is of the last step.
+    """
+    folder = Path(out).expanduser()
+    rank, world_size = _rank()
+    settings.part_size(world_size)
+    device = _device(settings)
+    sources = open_sources(settings)
+    lock = LocalStore(folder).lock() if rank == 0 else nullcontext()
+    with lock:
+        folder.mkdir(parents=True, exist_ok=True)
+        training = _Training(settings, folder, device, sources, rank, world_size)
+        with (
+            TrainingLog(folder, steps=settings.steps, done=training.step)
+            if rank == 0
+            else nullcontext()
+        ) as log:
+            say = log.say if log is not None else print
+            with drain_on_signals(math.inf, say, work="this step") as drain, _threads(settings):
+                return training.run(log, drain)
+
+
+class _Training:
+    """A training between two steps."""
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        folder: Path,
+        device: torch.device,
+        sources: list[Examples],
+        rank: int,
+        world_size: int,
+    ) -> None:
+        self._settings, self._folder, self._device = settings, folder, device
+        self._rank, self._world_size = rank, world_size
+        self._shape = ARCHITECTURES[settings.size]
+        share = settings.real_share if len(sources) == 2 else 0.0
+        self._mixture = Mixture(sources=sources, second_share=share, seed=settings.seed)
+        self._network = build_network(self._shape, settings.seed).to(device)
+        if settings.backbone is not None:
+            load_backbone_weights(self._network.backbone, settings.backbone)
+        if settings.init is not None:
+            load_weights(self._network, self._shape, settings.init)
+        self._optimizer = build_optimizer(self._network, settings)
+        self._position = Position(
+            step=0,
+            settings=settings.semantic(),
+            data=source_digests(settings, sources),
+            world_size=world_size,
+        )
+        self.step = self._resume()
+        loss: nn.Module = SegmentationLoss(self._network, settings.class_weights).to(device)
+        if world_size > 1:
+            if device.type == "cuda":
+                loss = nn.SyncBatchNorm.convert_sync_batchnorm(loss)  # type: ignore[no-untyped-call]  # torch's
+            loss = DistributedDataParallel(loss)
+        self._loss = loss.train()
+
+    def run(self, log: TrainingLog | None, drain: Drain) -> Trained:
+        """Takes the steps that are left."""
+        settings, first = self._settings, self.step
+        data = batches(self._mixture, settings, first, self._rank, self._world_size)
+        # of the steps since the last row of the log, those before an interruption included
+        losses = [torch.tensor(loss, device=self._device) for loss in self._position.losses]
+        mean: float | None = None
+        saved = time.monotonic()
+        while self.step < settings.steps:
+            rate = learning_rate(settings, self.step)
+            losses.append(self._take_step(data, rate))
+            self.step += 1
+            last = self.step == settings.steps
+            stopping = drain.asked
+            saving = stopping or last or time.monotonic() - saved >= settings.save_seconds
+            logging = last or self.step % LOG_STEPS == 0
+            if saving or logging:
+                mean = float(torch.stack(losses).mean())
+                if not math.isfinite(mean):
+                    raise OvamgenError(
+                        f"the loss must be finite, got {mean} before step {self.step}: begin again "
+                        f"with a lower learning rate than {settings.learning_rate:g}"
+                    )
+            if logging:
+                # never at a save, whose time is the clock's: equal trainings have equal logs
+                if log is not None and mean is not None:
+                    log.row(self.step, mean, rate)
+                losses = []
+            if log is not None:
+                log.tick(self.step, settings.batch_size, mean)
+            if saving:
+                self._save(losses)
+                saved = time.monotonic()
+            if stopping and not last:
+                drain.finish()
+        return Trained(
+            folder=self._folder,
+            steps=self.step,
+            taken_now=self.step - first,
+            images=sum(map(len, self._mixture.sources)),
+            loss=mean,
+        )
+
+    def _take_step(self, data: Iterator[Batch], rate: float) -> torch.Tensor:
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.zero_grad(set_to_none=True)
+        parts = self._settings.accumulation
+        total = torch.zeros((), device=self._device)
+        kind, precision = self._device.type, self._settings.precision
+        halved = precision == "bfloat16" or (precision == "auto" and kind == "cuda")
+        for part in range(parts):
+            images, labels = (tensor.to(self._device, non_blocking=True) for tensor in next(data))
+            apart = isinstance(self._loss, DistributedDataParallel) and part < parts - 1
+            with self._loss.no_sync() if apart else nullcontext():  # type: ignore[operator]  # DDP's
+                with torch.autocast(kind, torch.bfloat16, enabled=halved):
+                    loss = self._loss(images, labels) / parts
+                loss.backward()
+            total += loss.detach()
+        self._optimizer.step()
+        return total
+
+    def _resume(self) -> int:
+        """Steps that the folder's checkpoint has, which the network is set to."""
+        found = read_position(self._folder)
+        if found is None:
+            if (self._folder / SEGMENTOR).exists():
+                raise ConfigError(
+                    f"{self._folder} holds a segmentor without a checkpoint to go on from: give "
+                    "another --out"
+                )
+            return 0
+        mine = self._position
+        differing = [
+            f"{name} ({_short(found.settings.get(name))} there, {_short(value)} asked for)"
+            for name, value in mine.settings.items()
+            if found.settings.get(name) != value
+        ]
+        differing += [
+            name
+            for name in sorted({*found.data, *mine.data})
+            if found.data.get(name) != mine.data.get(name)
+        ]
+        if found.world_size != mine.world_size:
+            differing.append(f"workers ({found.world_size} there, {mine.world_size} asked for)")
+        if differing:
+            raise ConfigError(
+                f"{self._folder} holds another training, which differs in "
+                f"{', '.join(differing)}: give another --out, or the settings it began with"
+            )
+        restore(self._folder, self._network, self._optimizer)
+        self._position = replace(mine, losses=found.losses)
+        return found.step
+
+    def _save(self, losses: list[torch.Tensor]) -> None:
+        if self._rank != 0:
+            return
+        told = {
+            "step": self.step,
+            "steps": self._settings.steps,
+            "settings": self._position.settings,
+            "data": self._position.data,
+        }
+        save_segmentor(self._folder, self._network, self._shape, told)
+        position = Position(
+            step=self.step,
+            settings=self._position.settings,
+            data=self._position.data,
+            world_size=self._world_size,
+            losses=tuple(float(loss) for loss in losses),
+        )
+        write_checkpoint(self._folder, self._network, self._optimizer, position)
+
+
+def _device(settings: TrainSettings) -> torch.device:
+    there = torch.cuda.is_available()
+    if settings.device == "cuda" and not there:
+        raise ConfigError("device cuda was asked for, this machine has none: give --device cpu")
+    if settings.device == "cpu" or not there:
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+@contextmanager
+def _threads(settings: TrainSettings) -> Iterator[None]:
+    before = torch.get_num_threads()
+    assert settings.cpu_threads is not None, "resolved by the settings"
+    torch.set_num_threads(settings.cpu_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _rank() -> tuple[int, int]:
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def _short(value: Any) -> str:
+    return f"{value!r:.60}"

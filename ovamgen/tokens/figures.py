@@ -15,13 +15,13 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from ovamgen.attribution.optimise import OptimiserSettings
 from ovamgen.classes.voc import class_by_name
 from ovamgen.report.panels import COLOUR_MAP, heatmap_overlay, mask_overlay
 from ovamgen.shards.arrays import encode_png
 from ovamgen.tokens.examples import Example
 from ovamgen.tokens.iou import TOKEN_TAU, WORD_TAU, scaled_map
 from ovamgen.tokens.learning import ClassResult
+from ovamgen.tokens.optimiser import OptimiserSettings
 
 DOTS_PER_INCH = 150
 # colours that stay apart for all kinds of colour vision (Okabe and Ito 2008), yellow left out as

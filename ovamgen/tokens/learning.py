@@ -15,12 +15,6 @@ from jaxtyping import Float32, Float64
 from torch import Tensor
 
 from ovamgen import __version__
-from ovamgen.attribution.optimise import (
-    AnnotatedScores,
-    OptimiserSettings,
-    PairScores,
-    optimise_pair,
-)
 from ovamgen.attribution.stored import StoredQueries
 from ovamgen.attribution.targets import prompt_target
 from ovamgen.classes.voc import class_by_name
@@ -33,6 +27,7 @@ from ovamgen.tokens.drawing import Redrawing, SinkGroup
 from ovamgen.tokens.examples import Example
 from ovamgen.tokens.iou import IouCounts
 from ovamgen.tokens.memory import QueryMemory, free_bytes, query_memory
+from ovamgen.tokens.optimiser import AnnotatedScores, OptimiserSettings, PairScores, optimise_pair
 
 KINDS = ("words", "initial", "optimised")
 """The maps that are compared: the class's phrase, the pair before training, and after."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from ovamgen.attribution.optimise import OptimiserSettings
 from ovamgen.errors import ConfigError
+from ovamgen.tokens.optimiser import OptimiserSettings
 
 DEFAULT_PRESET = "paper"
 

@@ -82,7 +82,7 @@ def test_bytes_are_the_same_in_other_processes(repository):
 
 def test_neither_torch_nor_diffusers_is_imported(repository):
     code = (
-        "import sys, ovamgen.attribution.token_bank, ovamgen.attribution.authors_tokens; "
+        "import sys, ovamgen.attribution.token_bank, ovamgen.tokens.authors_tokens; "
         "print(sorted({'torch', 'diffusers'} & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -20,7 +20,6 @@ from safetensors.torch import save_file
 
 from ovamgen.annotate.labelme import labelme_mask
 from ovamgen.annotate.pictures import foreground
-from ovamgen.attribution.authors_tokens import import_authors_tokens
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.config import build_config, read_config_file
@@ -44,6 +43,7 @@ from ovamgen.shards.manifest import finished_shards, read_records
 from ovamgen.shards.reader import read_tar
 from ovamgen.status.status import failures_by_reason, run_status
 from ovamgen.storage.store import LocalStore, open_store
+from ovamgen.tokens.authors_tokens import import_authors_tokens
 from ovamgen.tokens.export import export_bank, read_plain_arrays
 from tests.fakes import DiscEngine
 from tests.pictures.voc_folders import write_voc

@@ -7,18 +7,18 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy, cross_entropy, interpolate
 
-from ovamgen.attribution.optimise import (
+from ovamgen.attribution.stored import StoredQueries, evaluate
+from ovamgen.config import SynthesisConfig
+from ovamgen.diffusion.recorder import cross_attention_layers
+from ovamgen.diffusion.synthesis import Synthesiser
+from ovamgen.errors import ConfigError, MethodError, SampleError
+from ovamgen.tokens.optimiser import (
     AnnotatedScores,
     OptimiserSettings,
     PairScores,
     map_loss,
     optimise_pair,
 )
-from ovamgen.attribution.stored import StoredQueries, evaluate
-from ovamgen.config import SynthesisConfig
-from ovamgen.diffusion.recorder import cross_attention_layers
-from ovamgen.diffusion.synthesis import Synthesiser
-from ovamgen.errors import ConfigError, MethodError, SampleError
 from tests.golden.reference import OVAM_FILE, recorded, reference, tiny_sd
 
 

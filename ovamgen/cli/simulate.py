@@ -40,8 +40,8 @@ def driver(
     for name, value in (("--batch-seconds", batch_seconds), ("--repeats", repeats)):
         if value <= 0:
             raise ConfigError(f"{name} must be above 0, got {value:g}")
-    from ovamgen.simulate.bench import bench_driver, driver_tables, save
-    from ovamgen.simulate.driving import DriveSettings
+    from ovamgen.bench.scale.bench import bench_driver, driver_tables, save
+    from ovamgen.bench.scale.driving import DriveSettings
 
     settings = DriveSettings(workers=1, batch_seconds=batch_seconds, batches=batches)
     if batches <= settings.warmup:
@@ -51,7 +51,7 @@ def driver(
         )
     found = bench_driver(settings, numbers, repeats=repeats, recovery=recovery, say=_say)
     if out is not None:
-        from ovamgen.simulate.drawing import draw_driver
+        from ovamgen.bench.scale.drawing import draw_driver
 
         _say(f"written to {save(out, 'driver', found)} and {draw_driver(found, out)}")
     _show(found, driver_tables(found), as_json)
@@ -72,7 +72,7 @@ def plan(
     numbers = _numbers("--captions", captions)
     if shards is not None and shards < 1:
         raise ConfigError(f"--shards must be at least 1, got {shards}")
-    from ovamgen.simulate.bench import bench_plan, plan_tables, save
+    from ovamgen.bench.scale.bench import bench_plan, plan_tables, save
 
     found = bench_plan(numbers, shards, say=_say)
     if out is not None:

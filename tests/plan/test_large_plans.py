@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ovamgen.bench.scale.corpora import write_captions
 from ovamgen.config import PlanConfig
 from ovamgen.errors import PlanError
 from ovamgen.plan import judged, plan_file
@@ -20,7 +21,6 @@ from ovamgen.plan.plan import Plan
 from ovamgen.plan.seen import SeenNumbers
 from ovamgen.plan.tasks import make_plan
 from ovamgen.run.run import captions_path
-from ovamgen.simulate.corpora import write_captions
 
 GOLDEN = {
     "demo": ({}, "4ae9cba4b07068772487a3f7ba6e02f14b85d1743f8ec0e6e9cce512115dc542"),
@@ -148,7 +148,7 @@ def test_seen_numbers_grow():
 
 PEAK = """
 import sys
-from ovamgen.simulate.planning import measure_plan
+from ovamgen.bench.scale.planning import measure_plan
 small, large = (measure_plan(count).make_private_bytes for count in (20_000, 120_000))
 print((large - small) / 100_000)
 """

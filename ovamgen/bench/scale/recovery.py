@@ -13,13 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ovamgen.bench.scale.driving import DriveSettings, drive, simulated_config
+from ovamgen.bench.scale.engine import Interval, SimulatedEngine, read_marks
+from ovamgen.bench.scale.refining import simulated_refine
 from ovamgen.cluster.connection import simulated_cluster
 from ovamgen.cluster.processes import OwnProcesses
 from ovamgen.errors import ConfigError
 from ovamgen.run.run import open_run
-from ovamgen.simulate.driving import DriveSettings, drive, simulated_config
-from ovamgen.simulate.engine import Interval, SimulatedEngine, read_marks
-from ovamgen.simulate.refining import simulated_refine
 
 KILL_AFTER_BATCHES = 15
 """Batches that every worker has made when one of them is killed."""

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 from rich.table import Table
 
-from ovamgen.simulate.driving import DriveMeasurement, DriveSettings, measure_driver
-from ovamgen.simulate.planning import measure_plan, measure_resume
-from ovamgen.simulate.recovery import measure_recovery
+from ovamgen.bench.scale.driving import DriveMeasurement, DriveSettings, measure_driver
+from ovamgen.bench.scale.planning import measure_plan, measure_resume
+from ovamgen.bench.scale.recovery import measure_recovery
 from ovamgen.storage.whole_files import write_whole
 
 T = TypeVar("T")

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from ovamgen.bench.scale.engine import CELLS, CLASS_IDS, SIDE_PX
 from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.cluster.workers import RefineStatus
 from ovamgen.records import EncodedSample, SampleFailure, SampleSpec, SynthesisBatch
 from ovamgen.run.shard import SampleContext
 from ovamgen.shards.codec import encode_sample
 from ovamgen.shards.schema import spec_fields
-from ovamgen.simulate.engine import CELLS, CLASS_IDS, SIDE_PX
 
 IMAGE_SECONDS = 0.005
 """That an image takes. The real dCRF takes some 70 times that, on as many cores as it needs; here a

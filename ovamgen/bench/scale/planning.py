@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ovamgen.bench.scale.corpora import FINGERPRINT, SPLIT, write_captions, write_finished_shards
+from ovamgen.bench.scale.watch import Watch
 from ovamgen.config import PlanConfig
 from ovamgen.plan.plan import Plan
 from ovamgen.plan.summary import PlanSummary
 from ovamgen.plan.tasks import make_plan
 from ovamgen.shards.manifest import finished_shards
-from ovamgen.simulate.corpora import FINGERPRINT, SPLIT, write_captions, write_finished_shards
-from ovamgen.simulate.watch import Watch
 from ovamgen.storage.local import LocalStore
 
 _FAR_TASKS = 20

@@ -13,6 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from ovamgen.bench.scale.corpora import write_captions
+from ovamgen.bench.scale.engine import Interval, SimulatedEngine, read_marks
+from ovamgen.bench.scale.refining import simulated_refine
+from ovamgen.bench.scale.watch import Look, Watch
 from ovamgen.cluster.connection import object_store_bytes, simulated_cluster
 from ovamgen.cluster.driver import generate_on_ray
 from ovamgen.cluster.processes import SharedProcesses
@@ -20,10 +24,6 @@ from ovamgen.config import RunConfig, build_config
 from ovamgen.console.progress import RunProgress
 from ovamgen.errors import ConfigError
 from ovamgen.run.run import Run, open_run
-from ovamgen.simulate.corpora import write_captions
-from ovamgen.simulate.engine import Interval, SimulatedEngine, read_marks
-from ovamgen.simulate.refining import simulated_refine
-from ovamgen.simulate.watch import Look, Watch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

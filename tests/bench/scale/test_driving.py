@@ -11,6 +11,17 @@ from itertools import pairwise
 import pytest
 from typer.testing import CliRunner
 
+from ovamgen.bench.scale import bench
+from ovamgen.bench.scale.drawing import draw_driver
+from ovamgen.bench.scale.driving import (
+    DriveSettings,
+    measure_driver,
+    simulated_config,
+    steady_window,
+)
+from ovamgen.bench.scale.engine import Interval, SimulatedEngine, read_marks
+from ovamgen.bench.scale.recovery import measure_recovery
+from ovamgen.bench.scale.refining import simulated_refine
 from ovamgen.cli.app import app
 from ovamgen.cluster.driver import generate_on_ray
 from ovamgen.cluster.processes import SharedProcesses
@@ -18,12 +29,6 @@ from ovamgen.console.progress import RunProgress
 from ovamgen.errors import ConfigError
 from ovamgen.run.run import open_run
 from ovamgen.shards.manifest import read_records
-from ovamgen.simulate import bench
-from ovamgen.simulate.drawing import draw_driver
-from ovamgen.simulate.driving import DriveSettings, measure_driver, simulated_config, steady_window
-from ovamgen.simulate.engine import Interval, SimulatedEngine, read_marks
-from ovamgen.simulate.recovery import measure_recovery
-from ovamgen.simulate.refining import simulated_refine
 
 SMALL = DriveSettings(
     workers=3, batches=6, warmup=1, batch_size=2, batch_seconds=0.3, shard_size=12

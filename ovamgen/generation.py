@@ -21,7 +21,7 @@ from ovamgen.records import RunSummary, ShardRecord
 from ovamgen.run.bad_samples import EngineFactory
 from ovamgen.run.drain import drain_on_signals
 from ovamgen.run.run import Run, open_run
-from ovamgen.shards.manifest import shard_name
+from ovamgen.shards.shard_record import shard_name
 from ovamgen.status.heartbeat import keep_logs
 from ovamgen.status.status import failures_by_reason
 from ovamgen.storage.store import Store

@@ -17,8 +17,8 @@ from ovamgen.records import EncodedSample, SampleSpec, ShardRecord
 from ovamgen.run.shard import SampleContext
 from ovamgen.shards.arrays import encode_jpeg, encode_npz, encode_png
 from ovamgen.shards.codec import encode_sample
-from ovamgen.shards.manifest import metadata_name, record_name, record_to_json, shard_name
 from ovamgen.shards.schema import SCHEMA_VERSION, conform, to_json
+from ovamgen.shards.shard_record import metadata_name, record_name, record_to_json, shard_name
 from ovamgen.shards.writer import metadata_parquet, write_tar
 from ovamgen.storage.store import Store
 
@@ -138,7 +138,7 @@ def _encode_metadata(metadata: dict[str, Any]) -> bytes:
 def write(
     tally: Tally, store: Store, samples: Sequence[EncodedSample], shard: int, split: str
 ) -> None:
-    """The steps of `ovamgen.shards.manifest.publish_shard`; what they leave is removed again."""
+    """The steps of `shard_record.publish_shard`; what they leave is removed again."""
     names = shard_name(split, shard), metadata_name(shard), record_name(shard)
     try:
         with store.scratch() as folder:

@@ -16,14 +16,14 @@ from typing import BinaryIO
 from ovamgen.corpus.open import Corpus
 from ovamgen.errors import ShardError
 from ovamgen.records import EncodedSample, ShardRecord
-from ovamgen.shards.manifest import (
+from ovamgen.shards.schema import SAMPLE_SCHEMA
+from ovamgen.shards.shard_record import (
     finished_shards,
     metadata_name,
     publish_shard,
     record_name,
     record_to_json,
 )
-from ovamgen.shards.schema import SAMPLE_SCHEMA
 from ovamgen.storage.store import LocalStore, Store
 
 _BLOCK_BYTES = 1 << 20

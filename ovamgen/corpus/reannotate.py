@@ -38,7 +38,7 @@ from ovamgen.run.files import (
     write_plan_file,
 )
 from ovamgen.shards.card import DOCUMENTS_EDITION
-from ovamgen.shards.manifest import finished_shards, write_indexes
+from ovamgen.shards.shard_record import finished_shards, write_indexes
 from ovamgen.storage.store import Store, open_store
 
 log = logging.getLogger(__name__)

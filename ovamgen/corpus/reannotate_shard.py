@@ -21,8 +21,8 @@ from ovamgen.masks.binarise import make_label_map
 from ovamgen.records import EncodedSample, SampleFailure, SampleSpec, ShardRecord
 from ovamgen.shards.arrays import decode_jpeg, decode_npz, encode_png
 from ovamgen.shards.codec import HEATMAPS, IMAGE, MASK, METADATA
-from ovamgen.shards.manifest import publish_shard
 from ovamgen.shards.schema import SAMPLE_SCHEMA, conform, rounded, to_json
+from ovamgen.shards.shard_record import publish_shard
 from ovamgen.storage.store import Store
 
 

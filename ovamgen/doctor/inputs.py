@@ -14,7 +14,7 @@ from ovamgen.doctor.findings import Finding, fine, problem, warning
 from ovamgen.errors import ConfigError
 from ovamgen.plan.tasks import estimate
 from ovamgen.run.files import read_plan
-from ovamgen.shards.manifest import RECORDS
+from ovamgen.shards.shard_record import RECORDS
 from ovamgen.status.logs import LOGS, impatient
 from ovamgen.storage.interface import Store
 from ovamgen.storage.store import LocalStore, open_store

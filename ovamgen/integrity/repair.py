@@ -21,7 +21,7 @@ from ovamgen.integrity.verify import Examined, Steps, examine, nothing_counted, 
 from ovamgen.records import ShardRecord
 from ovamgen.run.bad_samples import EngineFactory
 from ovamgen.run.files import RUN_NAME
-from ovamgen.shards.manifest import RECORDS, read_record, record_name, record_to_json
+from ovamgen.shards.shard_record import RECORDS, read_record, record_name, record_to_json
 from ovamgen.storage.store import Store, open_store
 
 REMOVABLE = ("orphan", "leftover")

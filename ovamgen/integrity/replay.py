@@ -27,8 +27,8 @@ from ovamgen.run.files import (
 )
 from ovamgen.run.shard import load_engine_factory, refine, sample_context
 from ovamgen.shards.codec import IMAGE, MASK, METADATA, DecodedSample, decode_sample
-from ovamgen.shards.manifest import metadata_name, read_record
 from ovamgen.shards.reader import read_tar
+from ovamgen.shards.shard_record import metadata_name, read_record
 from ovamgen.storage.store import Store, open_store
 from ovamgen.storage.whole_files import write_whole
 

@@ -16,7 +16,7 @@ from ovamgen.integrity.metadata_table import MetadataTable, check_rows, read_tab
 from ovamgen.integrity.sample_check import SampleRules, problems_of
 from ovamgen.integrity.tar_stream import DamagedTarError, TarStream
 from ovamgen.records import SampleSpec, ShardRecord
-from ovamgen.shards.manifest import (
+from ovamgen.shards.shard_record import (
     MAX_RECORD_BYTES,
     metadata_name,
     record_from_json,

@@ -9,7 +9,7 @@ from ovamgen.corpus.view import KEYS_NAME, SELECTION_NAME, read_view
 from ovamgen.errors import OvamgenError, ShardError
 from ovamgen.integrity.findings import Findings, Verification
 from ovamgen.integrity.layout import unknown_files
-from ovamgen.shards.manifest import read_records
+from ovamgen.shards.shard_record import read_records
 from ovamgen.storage.store import Store, open_store
 
 MAX_KEYS_BYTES = 4 * 1024**3

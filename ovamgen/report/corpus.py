@@ -14,7 +14,7 @@ from ovamgen.errors import ConfigError, PlanError, ShardError
 from ovamgen.plan.tasks import Plan
 from ovamgen.records import ShardRecord
 from ovamgen.run.files import PLAN_NAME, read_plan, read_run_file
-from ovamgen.shards.manifest import (
+from ovamgen.shards.shard_record import (
     MAX_RECORD_BYTES,
     RECORDS,
     metadata_name,

@@ -37,7 +37,7 @@ from ovamgen.run.files import (
 )
 from ovamgen.run.journal import RunJournal
 from ovamgen.shards.card import DOCUMENTS_EDITION
-from ovamgen.shards.manifest import finished_shards, write_indexes
+from ovamgen.shards.shard_record import finished_shards, write_indexes
 from ovamgen.storage.store import Store, open_store
 
 log = logging.getLogger(__name__)

@@ -29,7 +29,7 @@ from ovamgen.run.bad_samples import (
 )
 from ovamgen.run.timing import StageClock
 from ovamgen.shards.codec import Provenance, encode_sample
-from ovamgen.shards.manifest import publish_shard
+from ovamgen.shards.shard_record import publish_shard
 from ovamgen.storage.store import Store
 
 Results = Sequence[EncodedSample | SampleFailure]

@@ -15,7 +15,7 @@ from ovamgen.config import build_config
 from ovamgen.errors import ClusterError, ConfigError, OvamgenError
 from ovamgen.run.local import generate_local
 from ovamgen.run.run import open_run
-from ovamgen.shards.manifest import read_records
+from ovamgen.shards.shard_record import read_records
 from ovamgen.status.status import run_status
 from ovamgen.storage.store import open_store
 from tests.fakes import DiscEngine

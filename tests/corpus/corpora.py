@@ -6,7 +6,7 @@ import numpy as np
 
 from ovamgen.config import ShardConfig
 from ovamgen.shards.index import write_indexes
-from ovamgen.shards.manifest import publish_shard
+from ovamgen.shards.shard_record import publish_shard
 from ovamgen.storage.store import LocalStore
 from tests.shards.samples import CLASSES, FINGERPRINT, make_failure, make_sample, make_spec
 

@@ -19,7 +19,7 @@ from ovamgen.corpus.select.filters import SelectionSettings
 from ovamgen.corpus.select.select import select
 from ovamgen.corpus.view import read_view
 from ovamgen.errors import ConfigError, ShardError
-from ovamgen.shards.manifest import publish_shard
+from ovamgen.shards.shard_record import publish_shard
 from ovamgen.storage.store import LocalStore
 from tests.corpus.corpora import plain_samples, quick_samples, write_corpus
 from tests.runs import digests

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from ovamgen import fault_points
 from ovamgen.records import EncodedSample, ShardRecord
-from ovamgen.shards.manifest import publish_shard
+from ovamgen.shards.shard_record import publish_shard
 from ovamgen.storage.store import Store, open_store
 from tests.shards.samples import FINGERPRINT, make_failure, make_samples
 

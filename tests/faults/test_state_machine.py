@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 
 from ovamgen import fault_points
 from ovamgen.errors import ConfigError, ShardError
-from ovamgen.shards.manifest import (
+from ovamgen.shards.shard_record import (
     RECORDS,
     finished_shards,
     metadata_name,

@@ -39,8 +39,8 @@ from ovamgen.segmentor.network import build_network, load_segmentor, save_segmen
 from ovamgen.segmentor.training_log import TrainingLog
 from ovamgen.shards.arrays import decode_jpeg, decode_npz, decode_png, encode_jpeg, encode_npz
 from ovamgen.shards.index import count_classes
-from ovamgen.shards.manifest import finished_shards, read_records
 from ovamgen.shards.reader import read_tar
+from ovamgen.shards.shard_record import finished_shards, read_records
 from ovamgen.status.status import failures_by_reason, run_status
 from ovamgen.storage.store import LocalStore, open_store
 from ovamgen.tokens.authors_tokens import import_authors_tokens

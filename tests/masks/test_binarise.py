@@ -195,7 +195,7 @@ def test_unresolved_tau_is_refused():
 def test_masks_and_shards_start_without_torch():
     modules = (
         "ovamgen.masks.binarise, ovamgen.masks.crf, ovamgen.masks.resize, ovamgen.shards.codec, "
-        "ovamgen.shards.writer, ovamgen.shards.manifest, ovamgen.storage.store"
+        "ovamgen.shards.writer, ovamgen.shards.shard_record, ovamgen.storage.store"
     )
     code = f"import sys, {modules}; print('torch' in sys.modules, 'ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

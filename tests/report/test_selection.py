@@ -6,7 +6,7 @@ import pytest
 from ovamgen.errors import ShardError
 from ovamgen.report import selection
 from ovamgen.report.selection import choose_samples
-from ovamgen.shards.manifest import publish_shard
+from ovamgen.shards.shard_record import publish_shard
 from ovamgen.storage.store import LocalStore
 from tests.shards.samples import CLASSES, FINGERPRINT, draw, make_failure, make_sample, make_spec
 

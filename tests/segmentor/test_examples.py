@@ -10,7 +10,7 @@ from ovamgen.corpus.view import Keys, write_view
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.segmentor.examples import ShardExamples
 from ovamgen.shards.arrays import encode_jpeg, encode_png
-from ovamgen.shards.manifest import read_records
+from ovamgen.shards.shard_record import read_records
 from ovamgen.storage.store import LocalStore
 
 

@@ -17,7 +17,7 @@ from ovamgen.errors import ConfigError, ShardError
 from ovamgen.generation import generate
 from ovamgen.run.local import generate_local
 from ovamgen.run.run import open_run
-from ovamgen.shards.manifest import metadata_name, read_records, record_name
+from ovamgen.shards.shard_record import metadata_name, read_records, record_name
 from ovamgen.status.activity import stragglers_of, understand
 from ovamgen.status.logs import PROGRESS_NAME, LiveProgress, OpenShardState, WorkerState
 from ovamgen.status.status import StatusReader, run_status

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ovamgen.records import ShardRecord
 from ovamgen.run.run import DEMO_CAPTIONS, captions_path
-from ovamgen.shards.manifest import (
+from ovamgen.shards.shard_record import (
     metadata_name,
     publish_shard,
     record_name,

@@ -16,7 +16,7 @@ from ovamgen.config import PlanConfig
 from ovamgen.plan.plan import Plan
 from ovamgen.plan.summary import PlanSummary
 from ovamgen.plan.tasks import make_plan
-from ovamgen.shards.manifest import finished_shards
+from ovamgen.shards.shard_record import finished_shards
 from ovamgen.storage.local import LocalStore
 
 _FAR_TASKS = 20

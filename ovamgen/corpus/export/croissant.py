@@ -15,8 +15,8 @@ from ovamgen.classes.voc import IGNORE
 from ovamgen.corpus.export.classes import NAMES
 from ovamgen.records import ShardRecord
 from ovamgen.shards.codec import IMAGE, MASK
-from ovamgen.shards.manifest import metadata_name
 from ovamgen.shards.schema import SAMPLE_SCHEMA
+from ovamgen.shards.shard_record import metadata_name
 
 CROISSANT_NAME = "croissant.json"
 

@@ -21,7 +21,7 @@ from ovamgen.corpus.select.table import Candidates, read_candidates
 from ovamgen.corpus.view import SELECTION_NAME, Keys, View, write_view
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import ShardRecord
-from ovamgen.shards.manifest import write_indexes
+from ovamgen.shards.shard_record import write_indexes
 from ovamgen.storage.store import Store, open_store
 
 COPY_KIND = "ovamgen-selection-v1"

@@ -28,7 +28,7 @@ from ovamgen.cluster.processes import SharedProcesses
 from ovamgen.console.progress import RunProgress
 from ovamgen.errors import ConfigError
 from ovamgen.run.run import open_run
-from ovamgen.shards.manifest import read_records
+from ovamgen.shards.shard_record import read_records
 
 SMALL = DriveSettings(
     workers=3, batches=6, warmup=1, batch_size=2, batch_seconds=0.3, shard_size=12

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ovamgen.errors import ShardError
 from ovamgen.records import ShardRecord
-from ovamgen.shards.manifest import (
+from ovamgen.shards.shard_record import (
     finished_shards,
     metadata_name,
     publish_shard,
@@ -251,7 +251,7 @@ def test_shards_of_another_run_or_version_are_left_alone(store, tmp_path):
 KILLER = """
 import os, signal, sys
 from tests.shards.samples import FINGERPRINT, make_failure, make_samples
-from ovamgen.shards.manifest import publish_shard
+from ovamgen.shards.shard_record import publish_shard
 from ovamgen.storage.store import LocalStore
 from ovamgen.shards.writer import metadata_parquet
 

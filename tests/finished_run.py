@@ -1,7 +1,7 @@
 import pytest
 
 from ovamgen.config import ShardConfig
-from ovamgen.shards.index import write_indexes
+from ovamgen.shards.manifest import write_indexes
 from ovamgen.shards.shard_record import publish_shard
 from ovamgen.storage.store import LocalStore
 from tests.shards.samples import FINGERPRINT, make_failure, make_samples

@@ -20,7 +20,7 @@ from ovamgen.corpus.view import View, read_view
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import SampleFailure, SampleSpec, ShardRecord, Target
 from ovamgen.run.files import read_run_file
-from ovamgen.shards.index import MANIFEST_NAME
+from ovamgen.shards.manifest import MANIFEST_NAME
 from ovamgen.shards.reader import read_tar
 from ovamgen.shards.shard_record import metadata_name, read_records, record_name
 from ovamgen.storage.store import Store, open_store

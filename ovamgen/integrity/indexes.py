@@ -19,7 +19,7 @@ from ovamgen.records import ShardRecord
 from ovamgen.report.figures import MAX_BYTES, encode_sheet
 from ovamgen.run.files import library_versions
 from ovamgen.shards.card import DOCUMENTS_EDITION, render_card
-from ovamgen.shards.index import CARD_NAME, WIDS_NAME, count_classes, wids_index
+from ovamgen.shards.manifest import CARD_NAME, WIDS_NAME, count_classes, wids_index
 from ovamgen.storage.store import Store
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -16,7 +16,7 @@ from ovamgen.generation import CONTACT_SHEET_NAME
 from ovamgen.integrity.findings import Layout
 from ovamgen.report.write import REPORT_NAME
 from ovamgen.run.files import PLAN_NAME, RUN_NAME
-from ovamgen.shards.index import INDEXES, MANIFEST_NAME
+from ovamgen.shards.manifest import INDEXES, MANIFEST_NAME
 from ovamgen.shards.shard_record import RECORDS, metadata_name, record_name
 from ovamgen.storage.store import Store
 

@@ -21,7 +21,7 @@ from ovamgen.integrity.shard_check import parse_record
 from ovamgen.plan.tasks import Plan
 from ovamgen.records import ShardRecord
 from ovamgen.run.files import MAX_RUN_FILE_BYTES, PLAN_NAME, RUN_NAME, read_plan
-from ovamgen.shards.index import MANIFEST_NAME, digest_of_run_info, sha256_of
+from ovamgen.shards.manifest import MANIFEST_NAME, digest_of_run_info, sha256_of
 from ovamgen.shards.schema import SCHEMA_VERSION
 from ovamgen.storage.plain_yaml import load_plain_yaml
 from ovamgen.storage.store import Store

@@ -25,7 +25,7 @@ from ovamgen.integrity.settings import saved_config
 from ovamgen.plan.tasks import Plan
 from ovamgen.run.files import PLAN_NAME, RUN_NAME
 from ovamgen.run.run import plan_for
-from ovamgen.shards.index import CARD_NAME, MANIFEST_NAME, WIDS_NAME
+from ovamgen.shards.manifest import CARD_NAME, MANIFEST_NAME, WIDS_NAME
 from ovamgen.storage.store import Store
 
 MAX_STRAY_BYTES = 1024**3

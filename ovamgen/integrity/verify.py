@@ -16,7 +16,7 @@ from ovamgen.integrity.papers import Papers, read_papers
 from ovamgen.integrity.sample_check import SampleRules
 from ovamgen.integrity.shard_check import ShardJob, ShardResult
 from ovamgen.integrity.view_check import verify_view
-from ovamgen.shards.index import INDEXES, MANIFEST_NAME
+from ovamgen.shards.manifest import INDEXES, MANIFEST_NAME
 from ovamgen.shards.shard_record import record_name, shard_name
 from ovamgen.storage.store import Store, open_store
 

@@ -46,7 +46,7 @@ def render_card(
     Args:
         records: of all shards, by ascending index.
         classes: the classes that occur.
-        run_info: as for `ovamgen.shards.index.write_indexes`.
+        run_info: as for `ovamgen.shards.manifest.write_indexes`.
         dataset_info: lines for the end of the YAML header: features and counts.
     """
     samples = sum(record.samples for record in records)

@@ -17,7 +17,7 @@ from ovamgen import fault_points
 from ovamgen.config import canonical_json
 from ovamgen.errors import ShardError
 from ovamgen.records import EncodedSample, SampleFailure, SampleSpec, ShardRecord
-from ovamgen.shards.index import write_indexes
+from ovamgen.shards.manifest import write_indexes
 from ovamgen.shards.schema import SCHEMA_VERSION
 from ovamgen.shards.writer import metadata_parquet, write_tar
 from ovamgen.storage.interface import Store

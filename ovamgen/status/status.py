@@ -19,7 +19,7 @@ from ovamgen.console.terminal import time_left
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import ShardRecord
 from ovamgen.run.files import PLAN_NAME, read_plan, read_run_file
-from ovamgen.shards.index import INDEXES, MANIFEST_NAME
+from ovamgen.shards.manifest import INDEXES, MANIFEST_NAME
 from ovamgen.shards.shard_record import RECORDS, metadata_name, record_from_json
 from ovamgen.status.activity import Activity, stragglers_of, understand
 from ovamgen.status.logs import LiveProgress, read_progress

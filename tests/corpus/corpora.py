@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from ovamgen.config import ShardConfig
-from ovamgen.shards.index import write_indexes
+from ovamgen.shards.manifest import write_indexes
 from ovamgen.shards.shard_record import publish_shard
 from ovamgen.storage.store import LocalStore
 from tests.shards.samples import CLASSES, FINGERPRINT, make_failure, make_sample, make_spec

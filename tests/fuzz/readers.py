@@ -38,7 +38,7 @@ from ovamgen.segmentor.examples import ShardExamples
 from ovamgen.segmentor.network import build_network, load_segmentor, save_segmentor
 from ovamgen.segmentor.training_log import TrainingLog
 from ovamgen.shards.arrays import decode_jpeg, decode_npz, decode_png, encode_jpeg, encode_npz
-from ovamgen.shards.index import count_classes
+from ovamgen.shards.manifest import count_classes
 from ovamgen.shards.reader import read_tar
 from ovamgen.shards.shard_record import finished_shards, read_records
 from ovamgen.status.status import failures_by_reason, run_status

@@ -25,7 +25,7 @@ from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import ShardRecord
 from ovamgen.shards.card import render_card
 from ovamgen.shards.codec import CAPTION, HEATMAPS, IMAGE, MASK, MEMBERS, METADATA
-from ovamgen.shards.index import CARD_NAME, count_classes
+from ovamgen.shards.manifest import CARD_NAME, count_classes
 from ovamgen.shards.schema import SAMPLE_SCHEMA
 from ovamgen.shards.shard_record import write_indexes
 from ovamgen.storage.store import open_store

@@ -6,7 +6,7 @@ import yaml
 
 from ovamgen.errors import ShardError
 from ovamgen.shards.card import ClassCount
-from ovamgen.shards.index import count_classes, write_indexes
+from ovamgen.shards.manifest import count_classes, write_indexes
 from ovamgen.shards.shard_record import publish_shard
 from ovamgen.storage.store import LocalStore
 from tests.shards.samples import (

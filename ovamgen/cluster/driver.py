@@ -14,12 +14,12 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from ovamgen import fault_points
-from ovamgen.cluster.caps import Caps
 from ovamgen.cluster.connection import connected, object_store_capacity, worker_count
-from ovamgen.cluster.finishing import Finishing, Refine
+from ovamgen.cluster.cpu_tasks import Finishing, Refine
 from ovamgen.cluster.handlers import Handlers
+from ovamgen.cluster.limits import Caps
 from ovamgen.cluster.metrics import RunMetrics
-from ovamgen.cluster.open_work import OpenBatch, OpenShard
+from ovamgen.cluster.open_shards import OpenBatch, OpenShard
 from ovamgen.cluster.pool import Worker, WorkerPool, cause_of
 from ovamgen.cluster.processes import OwnProcesses, WorkerProcesses
 from ovamgen.cluster.workers import BatchStatus, WorkerReady, refine_images

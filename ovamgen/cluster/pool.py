@@ -18,7 +18,7 @@ from ray.exceptions import ActorDiedError, RayActorError, RayError, RayTaskError
 
 from ovamgen.cluster.connection import resources_line
 from ovamgen.cluster.handlers import Handlers
-from ovamgen.cluster.open_work import OpenBatch
+from ovamgen.cluster.open_shards import OpenBatch
 from ovamgen.cluster.processes import WorkerProcess, WorkerProcesses
 from ovamgen.cluster.workers import WorkerReady
 from ovamgen.config import RunConfig

@@ -9,8 +9,8 @@ from functools import partial
 import pytest
 from ray.exceptions import ObjectLostError
 
+from ovamgen.cluster.cpu_tasks import Finishing
 from ovamgen.cluster.driver import generate_on_ray
-from ovamgen.cluster.finishing import Finishing
 from ovamgen.config import build_config
 from ovamgen.errors import ClusterError, ConfigError, OvamgenError
 from ovamgen.run.local import generate_local

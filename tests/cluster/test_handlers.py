@@ -4,8 +4,8 @@ from concurrent.futures import Future
 
 import pytest
 
-from ovamgen.cluster.caps import LEAST_IN_FLIGHT_BYTES, LEAST_OPEN_SHARDS, Caps
 from ovamgen.cluster.handlers import Handlers
+from ovamgen.cluster.limits import LEAST_IN_FLIGHT_BYTES, LEAST_OPEN_SHARDS, Caps
 from ovamgen.config import build_config
 
 

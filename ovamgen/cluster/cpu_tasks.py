@@ -14,7 +14,7 @@ from ray.exceptions import RayError, RayTaskError, WorkerCrashedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ovamgen.cluster.handlers import Handlers
-from ovamgen.cluster.open_work import OpenBatch, OpenImages, OpenShard, failures_of
+from ovamgen.cluster.open_shards import OpenBatch, OpenImages, OpenShard, failures_of
 from ovamgen.cluster.pool import cause_of
 from ovamgen.cluster.workers import (
     BatchStatus,

@@ -15,8 +15,8 @@ from ovamgen.console.log_format import say
 from ovamgen.console.progress import RunProgress
 from ovamgen.console.wording import counted
 from ovamgen.errors import ConfigError, IncompleteError
+from ovamgen.plan.planning import Plan
 from ovamgen.plan.summary import PlanSummary
-from ovamgen.plan.tasks import Plan
 from ovamgen.records import RunSummary, ShardRecord
 from ovamgen.run.bad_samples import EngineFactory
 from ovamgen.run.drain import drain_on_signals

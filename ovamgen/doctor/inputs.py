@@ -12,7 +12,7 @@ from ovamgen.config import RunConfig
 from ovamgen.console.wording import readable_bytes
 from ovamgen.doctor.findings import Finding, fine, problem, warning
 from ovamgen.errors import ConfigError
-from ovamgen.plan.tasks import estimate
+from ovamgen.plan.planning import estimate
 from ovamgen.run.files import read_plan
 from ovamgen.shards.shard_record import RECORDS
 from ovamgen.status.logs import LOGS, impatient

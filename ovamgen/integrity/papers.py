@@ -18,7 +18,7 @@ from ovamgen.config import canonical_json
 from ovamgen.errors import OvamgenError, ShardError
 from ovamgen.integrity.findings import Findings
 from ovamgen.integrity.shard_check import parse_record
-from ovamgen.plan.tasks import Plan
+from ovamgen.plan.planning import Plan
 from ovamgen.records import ShardRecord
 from ovamgen.run.files import MAX_RUN_FILE_BYTES, PLAN_NAME, RUN_NAME, read_plan
 from ovamgen.shards.manifest import MANIFEST_NAME, digest_of_run_info, sha256_of

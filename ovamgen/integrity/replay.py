@@ -14,7 +14,7 @@ from ovamgen.config import RunConfig, identity
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.integrity.metadata_table import MetadataTable, read_table
 from ovamgen.integrity.settings import inputs_of, saved_config
-from ovamgen.plan.tasks import Plan
+from ovamgen.plan.planning import Plan
 from ovamgen.records import EncodedSample, SampleFailure, SampleSpec, ShardRecord, ShardTask
 from ovamgen.run.bad_samples import EngineFactory, SampleEngine, synthesise_surviving
 from ovamgen.run.files import (

@@ -22,7 +22,7 @@ from ovamgen.integrity.papers import (
     run_file_bytes,
 )
 from ovamgen.integrity.settings import saved_config
-from ovamgen.plan.tasks import Plan
+from ovamgen.plan.planning import Plan
 from ovamgen.run.files import PLAN_NAME, RUN_NAME
 from ovamgen.run.run import plan_for
 from ovamgen.shards.manifest import CARD_NAME, MANIFEST_NAME, WIDS_NAME

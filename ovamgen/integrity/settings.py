@@ -7,7 +7,7 @@ from typing import Any
 
 from ovamgen.config import RunConfig, build_config
 from ovamgen.mini import bank_place
-from ovamgen.plan.tasks import Plan
+from ovamgen.plan.planning import Plan
 from ovamgen.run.files import digest_of
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ovamgen.errors import PlanError
-from ovamgen.plan.coco import Instance, coco_captions, coco_instances
+from ovamgen.plan.caption_tables import Caption, read_table
+from ovamgen.plan.coco_json import Instance, coco_captions, coco_instances
 from ovamgen.plan.source import read_source
-from ovamgen.plan.tables import Caption, read_table
 
 __all__ = [
     "Caption",

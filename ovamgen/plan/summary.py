@@ -16,8 +16,8 @@ from rich.text import Text
 
 from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.console.wording import counted, readable_bytes
+from ovamgen.plan.planning import Estimate, Plan, estimate
 from ovamgen.plan.prompts import Reason
-from ovamgen.plan.tasks import Estimate, Plan, estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

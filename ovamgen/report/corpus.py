@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ovamgen.errors import ConfigError, PlanError, ShardError
-from ovamgen.plan.tasks import Plan
+from ovamgen.plan.planning import Plan
 from ovamgen.records import ShardRecord
 from ovamgen.run.files import PLAN_NAME, read_plan, read_run_file
 from ovamgen.shards.shard_record import (

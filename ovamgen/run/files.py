@@ -11,7 +11,7 @@ from typing import Any
 from ovamgen import fault_points
 from ovamgen.config import canonical_json
 from ovamgen.errors import ConfigError, ShardError
-from ovamgen.plan.tasks import Plan
+from ovamgen.plan.planning import Plan
 from ovamgen.shards.manifest import MANIFEST_NAME
 from ovamgen.shards.manifest import PLAN_NAME as PLAN_NAME
 from ovamgen.shards.manifest import RUN_NAME as RUN_NAME

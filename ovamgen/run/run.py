@@ -20,7 +20,7 @@ from ovamgen.config import RunConfig, SynthesisConfig, fingerprint, identity
 from ovamgen.errors import ConfigError, OvamgenError
 from ovamgen.mini import bank_place
 from ovamgen.plan.plan_rows import PlannedTasks
-from ovamgen.plan.tasks import Plan, make_plan
+from ovamgen.plan.planning import Plan, make_plan
 from ovamgen.records import ModelInfo, RunSummary, ShardRecord
 from ovamgen.run.bad_samples import EarlyStop
 from ovamgen.run.files import (

@@ -8,7 +8,8 @@ import traceback
 import pytest
 
 from ovamgen.errors import OvamgenError
-from ovamgen.plan import source, tables
+from ovamgen.plan import caption_tables as tables
+from ovamgen.plan import source
 from tests.faults.command import SERVER
 from tests.fuzz.attacks import ATTACKS
 from tests.fuzz.readers import READERS, write_world

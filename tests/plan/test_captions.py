@@ -18,7 +18,7 @@ from ovamgen.config import PlanConfig
 from ovamgen.errors import PlanError
 from ovamgen.plan import source
 from ovamgen.plan.captions import Caption, Instance, read_captions, read_instances
-from ovamgen.plan.tasks import make_plan
+from ovamgen.plan.planning import make_plan
 
 ROWS = [
     {"id": 7, "image_id": 70, "caption": 'A "cat", sitting.', "class": "cat"},

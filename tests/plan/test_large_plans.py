@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from ovamgen.bench.scale.corpora import write_captions
 from ovamgen.config import PlanConfig
 from ovamgen.errors import PlanError
-from ovamgen.plan import judged, plan_file
+from ovamgen.plan import candidates as judged
+from ovamgen.plan import plan_file
 from ovamgen.plan.captions import open_captions
 from ovamgen.plan.plan import Plan
+from ovamgen.plan.planning import make_plan
 from ovamgen.plan.seen import SeenNumbers
-from ovamgen.plan.tasks import make_plan
 from ovamgen.run.run import captions_path
 
 GOLDEN = {

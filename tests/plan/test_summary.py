@@ -6,9 +6,9 @@ import json
 from rich.console import Console
 
 from ovamgen.config import PlanConfig
+from ovamgen.plan.planning import Plan, make_plan
 from ovamgen.plan.prompts import Reason, Rejection
 from ovamgen.plan.summary import PlanSummary
-from ovamgen.plan.tasks import Plan, make_plan
 
 
 def printed(summary, width=100):

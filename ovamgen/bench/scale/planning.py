@@ -14,8 +14,8 @@ from ovamgen.bench.scale.corpora import FINGERPRINT, SPLIT, write_captions, writ
 from ovamgen.bench.scale.watch import Watch
 from ovamgen.config import PlanConfig
 from ovamgen.plan.plan import Plan
+from ovamgen.plan.planning import make_plan
 from ovamgen.plan.summary import PlanSummary
-from ovamgen.plan.tasks import make_plan
 from ovamgen.shards.shard_record import finished_shards
 from ovamgen.storage.local import LocalStore
 

@@ -9,9 +9,9 @@ from typing import TypeVar
 from ovamgen.config import PlanConfig
 from ovamgen.errors import ConfigError, PlanError
 from ovamgen.plan.balance import balance
+from ovamgen.plan.candidates import JudgedCaptions
 from ovamgen.plan.captions import InstanceFile, open_captions, read_captions, read_instances
 from ovamgen.plan.coco_cap import select_coco_cap
-from ovamgen.plan.judged import JudgedCaptions
 from ovamgen.plan.keys import sample_key, sample_seed
 from ovamgen.plan.plan import Plan, plan_settings
 from ovamgen.plan.prompts import PromptSpec, collect_prompts

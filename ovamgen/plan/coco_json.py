@@ -11,8 +11,8 @@ from typing import Any
 
 from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.errors import PlanError
+from ovamgen.plan.caption_tables import Caption, checked_id, checked_text, shortened
 from ovamgen.plan.source import Source, first_line
-from ovamgen.plan.tables import Caption, checked_id, checked_text, shortened
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

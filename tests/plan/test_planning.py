@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.config import PlanConfig
 from ovamgen.errors import ConfigError, PlanError
+from ovamgen.plan.planning import Plan, estimate, make_plan, sample_key, sample_seed
 from ovamgen.plan.prompts import Reason, Rejection
-from ovamgen.plan.tasks import Plan, estimate, make_plan, sample_key, sample_seed
 from ovamgen.records import SampleSpec, ShardTask, Target
 
 COLOURS = ["red", "blue", "green", "white", "black", "small", "large", "old", "new"]
@@ -93,7 +93,7 @@ def test_the_plan_of_a_file_depends_on_neither_path_nor_order(write_captions):
 def test_the_order_of_sets_does_not_matter(write_captions, repository):
     code = (
         "import hashlib, sys; from ovamgen.config import PlanConfig; "
-        "from ovamgen.plan.tasks import make_plan; "
+        "from ovamgen.plan.planning import make_plan; "
         "plan = make_plan(PlanConfig(captions=sys.argv[1], per_class=4)); "
         "print(hashlib.sha256(plan.to_parquet()).hexdigest())"
     )
@@ -358,7 +358,7 @@ def test_a_changed_byte_is_found_or_harmless(place, value):
 PLAN_IN_TIME = """
 import hashlib, json, sys, time
 from ovamgen.config import PlanConfig
-from ovamgen.plan.tasks import make_plan
+from ovamgen.plan.planning import make_plan
 start = time.process_time()
 plan = make_plan(PlanConfig(captions=sys.argv[1], per_class=100))
 seconds = time.process_time() - start

@@ -35,7 +35,7 @@ def check_indexes(
 ) -> list[str]:
     """Finds derived files that are not what the shards and the settings make of them.
 
-    The manifest is no such file: other files are judged by it (`ovamgen.integrity.papers`).
+    The manifest is no such file: other files are judged by it (`ovamgen.integrity.documents`).
 
     Args:
         store: of the output.

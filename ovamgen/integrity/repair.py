@@ -13,8 +13,8 @@ from ovamgen.console.wording import counted
 from ovamgen.errors import ConfigError
 from ovamgen.generation import generate
 from ovamgen.integrity.findings import Finding, Verification, index_ranges
-from ovamgen.integrity.layout import layout_of, recorded_indices
-from ovamgen.integrity.restore import restore_papers
+from ovamgen.integrity.output_kinds import layout_of, recorded_indices
+from ovamgen.integrity.restore_documents import restore_papers
 from ovamgen.integrity.settings import inputs_of, saved_config
 from ovamgen.integrity.shard_check import ShardResult
 from ovamgen.integrity.verify import Examined, Steps, examine, nothing_counted, verify

@@ -9,10 +9,10 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from ovamgen.corpus.output import INCOMPLETE_NAME
 from ovamgen.integrity.checking import check_shards
+from ovamgen.integrity.documents import Papers, read_papers
 from ovamgen.integrity.findings import Finding, Findings, Layout, Verification
 from ovamgen.integrity.indexes import check_indexes
-from ovamgen.integrity.layout import layout_of, recorded_indices, unknown_files
-from ovamgen.integrity.papers import Papers, read_papers
+from ovamgen.integrity.output_kinds import layout_of, recorded_indices, unknown_files
 from ovamgen.integrity.sample_check import SampleRules
 from ovamgen.integrity.shard_check import ShardJob, ShardResult
 from ovamgen.integrity.view_check import verify_view

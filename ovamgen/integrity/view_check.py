@@ -8,7 +8,7 @@ from ovamgen.corpus.output import INCOMPLETE_NAME
 from ovamgen.corpus.view import KEYS_NAME, SELECTION_NAME, read_view
 from ovamgen.errors import OvamgenError, ShardError
 from ovamgen.integrity.findings import Findings, Verification
-from ovamgen.integrity.layout import unknown_files
+from ovamgen.integrity.output_kinds import unknown_files
 from ovamgen.shards.shard_record import read_records
 from ovamgen.storage.store import Store, open_store
 

@@ -14,8 +14,8 @@ import yaml
 
 from ovamgen.errors import ConfigError, VerificationError
 from ovamgen.integrity.checking import check_shards
+from ovamgen.integrity.documents import parse_run_file, read_papers
 from ovamgen.integrity.findings import Findings
-from ovamgen.integrity.papers import parse_run_file, read_papers
 from ovamgen.integrity.sample_check import SampleRules
 from ovamgen.integrity.shard_check import ShardJob, check_shard
 from ovamgen.integrity.verify import verify

@@ -11,9 +11,7 @@ from typing import Any
 
 from ovamgen.errors import ConfigError, OvamgenError, PlanError, ShardError
 from ovamgen.generation import CONTACT_SHEET_NAME
-from ovamgen.integrity.findings import Findings
-from ovamgen.integrity.layout import unknown_files
-from ovamgen.integrity.papers import (
+from ovamgen.integrity.documents import (
     Papers,
     parse_manifest,
     parse_run_file,
@@ -21,6 +19,8 @@ from ovamgen.integrity.papers import (
     read_papers,
     run_file_bytes,
 )
+from ovamgen.integrity.findings import Findings
+from ovamgen.integrity.output_kinds import unknown_files
 from ovamgen.integrity.settings import saved_config
 from ovamgen.plan.planning import Plan
 from ovamgen.run.files import PLAN_NAME, RUN_NAME

@@ -4,7 +4,6 @@ It says what may be asked and what is asked; whether files, models and devices e
 by the parts that use them.
 """
 
-from ovamgen.config.complaints import AS_KEYS, one_line
 from ovamgen.config.fingerprint import (
     SAMPLES_VERSION,
     canonical_json,
@@ -34,6 +33,7 @@ from ovamgen.config.models import (
     SynthesisConfig,
 )
 from ovamgen.config.section import Section
+from ovamgen.config.validation_errors import AS_KEYS, one_line
 
 __all__ = [
     "AS_KEYS",

@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from ovamgen.config.complaints import AS_KEYS, nearest, one_line
 from ovamgen.config.models import RunConfig
+from ovamgen.config.validation_errors import AS_KEYS, nearest, one_line
 from ovamgen.errors import ConfigError
 from ovamgen.storage.plain_yaml import load_plain_yaml
 

@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 
 from ovamgen.cli.app import app
 from ovamgen.errors import ConfigError
+from tests.cli.test_cli import ovamgen
 from tests.corpus.corpora import plain_samples, write_corpus
-from tests.test_cli import ovamgen
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from ovamgen import __version__
 from ovamgen.cli import app
 from ovamgen.config import DEFAULT_MODEL, NEEDS, preset_names
 from ovamgen.config.describe import run_keys
-from tests.test_cli import ovamgen, ovamgen_alone
+from tests.cli.test_cli import ovamgen, ovamgen_alone
 
 
 def commands(command, path=("ovamgen",)):

@@ -11,29 +11,14 @@ import typer
 from typer import rich_utils
 
 from ovamgen import __version__
-from ovamgen.cli import (
-    annotate,
-    evaluate,
-    hand_on,
-    report,
-    samples,
-    simulate,
-    train,
-)
-from ovamgen.cli import (
-    attribute as images,
-)
+from ovamgen.cli import annotate, evaluate, report, samples, simulate, train
+from ovamgen.cli import attribute as images
 from ovamgen.cli import bench as benches
-from ovamgen.cli import (
-    generate as corpus,
-)
+from ovamgen.cli import corpus as hand_on
+from ovamgen.cli import generate as corpus
 from ovamgen.cli import help as configuration
-from ovamgen.cli import (
-    integrity as trust,
-)
-from ovamgen.cli import (
-    status as operations,
-)
+from ovamgen.cli import integrity as trust
+from ovamgen.cli import status as operations
 from ovamgen.cli import tokens as token_commands
 from ovamgen.cli.help import PlanCommand, RunCommand, TrainCommand
 from ovamgen.console import log_format

@@ -98,6 +98,8 @@ VOC_CLASSES: tuple[VocClass, ...] = tuple(
         start=1,
     )
 )
+NUM_CLASSES = len(VOC_CLASSES) + 1
+"""Labels of a mask: the classes and the background."""
 """The classes in the order of their ids."""
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ovamgen.errors import ConfigError
 from ovamgen.mini import voc_place
-from ovamgen.segmentor.examples import Example, check_labels
+from ovamgen.pictures.example import Example, check_labels
 from ovamgen.storage.damaged_files import BROKEN_PICTURE
 
 _IMAGES = "JPEGImages"

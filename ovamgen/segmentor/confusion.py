@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
-from ovamgen.classes.voc import BACKGROUND, IGNORE
+from ovamgen.classes.voc import BACKGROUND, IGNORE, NUM_CLASSES
 from ovamgen.errors import OvamgenError
-from ovamgen.segmentor.settings import NUM_CLASSES
 
 
 class ConfusionMatrix:

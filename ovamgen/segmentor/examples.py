@@ -1,70 +1,23 @@
-"""Pictures with label maps by number: what a training draws from, wherever they are kept.
-
-Data that can be asked for by number make the order of a training a function of its seed and step
-alone, so that it can be resumed exactly; a stream can only be read from its beginning again.
-"""
+"""The samples of a corpus as examples, read by number out of its tars."""
 
 from __future__ import annotations
 
 import hashlib
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64
 from webdataset.shardlists import expand_urls
 
-from ovamgen.classes.voc import IGNORE
 from ovamgen.corpus.open import open_corpus
 from ovamgen.corpus.view import Keys
-from ovamgen.errors import ConfigError, OvamgenError, ShardError
-from ovamgen.segmentor.settings import NUM_CLASSES
+from ovamgen.errors import ConfigError, ShardError
+from ovamgen.pictures.example import Example, check_labels
 from ovamgen.shards.arrays import decode_jpeg, decode_png
 from ovamgen.shards.codec import IMAGE, MASK
 from ovamgen.shards.reader import BROKEN_TAR, is_plain_member
 from ovamgen.storage.store import Store, open_store
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
-    """A picture and what each of its pixels shows."""
-
-    name: str
-    image: UInt8[np.ndarray, "H W 3"]
-    labels: UInt8[np.ndarray, "H W"]
-    """0 background, 1..20 VOC's classes, 255 ignored."""
-
-
-@runtime_checkable
-class Examples(Protocol):
-    """What a training asks of its data."""
-
-    def __len__(self) -> int:
-        """How many there are."""
-
-    def read(self, index: int) -> Example:
-        """One of them, checked."""
-
-    def digest(self) -> str:
-        """A checksum by which a resumed training knows its data again."""
-
-
-def check_labels(labels: UInt8[np.ndarray, "H W"], name: str, kind: type[OvamgenError]) -> None:
-    """Refuses label maps with values that are neither a class of VOC nor 255.
-
-    Raises:
-        OvamgenError: of the kind asked for; the first such value is named.
-    """
-    counts = np.bincount(labels.ravel(), minlength=256)
-    counts[:NUM_CLASSES] = counts[IGNORE] = 0
-    if counts.any():
-        value = int(counts.argmax())
-        raise kind(
-            f"{name} must have values 0 to {NUM_CLASSES - 1} and {IGNORE} (ignored), got {value} "
-            f"in {counts[value]} pixels: map other classes to these, or to {IGNORE}"
-        )
 
 
 class ShardExamples:

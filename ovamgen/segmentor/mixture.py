@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Int64
 
-from ovamgen.segmentor.examples import Example, Examples
+from ovamgen.pictures.example import Example, Examples
 
 _ORDER, _AUGMENT = 0, 1
 """What random numbers are for: streams of different purposes are independent."""

@@ -20,11 +20,10 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import ResNetConfig, UperNetConfig, UperNetForSemanticSegmentation
 
-from ovamgen.classes.voc import IGNORE
+from ovamgen.classes.voc import IGNORE, NUM_CLASSES
 from ovamgen.errors import ConfigError
 from ovamgen.segmentor.augment import MEAN_RGB, STD_RGB
 from ovamgen.segmentor.checkpoint import to_bytes
-from ovamgen.segmentor.settings import NUM_CLASSES
 
 SEGMENTOR = "segmentor.safetensors"
 _FORMAT = "ovamgen-segmentor-1"

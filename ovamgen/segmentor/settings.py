@@ -7,12 +7,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from ovamgen.classes.voc import VOC_CLASSES
+from ovamgen.classes.voc import NUM_CLASSES
 from ovamgen.config import AS_KEYS, Section, merge, one_line
 from ovamgen.errors import ConfigError
-
-NUM_CLASSES = len(VOC_CLASSES) + 1
-"""The 20 classes of VOC and the background."""
 
 
 class AugmentSettings(Section):

@@ -6,8 +6,9 @@ import hashlib
 from pathlib import Path
 
 from ovamgen.errors import ConfigError
+from ovamgen.pictures.example import Examples
 from ovamgen.pictures.voc import VocFolder
-from ovamgen.segmentor.examples import Examples, ShardExamples
+from ovamgen.segmentor.examples import ShardExamples
 from ovamgen.segmentor.network import segmentor_file
 from ovamgen.segmentor.settings import TrainSettings
 

@@ -20,11 +20,11 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ovamgen.errors import ConfigError, OvamgenError
+from ovamgen.pictures.example import Examples
 from ovamgen.run.drain import Drain, drain_on_signals
 from ovamgen.segmentor.backbone import load_backbone_weights
 from ovamgen.segmentor.batches import Batch, batches
 from ovamgen.segmentor.checkpoint import Position, read_position, restore, write_checkpoint
-from ovamgen.segmentor.examples import Examples
 from ovamgen.segmentor.loss import SegmentationLoss
 from ovamgen.segmentor.mixture import Mixture
 from ovamgen.segmentor.network import (

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ovamgen.cli.options import AsJson
-from ovamgen.console.counting import Counting
+from ovamgen.console.progress import Progress
 from ovamgen.errors import ConfigError
 
 Samples = Annotated[
@@ -97,7 +97,7 @@ def import_masks(
             raise ConfigError(f"--map expects LABEL=CLASS such as animal=cat, got '{pair}'")
         classes[text] = name
     folder = SampleFolder.open(root)
-    with Counting("files") as counting:
+    with Progress("files") as counting:
 
         def on_file(file: str, reason: str | None) -> None:
             counting.add()

@@ -180,7 +180,7 @@ def export_voc(
             out,
             val_share=val_share,
             partial=partial,
-            after_sample=lambda: progress.add(images=1),
+            after_sample=lambda: progress.count(images=1),
         )
     if as_json:
         print(json.dumps(done.to_json(), indent=2))
@@ -216,7 +216,7 @@ def export_hf(
             creator=creator,
             published=published,
             partial=partial,
-            after_shard=lambda count: progress.add(images=count, shards=1),
+            after_shard=lambda count: progress.count(images=count, shards=1),
         )
     if as_json:
         print(json.dumps(done.to_json(), indent=2))

@@ -19,8 +19,8 @@ from ovamgen.cli.options import (
     device_here,
     resolve,
 )
-from ovamgen.console.counting import Counting
 from ovamgen.console.log_format import say
+from ovamgen.console.progress import Progress
 from ovamgen.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def masks(
     base = resolved.masks.preset
     name = base if base.startswith(used) else f"{used}-{base}"
     setup = make_setup(f"{name}-{kind}", resolved, text=text)
-    with Counting("drawings") as counting:
+    with Progress("drawings") as counting:
         found = evaluate_masks(
             pictures,
             setup,
@@ -246,7 +246,7 @@ def compare(
                     "give --tokens BANK (see 'ovamgen tokens')"
                 )
             setups.append(make_setup(f"{preset}-{kind}", resolved, text=text))
-    with Counting("drawings") as counting:
+    with Progress("drawings") as counting:
         found = compare(
             parts,
             setups,

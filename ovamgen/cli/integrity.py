@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ovamgen.cli.options import AsJson, ConfigFile, Sets
-from ovamgen.console.counting import Counting
 from ovamgen.console.log_format import say
+from ovamgen.console.progress import Progress
 from ovamgen.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def verify(
     """
     from ovamgen.integrity.verify import verify as run
 
-    found = run(url, jobs=jobs or _cores(), counting=lambda: Counting("shards"))
+    found = run(url, jobs=jobs or _cores(), counting=lambda: Progress("shards"))
     print(json.dumps(found.to_json(), indent=2) if as_json else "\n".join(found.lines()))
     found.check()
 
@@ -77,7 +77,7 @@ def repair(
         overrides=_layers(config, sets),
         jobs=jobs or _cores(),
         say=say,
-        counting=lambda: Counting("shards"),
+        counting=lambda: Progress("shards"),
     )
     print(json.dumps(done.to_json(), indent=2) if as_json else "\n".join(done.lines()))
     done.left.check()

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ovamgen.cli.options import AsJson
-from ovamgen.console.counting import Counting
+from ovamgen.console.progress import Progress
 from ovamgen.console.wording import counted, readable_bytes
 
 
@@ -49,7 +49,7 @@ class _Parts(ExitStack):
 
     def begin(self, what: str, total: int) -> None:
         self.close()
-        self._counting = self.enter_context(Counting(what))
+        self._counting = self.enter_context(Progress(what))
         self._counting.start(total)
 
     def advance(self) -> None:

@@ -21,7 +21,7 @@ from ovamgen.cli.options import (
     device_here,
     resolve,
 )
-from ovamgen.console.counting import Counting
+from ovamgen.console.progress import Progress
 from ovamgen.errors import ConfigError
 
 VOC_SIM = "voc-sim"
@@ -101,7 +101,7 @@ def samples(
         from ovamgen.run.run import plan_for
 
         wanted = caption_samples(plan_for(resolved).specs, seed=seed)
-    with Counting("pictures") as counting:
+    with Progress("pictures") as counting:
         done = draw_samples(resolved, wanted, out, on_start=counting.start, on_picture=counting.add)
     print("\n".join(done.lines()))
     done.check_complete()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ovamgen.cli.options import AsJson, ConfigFile, Sets, options_of
-from ovamgen.console.counting import Counting
+from ovamgen.console.progress import Progress
 
 
 def train(
@@ -88,7 +88,7 @@ def evaluate_segmentor(
     """
     from ovamgen.segmentor.score import score_segmentor
 
-    with Counting("pictures") as counter:
+    with Progress("pictures") as counter:
         scored = score_segmentor(
             checkpoint,
             voc,

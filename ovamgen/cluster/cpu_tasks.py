@@ -149,5 +149,5 @@ class Finishing:
     ) -> None:
         shard.made += made
         shard.failed += len(failures)
-        self._progress.add(images=made, failed=len(failures))
+        self._progress.count(images=made, failed=len(failures))
         self._run.journal.ended(shard.task.shard_index, made, failures)

@@ -221,7 +221,7 @@ class Driver:
         del self._open[shard.task.shard_index]
         fault_points.reach("driver.shard_written")
         self._run.finished(record)
-        self._progress.add(shards=1)
+        self._progress.count(shards=1)
         self._journal.shard_finished(record.shard_index)
 
     # ---- what goes wrong
@@ -287,7 +287,7 @@ class Driver:
                 f"{one_line(error)}: look for nodes that leave or run out of memory"
             )
         self._progress.say(f"shard {index} lost its images ({type(error).__name__}): again")
-        self._progress.add(images=-shard.made, failed=-shard.failed)
+        self._progress.count(images=-shard.made, failed=-shard.failed)
         self._journal.shard_lost(index, shard.made, shard.failed)
         self._batches = deque(batch for batch in self._batches if batch.shard is not shard)
         self._batches.extendleft(reversed(shard.begin()))

@@ -205,8 +205,8 @@ def _make(
     workers = min(workers, len(pending))
     if workers <= 1:
         for record in pending:
-            yield reannotate_shard(job, record, lambda: progress.add(images=1))
-            progress.add(shards=1)
+            yield reannotate_shard(job, record, lambda: progress.count(images=1))
+            progress.count(shards=1)
         return
     # spawn: a fork would share the parent's threads and locks
     context = multiprocessing.get_context("spawn")
@@ -220,7 +220,7 @@ def _make(
         waiting = set(futures)
         while waiting:
             finished, waiting = wait(waiting, _POLL_SECONDS, FIRST_COMPLETED)
-            progress.add(images=count.value - seen, shards=len(finished))
+            progress.count(images=count.value - seen, shards=len(finished))
             seen = count.value
             for future in finished:
                 yield future.result()

@@ -45,7 +45,7 @@ def generate_local(run: Run, progress: RunProgress, factory: EngineFactory | Non
                 early_stop.count(len(batch.specs), batch.failures)
                 bad = [result for result in refined if isinstance(result, SampleFailure)]
                 made, failures = len(refined) - len(bad), [*batch.failures, *bad]
-                progress.add(images=made, failed=len(failures))
+                progress.count(images=made, failed=len(failures))
                 journal.batch_ended(worker, clock.take())
                 journal.ended(index, made, failures)
                 journal.batch_given(worker)
@@ -57,6 +57,6 @@ def generate_local(run: Run, progress: RunProgress, factory: EngineFactory | Non
             )
             journal.spent(clock.take())
             journal.shard_finished(task.shard_index)
-            progress.add(shards=1)
+            progress.count(shards=1)
         if run.pending:
             drain.finish()

@@ -7,31 +7,26 @@ from __future__ import annotations
 
 import csv
 import os
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rich.progress import TextColumn, TimeRemainingColumn
-
-from ovamgen.console.terminal import TerminalBar, time_left
+from ovamgen.console.progress import Progress
 from ovamgen.errors import ConfigError
 
 LOG = "log.csv"
 COLUMNS = ("step", "loss", "learning_rate")
 
 
-class TrainingLog:
+class TrainingLog(Progress):
     """Keeps the log of a training and shows how far it is; a context manager."""
 
     def __init__(self, folder: Path, *, steps: int, done: int) -> None:
         """Rows of steps after ``done``, which a crash undid, are dropped: they are taken again."""
         self._path = folder / LOG
-        self._steps = steps
-        self._done = done
-        self._start = time.monotonic()
+        super().__init__("training")
+        self._counts = steps, done
         self._images = 0
-        self._terminal = TerminalBar()
         self._board = _tensorboard(folder)
         rows = []
         if self._path.exists():
@@ -52,8 +47,7 @@ class TrainingLog:
 
     def __enter__(self) -> TrainingLog:
         """Show the bar where there is a terminal."""
-        columns = (TextColumn("{task.fields[told]}"), TimeRemainingColumn())
-        self._terminal.open(*columns, task="training", total=self._steps, done=self._done, told="")
+        self.start(*self._counts)
         return self
 
     def __exit__(
@@ -63,23 +57,23 @@ class TrainingLog:
         trace: TracebackType | None,
     ) -> None:
         """Leave the last state on the screen."""
-        self._terminal.close()
+        super().__exit__(kind, error, trace)
         if self._board is not None:
             self._board.close()
 
-    def say(self, text: str) -> None:
-        """A line of its own, above the bar."""
-        self._terminal.say(text)
-
     def tick(self, step: int, images: int, loss: float | None) -> None:
         """Counts a step; refreshes the bar, or prints a line when it is due."""
+        self._done = step
         self._images += images
-        told = f"loss {loss:.4f}, {self._rate():.1f} images/s" if loss is not None else ""
+        told = ""
+        if loss is not None:
+            told = f"loss {loss:.4f}, {self.rate(self._images):.1f} images/s"
 
         def line() -> str:
-            return ", ".join(filter(None, [f"step {step}/{self._steps}", told, self._left(step)]))
+            parts = [f"step {step}/{self._total}", told, self.time_left()]
+            return ", ".join(filter(None, parts))
 
-        self._terminal.show(step, line, told=told)
+        self.show(step, line, note=told)
 
     def row(self, step: int, loss: float, learning_rate: float) -> None:
         """Adds a row to the log: the mean loss since the last one."""
@@ -93,13 +87,6 @@ class TrainingLog:
         if self._board is not None:
             self._board.add_scalar("loss", loss, step)
             self._board.add_scalar("learning_rate", learning_rate, step)
-
-    def _rate(self) -> float:
-        return self._images / max(time.monotonic() - self._start, 1e-9)
-
-    def _left(self, step: int) -> str:
-        each = (time.monotonic() - self._start) / max(step - self._done, 1)
-        return time_left((self._steps - step) * each)
 
 
 def _tensorboard(folder: Path) -> Any:

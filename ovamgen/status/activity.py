@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ovamgen.console.terminal import time_left
+from ovamgen.console.progress import time_left
 from ovamgen.status.logs import LiveProgress, OpenShardState
 
 Activity = Literal["none", "loading", "running", "silent", "dead", "stopped", "failed", "complete"]

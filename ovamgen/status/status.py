@@ -15,7 +15,7 @@ from typing import Any, Literal
 import pyarrow.parquet as pq
 
 from ovamgen.console.log_format import printable
-from ovamgen.console.terminal import time_left
+from ovamgen.console.progress import time_left
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import ShardRecord
 from ovamgen.run.files import PLAN_NAME, read_plan, read_run_file

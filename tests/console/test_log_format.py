@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from ovamgen.console import log_format, terminal
+from ovamgen.console import log_format
+from ovamgen.console import progress as progress_module
 from ovamgen.console.log_format import say, use_log_format, use_log_format_of_environment
 from ovamgen.console.progress import RunProgress
 from tests.runs import PROMPTS, captions_file
@@ -60,9 +61,9 @@ def test_a_run_whose_every_line_is_json(tmp_path):
 
 
 def test_progress_lines_hold_numbers(as_json, capsys, monkeypatch):
-    monkeypatch.setattr(terminal, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(progress_module, "LINE_SECONDS", 0.0)
     with RunProgress(total_samples=10, done_samples=2, total_shards=3) as progress:
-        progress.add(images=3, failed=1)
+        progress.count(images=3, failed=1)
     (line,) = parsed(capsys.readouterr().err)
     assert line["event"] == "progress"
     assert (line["what"], line["done"], line["total"]) == ("samples", 6, 10)

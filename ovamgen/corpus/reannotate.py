@@ -7,16 +7,9 @@ ends in the same bytes.
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import os
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
+from functools import partial as bound
 from typing import Any
 
 import yaml
@@ -27,7 +20,7 @@ from ovamgen.console.progress import RunProgress
 from ovamgen.corpus.open import Corpus, derived_fingerprint, open_corpus
 from ovamgen.corpus.reannotate_settings import new_config
 from ovamgen.corpus.reannotate_shard import Reannotation, reannotate_shard
-from ovamgen.errors import ConfigError, IncompleteError, ShardError
+from ovamgen.errors import ConfigError, IncompleteError
 from ovamgen.records import ShardRecord
 from ovamgen.run.files import (
     RUN_NAME,
@@ -38,12 +31,12 @@ from ovamgen.run.files import (
     write_plan_file,
 )
 from ovamgen.shards.card import DOCUMENTS_EDITION
+from ovamgen.shards.process_pool import run_in_processes
 from ovamgen.shards.shard_record import finished_shards, write_indexes
 from ovamgen.storage.store import Store, open_store
 
 log = logging.getLogger(__name__)
 
-_POLL_SECONDS = 0.5
 _GRACE_SECONDS = 5.0
 """For a process to end by itself, and leave nothing unfinished behind."""
 
@@ -129,7 +122,15 @@ def reannotate(
         )
         made_now = len(pending)
         with progress:
-            for record in _make(job, pending, workers, progress):
+            for record in run_in_processes(
+                bound(reannotate_shard, job),
+                pending,
+                min(workers, len(pending)),
+                flag="--workers",
+                after_samples=lambda count: progress.count(images=count),
+                grace_seconds=_GRACE_SECONDS,
+            ):
+                progress.count(shards=1)
                 done[record.shard_index] = record
         plan = read_plan(corpus.store) if corpus.view is None else None
         if plan is not None:
@@ -196,79 +197,3 @@ def _finished(store: Store, records: Sequence[ShardRecord], mark: str) -> dict[i
         of_split = [r.shard_index for r in records if r.name.rpartition("-")[0] == split]
         done |= finished_shards(store, split, of_split, mark)
     return done
-
-
-def _make(
-    job: Reannotation, pending: Sequence[ShardRecord], workers: int, progress: RunProgress
-) -> Iterator[ShardRecord]:
-    """The records of the shards as they are finished."""
-    workers = min(workers, len(pending))
-    if workers <= 1:
-        for record in pending:
-            yield reannotate_shard(job, record, lambda: progress.count(images=1))
-            progress.count(shards=1)
-        return
-    # spawn: a fork would share the parent's threads and locks
-    context = multiprocessing.get_context("spawn")
-    count = context.Value("q", 0)
-    # closing it tells them to end; an event would wait for ever for one that was killed
-    leash, hold = context.Pipe(duplex=False)
-    executor = ProcessPoolExecutor(workers, context, _start, (job, count, leash))
-    seen = 0
-    try:
-        futures = {executor.submit(_shard, record): record for record in pending}
-        waiting = set(futures)
-        while waiting:
-            finished, waiting = wait(waiting, _POLL_SECONDS, FIRST_COMPLETED)
-            progress.count(images=count.value - seen, shards=len(finished))
-            seen = count.value
-            for future in finished:
-                yield future.result()
-    except (BrokenProcessPool, OSError):
-        # an OSError where one was killed while another was being started
-        raise ShardError(
-            "a process that made masks was killed, perhaps for want of memory: run the same "
-            "command again with fewer --workers"
-        ) from None
-    finally:
-        # a worker looks at it between two samples, so that nothing goes on behind a stopped command
-        hold.close()
-        executor.shutdown(cancel_futures=True)
-        leash.close()
-
-
-_after_sample: Callable[[], None]
-_job: Reannotation
-
-
-class _StoppedError(Exception):
-    """The parent has given up."""
-
-
-def _start(job: Reannotation, count: Any, leash: Connection) -> None:
-    """Sets a worker process up; Ctrl-C is the parent's to answer."""
-    global _job, _after_sample
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    let_go = threading.Event()
-
-    def after_sample() -> None:
-        if let_go.is_set():
-            raise _StoppedError
-        with count.get_lock():
-            count.value += 1
-
-    _job, _after_sample = job, after_sample
-    threading.Thread(target=_end_with, args=(leash, let_go), daemon=True).start()
-
-
-def _end_with(leash: Connection, let_go: threading.Event) -> None:
-    """Where a neighbour was killed as this one was started, nobody else asks this one to end."""
-    leash.poll(None)
-    let_go.set()
-    time.sleep(_GRACE_SECONDS)
-    os._exit(1)
-
-
-def _shard(record: ShardRecord) -> ShardRecord:
-    return reannotate_shard(_job, record, _after_sample)

@@ -6,7 +6,7 @@ Runs in a process of its own beside others. Memory holds one sample and the meta
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,8 +73,15 @@ class _Seen:
     failed: int | None
 
 
-def check_shard(store: Store, job: ShardJob) -> ShardResult:
+def check_shard(
+    store: Store, job: ShardJob, after_sample: Callable[[], None] = lambda: None
+) -> ShardResult:
     """Everything that is wrong with a shard.
+
+    Args:
+        store: of the output.
+        job: the shard, and what it must be.
+        after_sample: called after each sample of the tar; what it raises ends the check.
 
     Raises:
         ShardError: the store cannot be read, which says nothing about the shard.
@@ -82,7 +89,7 @@ def check_shard(store: Store, job: ShardJob) -> ShardResult:
     findings = Findings(job.index, MAX_FINDINGS_OF_A_SHARD)
     recorded = _read_record(store, job, findings)
     table, metadata_size, metadata_sha256 = _read_metadata(store, job, findings)
-    tar, made = _read_tar(store, job, table, findings)
+    tar, made = _read_tar(store, job, table, findings, after_sample)
     seen = _Seen(
         tar=tar,
         made=made,
@@ -155,7 +162,11 @@ def _read_metadata(
 
 
 def _read_tar(
-    store: Store, job: ShardJob, table: MetadataTable | None, findings: Findings
+    store: Store,
+    job: ShardJob,
+    table: MetadataTable | None,
+    findings: Findings,
+    after_sample: Callable[[], None],
 ) -> tuple[TarDigest | None, int | None]:
     size = store.size(job.name)
     if size is None:
@@ -174,6 +185,7 @@ def _read_tar(
                 if not key.startswith(f"{job.index:06d}") or key <= (keys[-1] if keys else ""):
                     findings.add(job.name, "ascending keys of this shard", f"the key {key}")
                 keys.append(key)
+                after_sample()
         except DamagedTarError as error:
             findings.add(job.name, "a tar as ovamgen writes it", error)
             return stream.digest(), None

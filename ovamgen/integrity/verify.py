@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from ovamgen.corpus.output import INCOMPLETE_NAME
-from ovamgen.integrity.checking import check_shards
 from ovamgen.integrity.documents import Papers, read_papers
 from ovamgen.integrity.findings import Finding, Findings, Layout, Verification
 from ovamgen.integrity.indexes import check_indexes
 from ovamgen.integrity.output_kinds import layout_of, recorded_indices, unknown_files
 from ovamgen.integrity.sample_check import SampleRules
-from ovamgen.integrity.shard_check import ShardJob, ShardResult
+from ovamgen.integrity.shard_check import ShardJob, ShardResult, check_shard
 from ovamgen.integrity.view_check import verify_view
 from ovamgen.shards.manifest import INDEXES, MANIFEST_NAME
+from ovamgen.shards.process_pool import run_in_processes
 from ovamgen.shards.shard_record import record_name, shard_name
 from ovamgen.storage.store import Store, open_store
 
@@ -122,7 +123,12 @@ def examine(
     results: dict[int, ShardResult] = {}
     todo = _jobs(to_check, tars, papers)
     size = sum(names.get(tars[index], 0) for index in to_check)
-    for result in check_shards(store, todo, min(jobs, len(to_check), 1 + size // _WORTH_A_PROCESS)):
+    for result in run_in_processes(
+        partial(check_shard, store),
+        todo,
+        min(jobs, len(to_check), 1 + size // _WORTH_A_PROCESS),
+        flag="--jobs",
+    ):
         results[result.index] = result
         steps.add()
     of_shards = [f for _, result in sorted(results.items()) for f in result.findings]

@@ -8,12 +8,12 @@ import shutil
 import struct
 import tarfile
 import zlib
+from functools import partial
 
 import pytest
 import yaml
 
 from ovamgen.errors import ConfigError, VerificationError
-from ovamgen.integrity.checking import check_shards
 from ovamgen.integrity.documents import parse_run_file, read_papers
 from ovamgen.integrity.findings import Findings
 from ovamgen.integrity.sample_check import SampleRules
@@ -21,6 +21,7 @@ from ovamgen.integrity.shard_check import ShardJob, check_shard
 from ovamgen.integrity.verify import verify
 from ovamgen.records import ShardRecord
 from ovamgen.shards.arrays import decode_png, encode_png
+from ovamgen.shards.process_pool import run_in_processes
 from ovamgen.shards.shard_record import metadata_name, read_record, record_name, record_to_json
 from ovamgen.shards.writer import tar_header
 from ovamgen.storage.store import LocalStore
@@ -114,7 +115,12 @@ def test_several_processes_find_the_same(out):
     (out / "metadata/000002.parquet").unlink()
     one = verify(str(out))
     jobs = [_job(out, index) for index in range(3)]
-    found = {result.index: result for result in check_shards(LocalStore(out), jobs, 2)}
+    found = {
+        result.index: result
+        for result in run_in_processes(
+            partial(check_shard, LocalStore(out)), jobs, 2, flag="--jobs"
+        )
+    }
     assert [f for i in range(3) for f in found[i].findings] == list(one.findings)
     assert one.damaged_shards == (1, 2)
     with pytest.raises(VerificationError, match=r"run: ovamgen repair") as error:

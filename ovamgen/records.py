@@ -64,6 +64,14 @@ class ShardTask:
         return tuple(spec for batch in self.batches for spec in batch)
 
 
+WORKER_DIED = "the worker process died"
+"""How the reason of a sample begins that takes its process down whenever it is made.
+
+The metadata of a shard has a column for the stage and one for the reason, and no third: this is the
+mark by which such a sample is known again, by whatever writes it and whatever reads it.
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleFailure:
     """A sample that could not be made, and why; it becomes a row of the shard's metadata."""
@@ -71,6 +79,14 @@ class SampleFailure:
     key: str
     stage: Stage
     reason: str
+
+    @property
+    def took_worker_down(self) -> bool:
+        """Whether making it again would end this process."""
+        return self.reason.startswith(WORKER_DIED)
+
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

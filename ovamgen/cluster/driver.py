@@ -25,7 +25,7 @@ from ovamgen.cluster.processes import OwnProcesses, WorkerProcesses
 from ovamgen.cluster.workers import BatchStatus, WorkerReady, refine_images
 from ovamgen.console.progress import RunProgress
 from ovamgen.errors import ClusterError
-from ovamgen.records import ShardRecord
+from ovamgen.records import WORKER_DIED, ShardRecord
 from ovamgen.run.bad_samples import EngineFactory, one_line
 from ovamgen.run.drain import Drain, drain_on_signals
 from ovamgen.run.run import Run
@@ -258,7 +258,7 @@ class Driver:
                 return [*batch.probes(), *batch.probe_ended()]
             if not enough:
                 return [batch]
-            reason = f"the worker process died {batch.deaths} times while making this sample"
+            reason = f"{WORKER_DIED} {batch.deaths} times while making this sample"
             batch.probe_of.culprits[batch.specs[0].key] = reason
             return batch.probe_ended()
         if not enough:

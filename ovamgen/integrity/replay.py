@@ -32,9 +32,6 @@ from ovamgen.shards.shard_record import metadata_name, read_record
 from ovamgen.storage.store import Store, open_store
 from ovamgen.storage.whole_files import write_whole
 
-_DIED = "the worker process died"
-"""How the reason of a sample begins that took its worker down (`ovamgen.cluster.driver`)."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
@@ -134,8 +131,9 @@ def replay(
         )
     table = _table(store, record)
     failures = _failures(table)
-    stored_failure = failures.get(key, "")
-    if stored_failure.partition(": ")[2].startswith(_DIED):
+    failed = failures.get(key)
+    stored_failure = str(failed or "")
+    if failed is not None and failed.took_worker_down:
         raise ConfigError(
             f"sample {key} is recorded as failed ({stored_failure}): making it again would take "
             "this process down as well"
@@ -176,10 +174,14 @@ def _table(store: Store, record: ShardRecord) -> MetadataTable:
         raise ShardError(f"{store.url}/{name}: {error}; 'ovamgen repair' mends it") from None
 
 
-def _failures(table: MetadataTable) -> dict[str, str]:
-    """``stage: reason`` of the samples that failed, by key."""
+def _failures(table: MetadataTable) -> dict[str, SampleFailure]:
+    """The samples that failed, by key."""
     rows = table.table.select(["key", "status", "stage", "reason"]).to_pylist()
-    return {r["key"]: f"{r['stage']}: {r['reason']}" for r in rows if r["status"] == "failed"}
+    return {
+        row["key"]: SampleFailure(key=row["key"], stage=row["stage"], reason=row["reason"])
+        for row in rows
+        if row["status"] == "failed"
+    }
 
 
 def _stored(store: Store, record: ShardRecord, key: str) -> dict[str, bytes]:
@@ -195,17 +197,14 @@ def _stored(store: Store, record: ShardRecord, key: str) -> dict[str, bytes]:
 def _made(
     key: str,
     batch: tuple[SampleSpec, ...],
-    failures: Mapping[str, str],
+    failures: Mapping[str, SampleFailure],
     config: RunConfig,
     mark: str,
     engine: SampleEngine,
 ) -> EncodedSample | SampleFailure:
     # what took workers down was left out of its batch, and is again
-    deadly = {
-        spec.key: failures[spec.key].partition(": ")[2]
-        for spec in batch
-        if failures.get(spec.key, "").partition(": ")[2].startswith(_DIED)
-    }
+    known = [failures[spec.key] for spec in batch if spec.key in failures]
+    deadly = {failure.key: failure.reason for failure in known if failure.took_worker_down}
     drawn = synthesise_surviving(engine, batch, deadly)
     for failure in drawn.failures:
         if failure.key == key:
@@ -234,7 +233,7 @@ def _compared(
     return Replayed(
         key=key,
         stored_failure=stored_failure,
-        failure=f"{made.stage}: {made.reason}" if isinstance(made, SampleFailure) else "",
+        failure=str(made) if isinstance(made, SampleFailure) else "",
         image_max_abs_diff=_largest(old, new),
         mask_pixels_different=_different(old, new),
         image_sha256_equal=_same(old, new, "image_sha256"),

@@ -23,7 +23,7 @@ from ovamgen.classes.voc import IGNORE
 from ovamgen.evaluate.comparison import Comparison, Line, figure_pictures
 from ovamgen.evaluate.judging import picture_mask
 from ovamgen.evaluate.plots import COLOURS, STYLE, Curve, plot_miou_over_tau, save_figure
-from ovamgen.evaluate.scoring import count_pixels
+from ovamgen.masks.iou import count_pixels
 from ovamgen.pictures.picture_set import Picture
 from ovamgen.report.panels import COLOUR_MAP, fit, heatmap_overlay
 from ovamgen.shards.arrays import encode_png

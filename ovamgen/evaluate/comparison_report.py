@@ -11,7 +11,7 @@ from ovamgen.evaluate.comparison import Comparison, Line
 from ovamgen.evaluate.judging import Judged
 from ovamgen.evaluate.masks import data_set_name, describe_setup, drawing_note
 from ovamgen.evaluate.paper import paper_miou, paper_rows, paper_source
-from ovamgen.evaluate.scoring import TAUS, Interval, IouTable
+from ovamgen.evaluate.scoring import Interval, IouTable
 from ovamgen.evaluate.tables import (
     SPLITS,
     absent_note,
@@ -20,6 +20,7 @@ from ovamgen.evaluate.tables import (
     percent,
     split_tables,
 )
+from ovamgen.masks.iou import TAUS
 
 _PAPER_DATA = ("VOC-sim", "COCO-cap")
 

@@ -14,10 +14,11 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 
 from ovamgen.config import MaskConfig
 from ovamgen.evaluate.recording import Recordings
-from ovamgen.evaluate.scoring import TAUS, Counts, best_tau, count_pixels, sweep_pixels
+from ovamgen.evaluate.scoring import Counts, best_tau
 from ovamgen.evaluate.scoring import miou_over_tau as mean_over_tau
 from ovamgen.evaluate.setups import Setup
 from ovamgen.masks.binarise import class_scores, make_label_map
+from ovamgen.masks.iou import TAUS, count_pixels, sweep_pixels
 from ovamgen.pictures.picture_set import Picture, PictureSet
 
 

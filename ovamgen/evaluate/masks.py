@@ -14,7 +14,7 @@ from ovamgen.errors import MethodError
 from ovamgen.evaluate.judging import Judged, judge
 from ovamgen.evaluate.plots import COLOURS, Curve, plot_miou_over_tau
 from ovamgen.evaluate.recording import check_strength_for, record
-from ovamgen.evaluate.scoring import BOOTSTRAP_DRAWS, TAUS, Counts, IouTable, iou_table
+from ovamgen.evaluate.scoring import BOOTSTRAP_DRAWS, Counts, IouTable, iou_table
 from ovamgen.evaluate.setups import Setup, check_classes
 from ovamgen.evaluate.tables import (
     absent_note,
@@ -26,6 +26,7 @@ from ovamgen.evaluate.tables import (
     write_json,
     write_text,
 )
+from ovamgen.masks.iou import TAUS
 from ovamgen.pictures.picture_set import PictureSet
 
 SCORES = "scores"

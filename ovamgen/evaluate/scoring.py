@@ -14,51 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Int64, UInt8
+from jaxtyping import Bool, Float, Float64, Int64
 
-from ovamgen.classes.voc import IGNORE, VOC_CLASSES
+from ovamgen.classes.voc import VOC_CLASSES
+from ovamgen.masks.iou import iou
 
-TAUS: tuple[float, ...] = tuple(round(0.05 * step, 2) for step in range(1, 20))
-"""Thresholds of a sweep: 0.05, 0.10, ... 0.95."""
 BOOTSTRAP_DRAWS = 1000
 CONFIDENCE = 0.95
-
-
-def count_pixels(
-    mask: Bool[np.ndarray, "H W"], truth: UInt8[np.ndarray, "H W"], class_id: int
-) -> tuple[int, int]:
-    """Pixels of intersection and union of a mask and one class of a label map.
-
-    Pixels that the truth marks 255 count in neither.
-    """
-    known = truth != IGNORE
-    target = truth == class_id
-    claimed = mask & known
-    return int((claimed & target).sum()), int((claimed | target).sum())
-
-
-def sweep_pixels(
-    scores: Float32[np.ndarray, "H W"],
-    truth: UInt8[np.ndarray, "H W"],
-    class_id: int,
-    taus: Sequence[float] = TAUS,
-) -> tuple[Int64[np.ndarray, " T"], Int64[np.ndarray, " T"]]:
-    """Intersections and unions of the masks ``scores > tau``, for all thresholds from one sort.
-
-    Args:
-        scores: in [0, 1].
-        truth: label map; 255 is left out.
-        class_id: of the target.
-        taus: thresholds, in any order.
-    """
-    target = truth == class_id
-    inside = np.sort(scores[target])
-    outside = np.sort(scores[~target & (truth != IGNORE)])
-    # comparisons are made in float32, as `scores > tau` is
-    limits = np.asarray(taus, np.float32)
-    hits = len(inside) - np.searchsorted(inside, limits, side="right")
-    alarms = len(outside) - np.searchsorted(outside, limits, side="right")
-    return hits.astype(np.int64), (len(inside) + alarms).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -85,7 +47,7 @@ class Counts:
 
     def ious(self) -> Float64[np.ndarray, " R"]:
         """IoU of each row, NaN where the union is empty: nothing was there and nothing claimed."""
-        return _ratio(self.intersections, self.unions)
+        return iou(self.intersections, self.unions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +103,7 @@ def iou_table(counts: Counts, *, draws: int = BOOTSTRAP_DRAWS, seed: int = 0) ->
         seed: of the draws; equal pictures and equal seeds give equal draws.
     """
     intersections, unions = _by_class(counts)
-    per_class = _ratio(intersections, unions)
+    per_class = iou(intersections, unions)
     resampled = _resample(counts, draws, seed)
     occurs = unions > 0
     return IouTable(
@@ -180,7 +142,7 @@ def miou_difference(
         counts.select(np.array([name in shared for name in _names(counts)], dtype=bool))
         for counts in (first, second)
     )
-    values = [_mean(_ratio(*_by_class(counts))[None])[0] for counts in (a, b)]
+    values = [_mean(iou(*_by_class(counts))[None])[0] for counts in (a, b)]
     if not shared or not np.isfinite(values).all():
         return None
     spread = _resample(b, draws, seed).miou - _resample(a, draws, seed).miou
@@ -195,7 +157,7 @@ def miou_over_tau(
     """The foreground mIoU at each threshold, NaN where no class occurs."""
     steps = range(intersections.shape[1])
     sums = [
-        _ratio(_class_sums(class_ids, intersections[:, t]), _class_sums(class_ids, unions[:, t]))
+        iou(_class_sums(class_ids, intersections[:, t]), _class_sums(class_ids, unions[:, t]))
         for t in steps
     ]
     return _mean(np.stack(sums)) if sums else np.zeros(0)
@@ -231,8 +193,8 @@ def _resample(counts: Counts, draws: int, seed: int) -> _Draws:
     generator = np.random.default_rng(seed)
     often = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
     intersections, unions = often @ sums[0], often @ sums[1]
-    per_class = _ratio(intersections, unions)
-    overall = _ratio(intersections.sum(axis=1), unions.sum(axis=1))
+    per_class = iou(intersections, unions)
+    overall = iou(intersections.sum(axis=1), unions.sum(axis=1))
     return _Draws(per_class, _mean(per_class), overall)
 
 
@@ -260,15 +222,11 @@ def _class_sums(
     return sums
 
 
-def _ratio(top: np.ndarray, bottom: np.ndarray) -> Float64[np.ndarray, "*shape"]:
-    result = np.full(np.shape(bottom), np.nan)
-    return np.divide(top, bottom, out=result, where=np.asarray(bottom) > 0)
-
-
 def _mean(values: Float[np.ndarray, "D K"]) -> Float64[np.ndarray, " D"]:
     """The mean of each row's finite values, NaN where it has none."""
     there = np.isfinite(values)
-    return _ratio(np.where(there, values, 0.0).sum(axis=1), there.sum(axis=1))
+    sums, counts = np.where(there, values, 0.0).sum(axis=1), there.sum(axis=1)
+    return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
 
 
 def _names(counts: Counts) -> list[tuple[str, int]]:

@@ -15,9 +15,9 @@ from jaxtyping import UInt8
 
 from ovamgen.classes.voc import IGNORE, VOC_CLASSES
 from ovamgen.errors import ConfigError
+from ovamgen.masks.confusion import ConfusionMatrix, Scores
 from ovamgen.pictures.example import Example
 from ovamgen.pictures.voc import VocFolder
-from ovamgen.segmentor.confusion import ConfusionMatrix, Scores
 from ovamgen.segmentor.network import Segmentor, load_segmentor
 from ovamgen.segmentor.sheet import Shown, draw_sheet
 from ovamgen.storage.whole_files import write_whole

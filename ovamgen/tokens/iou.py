@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
+from ovamgen.masks.iou import FINE_TAUS, iou, sweep_pixels
 from ovamgen.masks.resize import resize
 
-TAUS: Float32[np.ndarray, " T"] = (np.arange(1, 100) / 100).astype(np.float32)
-"""The thresholds: 0.01 to 0.99."""
 WORD_TAU = 0.4
 """The published threshold of word maps (supplementary A.2)."""
 TOKEN_TAU = 0.8
@@ -23,34 +22,34 @@ TOKEN_TAU = 0.8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IouCounts:
-    """Pixels in intersection and union at each threshold of `TAUS`, summed over images."""
+    """Pixels in intersection and union at each threshold of `FINE_TAUS`, summed over images."""
 
     intersections: Int64[np.ndarray, " T"]
     unions: Int64[np.ndarray, " T"]
 
     def iou(self) -> Float64[np.ndarray, " T"]:
-        """Intersection over union at each threshold, [0, 1]."""
-        return self.intersections / np.maximum(self.unions, 1)
+        """Intersection over union at each threshold, [0, 1]; 0 where the union is empty."""
+        return np.nan_to_num(iou(self.intersections, self.unions))
 
     def at(self, tau: float) -> float:
-        """IoU at one threshold of `TAUS`."""
+        """IoU at one threshold of `FINE_TAUS`."""
         return float(self.iou()[index_of(tau)])
 
     def best(self) -> tuple[float, float]:
         """(tau, IoU) of the largest IoU; the smallest such tau."""
         index = int(self.iou().argmax())
-        return round(float(TAUS[index]), 2), float(self.iou()[index])
+        return FINE_TAUS[index], float(self.iou()[index])
 
 
 def index_of(tau: float) -> int:
-    """Where a threshold stands in `TAUS`."""
+    """Where a threshold stands in `FINE_TAUS`."""
     return round(tau * 100) - 1
 
 
 def total(counts: Iterable[IouCounts]) -> IouCounts:
     """The counts of all images together (methods 7.3: of one class)."""
     entries = list(counts)
-    zero = np.zeros(len(TAUS), np.int64)
+    zero = np.zeros(len(FINE_TAUS), np.int64)
     return IouCounts(
         sum((entry.intersections for entry in entries), zero),
         sum((entry.unions for entry in entries), zero),
@@ -68,10 +67,7 @@ def map_counts(raw: Float32[np.ndarray, "h w"], mask: Bool[np.ndarray, "H W"]) -
         mask: the annotation, of the image's size.
     """
     scores = scaled_map(raw, mask.shape)
-    inside = np.sort(scores[mask])
-    hits = inside.size - np.searchsorted(inside, TAUS, side="right")
-    claimed = scores.size - np.searchsorted(np.sort(scores, axis=None), TAUS, side="right")
-    return IouCounts(hits.astype(np.int64), (inside.size + claimed - hits).astype(np.int64))
+    return IouCounts(*sweep_pixels(scores, mask.astype(np.uint8), 1, FINE_TAUS))
 
 
 def scaled_map(

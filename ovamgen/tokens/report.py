@@ -12,9 +12,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from ovamgen.attribution.token_bank import TokenBank
+from ovamgen.masks.iou import FINE_TAUS
 from ovamgen.storage.whole_files import write_whole
 from ovamgen.tokens.figures import before_and_after, loss_curves
-from ovamgen.tokens.iou import TAUS, TOKEN_TAU, WORD_TAU, IouCounts, mean_iou
+from ovamgen.tokens.iou import TOKEN_TAU, WORD_TAU, IouCounts, mean_iou
 from ovamgen.tokens.learning import KINDS, ClassResult, ClassTask
 
 _DIGITS = 4
@@ -69,7 +70,7 @@ def report_json(
     described: dict[str, Any] = {
         "bank_sha256": bank.sha256,
         "provenance": {k: v for k, v in bank.provenance.items() if not k.startswith("class ")},
-        "taus": [round(float(tau), 2) for tau in TAUS],
+        "taus": list(FINE_TAUS),
         "classes": {},
         "mean": {},
     }
@@ -110,7 +111,7 @@ def _curve(iou: Any) -> dict[str, Any]:
     return {
         f"iou_at_{WORD_TAU:g}": _rounded(iou[round(WORD_TAU * 100) - 1]),
         f"iou_at_{TOKEN_TAU:g}": _rounded(iou[round(TOKEN_TAU * 100) - 1]),
-        "best_tau": round(float(TAUS[best]), 2),
+        "best_tau": FINE_TAUS[best],
         "best_iou": _rounded(iou[best]),
         "iou": [_rounded(value) for value in iou],
     }

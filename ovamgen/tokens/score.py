@@ -13,6 +13,7 @@ from ovamgen.classes.voc import class_by_name
 from ovamgen.diffusion.pipeline import load_pipeline
 from ovamgen.engine.engine import use_repeatable_arithmetic
 from ovamgen.errors import ConfigError
+from ovamgen.masks.iou import FINE_TAUS
 from ovamgen.pictures.sample_folder import SampleFolder
 from ovamgen.records import ModelInfo
 from ovamgen.tokens.banks import model_notice
@@ -24,7 +25,7 @@ from ovamgen.tokens.examples import (
     drawn_with,
     read_examples,
 )
-from ovamgen.tokens.iou import TAUS, TOKEN_TAU, WORD_TAU, IouCounts, index_of, mean_iou
+from ovamgen.tokens.iou import TOKEN_TAU, WORD_TAU, IouCounts, index_of, mean_iou
 
 PUBLISHED_TAUS = (WORD_TAU, TOKEN_TAU)
 
@@ -52,7 +53,7 @@ class BankScores:
             "model_digest": self.model.digest,
             "samples": self.samples,
             "classes_without_samples": list(self.without_samples),
-            "taus": [round(float(tau), 2) for tau in TAUS],
+            "taus": list(FINE_TAUS),
             "maps": {kind: _kind_json(counts) for kind, counts in kinds.items()},
         }
 
@@ -160,7 +161,7 @@ def _curve_json(iou: Any) -> dict[str, Any]:
     at = {f"iou_at_{tau:g}": round(float(iou[index_of(tau)]), 4) for tau in PUBLISHED_TAUS}
     return {
         **at,
-        "best_tau": round(float(TAUS[best]), 2),
+        "best_tau": FINE_TAUS[best],
         "best_iou": round(float(iou[best]), 4),
         "iou": [round(float(value), 4) for value in iou],
     }
@@ -169,5 +170,5 @@ def _curve_json(iou: Any) -> dict[str, Any]:
 def _cells(iou: Any) -> str:
     low, high = (100 * float(iou[index_of(tau)]) for tau in PUBLISHED_TAUS)
     best = int(iou.argmax())
-    peak = f"{100 * float(iou[best]):.1f} ({float(TAUS[best]):.2f})"
+    peak = f"{100 * float(iou[best]):.1f} ({FINE_TAUS[best]:.2f})"
     return f"  | {low:>6.1f} {high:>6.1f} {peak:>12}"

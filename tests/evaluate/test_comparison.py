@@ -13,8 +13,9 @@ from ovamgen.evaluate.comparison import compare, figure_pictures, split_by_hash,
 from ovamgen.evaluate.comparison_figures import _cut_out
 from ovamgen.evaluate.comparison_report import comparison_data, summary_lines
 from ovamgen.evaluate.comparison_write import write_comparison
-from ovamgen.evaluate.scoring import TAUS, iou_table
+from ovamgen.evaluate.scoring import iou_table
 from ovamgen.evaluate.setups import make_setup
+from ovamgen.masks.iou import TAUS
 from ovamgen.pictures.picture_set import open_pictures
 from tests.evaluate.conftest import labels_of, tiny, write_voc
 from tests.golden.reference import TINY_SD, tiny_sd

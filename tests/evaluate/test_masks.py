@@ -20,8 +20,8 @@ from ovamgen.evaluate import recording
 from ovamgen.evaluate.judging import judge, refined_mask
 from ovamgen.evaluate.masks import evaluate_masks
 from ovamgen.evaluate.recording import record
-from ovamgen.evaluate.scoring import TAUS
 from ovamgen.evaluate.setups import make_setup
+from ovamgen.masks.iou import TAUS
 from ovamgen.pictures.picture_set import open_pictures
 from tests.evaluate.conftest import tiny
 from tests.golden.reference import TINY_SD, tiny_sd

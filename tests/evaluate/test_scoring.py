@@ -6,16 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovamgen.classes.voc import VOC_CLASSES
-from ovamgen.evaluate.scoring import (
-    TAUS,
-    Counts,
-    best_tau,
-    count_pixels,
-    iou_table,
-    miou_difference,
-    miou_over_tau,
-    sweep_pixels,
-)
+from ovamgen.evaluate.scoring import Counts, best_tau, iou_table, miou_difference, miou_over_tau
+from ovamgen.masks.iou import TAUS, count_pixels, sweep_pixels
 
 CAT, DOG = 8, 12
 

@@ -7,8 +7,8 @@ from PIL import Image
 
 from ovamgen.classes.voc import IGNORE, voc_palette
 from ovamgen.errors import ConfigError
+from ovamgen.masks.confusion import ConfusionMatrix
 from ovamgen.segmentor import score as scoring
-from ovamgen.segmentor.confusion import ConfusionMatrix
 from ovamgen.segmentor.network import build_network, load_segmentor, save_segmentor
 from ovamgen.segmentor.score import CLASS_NAMES, SegmentorScore, score_segmentor
 from tests.pictures.voc_folders import draw, write_voc

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovamgen.tokens.iou import TAUS, index_of, map_counts, mean_iou, total
+from ovamgen.masks.iou import FINE_TAUS
+from ovamgen.tokens.iou import index_of, map_counts, mean_iou, total
 
 
 def test_a_case_done_by_hand():
@@ -37,7 +38,7 @@ def test_counting_by_sorting_is_counting(seed):
     raw[0, 0] = 4  # some map
     mask = draws.random((3, 4)) < 0.4
     counts = map_counts(raw, mask)
-    for index, tau in enumerate(TAUS):
+    for index, tau in enumerate(FINE_TAUS):
         claimed = raw / raw.max() > tau
         assert counts.intersections[index] == (claimed & mask).sum()
         assert counts.unions[index] == (claimed | mask).sum()

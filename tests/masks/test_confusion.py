@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovamgen.errors import OvamgenError
-from ovamgen.segmentor.confusion import ConfusionMatrix
+from ovamgen.masks.confusion import ConfusionMatrix
 
 
 def scored(truth, predicted, classes=21):

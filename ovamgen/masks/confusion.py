@@ -9,6 +9,7 @@ from jaxtyping import Float64, Int64, UInt8
 
 from ovamgen.classes.voc import BACKGROUND, IGNORE, NUM_CLASSES
 from ovamgen.errors import OvamgenError
+from ovamgen.masks.iou import iou
 
 
 class ConfusionMatrix:
@@ -56,9 +57,8 @@ class ConfusionMatrix:
         hits = np.diagonal(self.counts)
         truth, predicted = self.counts.sum(axis=1), self.counts.sum(axis=0)
         union = truth + predicted - hits
-        iou = np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
         return Scores(
-            iou=iou,
+            iou=iou(hits, union),
             truth_pixels=truth,
             predicted_pixels=predicted,
             pixel_accuracy=float(hits.sum() / total),

@@ -17,6 +17,7 @@ from ovamgen.attribution.token_bank import TAU_FROM, TokenBank, check_tau
 from ovamgen.config import RunConfig, canonical_json
 from ovamgen.diffusion.pipeline import check_model
 from ovamgen.errors import ConfigError, IncompleteError, MethodError, SampleError
+from ovamgen.masks.iou import FINE_TAUS
 from ovamgen.pictures.sample_folder import SampleFolder
 from ovamgen.tokens.examples import (
     check_annotated,
@@ -25,7 +26,7 @@ from ovamgen.tokens.examples import (
     drawn_with,
     read_examples,
 )
-from ovamgen.tokens.iou import TAUS, TOKEN_TAU, WORD_TAU, mean_iou
+from ovamgen.tokens.iou import TOKEN_TAU, WORD_TAU, mean_iou
 from ovamgen.tokens.learning import ClassResult, ClassTask, LearnerLimits, TokenLearner
 from ovamgen.tokens.partial import PartialBank
 from ovamgen.tokens.presets import DEFAULT_PRESET, load_token_preset, settings_text
@@ -257,7 +258,7 @@ def make_bank(
     counts = [r.held_out[2] if held_out else r.training[2] for r in results.values()]
     pictures = sum(len(task.held_out if held_out else task.training) for task in tasks)
     where = "held-out pictures" if held_out else "pictures that it was learnt from"
-    best = TAUS[int(mean_iou(counts).argmax())]
+    best = FINE_TAUS[int(mean_iou(counts).argmax())]
     return bank.with_tau(round(float(best), 2), f"best mean IoU on the {pictures} {where}")
 
 

@@ -27,7 +27,7 @@ _SHUTDOWN_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sitting:
-    """What came out of one time of annotating."""
+    """What one session of painting came to."""
 
     counts: Counts
     changed: int

@@ -17,7 +17,7 @@ from ovamgen.attribution.interface import AttributedModel, ClassTarget
 from ovamgen.attribution.ovam import ChosenMaps, Ovam, OvamSink, PairMaps, TextMaps
 
 TIMESTEP = 501.0
-"""Of call index 50 of 100 PNDM steps (methods 0.3)."""
+"""Timestep of call index 50 of 100 PNDM steps (methods 0.3)."""
 
 
 class NearestCall:

@@ -61,7 +61,7 @@ class AttributedModel(Protocol):
         """The cross-attention layers, in the order in which a sink numbers them."""
 
     def check_self_attention(self) -> None:
-        """Nothing, where the self-attention beside those layers can be recorded.
+        """Checks that the self-attention beside those layers can be recorded.
 
         Raises:
             MethodError: it cannot.

@@ -26,7 +26,7 @@ METHODS: dict[str, Callable[[AttributedModel, Sequence[ClassTarget]], HeatmapMet
 
 
 def check_method(name: str) -> None:
-    """Nothing, where a method has that name.
+    """Checks that a method has that name.
 
     Raises:
         MethodError: no method has that name; the nearest one is named.

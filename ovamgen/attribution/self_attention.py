@@ -57,7 +57,7 @@ class ReceivedAttention:
         self._sums.add(received[:, :, None], size, queries.shape[1])
 
     def update(self, layer: int, queries: Float[Tensor, "B N P D"], size: tuple[int, int]) -> None:
-        """Nothing: cross-attention is not looked at."""
+        """Ignores cross-attention."""
 
     def result(self) -> Float32[Tensor, "B h w"]:
         """Each image's map spread over [0, 1]; all ones where attention is even.
@@ -130,7 +130,7 @@ class AttentionAffinity:
             self._sum[:, start : start + part.shape[2]] += part.sum(1)
 
     def update(self, layer: int, queries: Float[Tensor, "B N P D"], size: tuple[int, int]) -> None:
-        """Nothing: cross-attention is not looked at."""
+        """Ignores cross-attention."""
 
     def spread(self, maps: Float32[Tensor, "B K h w"]) -> Float32[Tensor, "B K h w"]:
         """The maps multiplied by the matrix's power, in the range that they had.

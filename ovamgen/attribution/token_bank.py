@@ -102,7 +102,7 @@ class TokenBank:
         return digest.hexdigest()
 
     def check_width(self, width: int, model: str = "the model") -> None:
-        """Nothing, where the rows fit a text encoder of that width.
+        """Checks that the rows fit a text encoder of that width.
 
         Raises:
             ConfigError: they do not; both widths and both names are given.

@@ -33,7 +33,7 @@ class CallCost:
     """One UNet call for one image: a guided one is two rows of the batch."""
 
     flops: int
-    """Of the call itself: convolutions and matrix products, which are nearly all of it."""
+    """The call itself: convolutions and matrix products, which are nearly all of it."""
     recording_flops: int
     """What the recording adds, likewise."""
     recording_bytes: int
@@ -120,12 +120,12 @@ class ImageCost:
     """Operations of one image."""
 
     unet_calls: int
-    """Of its drawing: PNDM makes one more than there are steps."""
+    """UNet calls of one drawing: PNDM makes one more than it has steps."""
     unet_flops: int
-    """Of all those calls."""
+    """Operations of all those calls."""
     recording_flops: int
     decoder_flops: int
-    """Of the autoencoder's decoding, which the floor leaves out."""
+    """Operations of the autoencoder's decoding, which the floor leaves out."""
 
 
 def image_cost(

@@ -26,7 +26,7 @@ class CrfRate:
     seconds: Spread
     """Processor time of one image: what else the machine does hardly counts."""
     images_per_second: float
-    """Of a core that does nothing else, by the median."""
+    """Rate of a core that does nothing else; the median of the rounds."""
 
 
 def crf_rates(

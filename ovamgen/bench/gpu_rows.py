@@ -14,7 +14,7 @@ from ovamgen.bench.machine import Machine
 from ovamgen.bench.timing import Spread
 
 SHARE_TARGET = 0.45
-"""Of the rate of matrix products, on a GPU."""
+"""The share of the rate of matrix products that a GPU should reach."""
 OVERHEAD_TARGETS = {"cuda": 1.03, "cpu": 1.10}
 """Time with recording over time without."""
 
@@ -28,13 +28,13 @@ class Timings:
     on_seconds: Spread
     """A batch with recording, its maps included."""
     ratio: Spread
-    """Of the rounds' ratios, on / off."""
+    """Quartiles of the rounds' ratios, on / off."""
     cpu_ratio: Spread
     """The same of the process's processor time; on a GPU it says nothing."""
     warmup_seconds: float
     """The first batch of both kinds: compiling and capturing are in it."""
     matmul_flops_per_second: float
-    """Of matrix products in the reference dtype, measured right before."""
+    """Rate of matrix products in the reference dtype, measured right before."""
     images_per_second: float
     """With recording, as samples are made."""
     share: float
@@ -72,7 +72,7 @@ class GpuBench:
     steps: int
     rounds: int
     reference_dtype: str
-    """Of the matrix products that shares are of: bf16 on a GPU, fp32 on a CPU."""
+    """Dtype of the matrix products that shares refer to: bf16 on a GPU, fp32 on a CPU."""
     cost: ImageCost
     rows: tuple[GpuRow, ...]
     planned_rows: int

@@ -40,7 +40,7 @@ class StageCost:
     counted: bool
     """Whether the run has it: heatmaps and dense CRF can be switched off."""
     seconds_per_image: Spread
-    """Of the rounds' means."""
+    """Quartiles of the rounds' means."""
     cpu_seconds_per_image: Spread
     """Processor time likewise: what else the machine does hardly counts, nor does waiting."""
     bytes_per_image: float
@@ -80,7 +80,7 @@ class StagesBench:
 
     @property
     def images_per_second(self) -> float:
-        """Of one process that does everything itself."""
+        """Rate of one process that does everything itself."""
         return 1 / self.seconds_per_image
 
     def to_json(self) -> dict[str, Any]:

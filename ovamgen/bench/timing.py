@@ -45,7 +45,7 @@ class Turns:
 
     wall: dict[str, list[float]]
     cpu: dict[str, list[float]]
-    """Of the process's processor time, which hardly depends on what else the machine does."""
+    """Figures of the process's processor time, which other load on the machine hardly changes."""
 
 
 def time_by_turns(
@@ -75,7 +75,7 @@ def time_by_turns(
 
 
 def check_rounds(rounds: int, batch_size: int) -> None:
-    """Nothing, where there is something to measure.
+    """Checks that there is something to measure.
 
     Raises:
         ConfigError: fewer than 2 rounds or no image.

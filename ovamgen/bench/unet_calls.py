@@ -57,7 +57,7 @@ class FastUnet:
         backend: str = "inductor",
     ) -> None:
         self.sums = MapSums()
-        """Of the calls since it was last replaced."""
+        """Sums over the calls since it was last replaced."""
         call = _plain(unet.forward)
         if pairs is not None:
             maps = PairMaps(cross_attention_layers(unet), pairs)

@@ -226,7 +226,7 @@ def export_hf(
 
 
 def _progress(source: str, partial: bool) -> RunProgress:
-    """Of work on each sample of a corpus."""
+    """Returns the progress of work on each sample of a corpus."""
     from ovamgen.console.progress import RunProgress
     from ovamgen.corpus.open import open_corpus
 

@@ -48,7 +48,7 @@ Strength = Annotated[
 Text = Annotated[
     str, typer.Option(help="Attributed for words: {class} alone, or {prompt} for the whole prompt.")
 ]
-Draws = Annotated[int, typer.Option(min=10, help="Of the bootstrap.")]
+Draws = Annotated[int, typer.Option(min=10, help="Bootstrap draws for the intervals.")]
 
 
 def masks(
@@ -71,7 +71,7 @@ def masks(
     crf_sweep: Annotated[
         bool, typer.Option("--crf-sweep", help="Dense CRF at every threshold too (slow).")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap and of the noise.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap and of the noise.")] = 0,
     draws: Draws = 1000,
     steps: Steps = None,
     guidance: Guidance = None,
@@ -175,7 +175,7 @@ def compare(
         bool,
         typer.Option("--quick", help="At most 40 pictures, 30 steps for all, 200 draws: a look."),
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap and of the noise.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap and of the noise.")] = 0,
     draws: Draws = 1000,
     steps: Steps = None,
     guidance: Guidance = None,

@@ -52,7 +52,7 @@ def doctor(
     sets: Sets = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look for what would stand in a run's way, each with what mends it; exits with 1 if anything.
+    """Check this machine and the inputs for a run; exits with 1 where something is in the way.
 
     What is not given is as in `generate`: without options it is about the default model on a GPU.
     Nothing is downloaded, no weights are loaded, and nothing is left behind.

@@ -28,7 +28,7 @@ def train(
     crop: Annotated[
         int | None, typer.Option(help="Pixels a side; by default 128, of resnet50 512.")
     ] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="At its highest.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
     backbone: Annotated[
         str | None, typer.Option(help="ResNet weights (.safetensors); from scratch without.")
     ] = None,

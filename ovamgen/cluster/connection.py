@@ -28,7 +28,7 @@ _PING = "/ray.rpc.NodeInfoGcsService/GetClusterId"
 
 @contextmanager
 def connected(config: RunConfig) -> Iterator[None]:
-    """A Ray connection for the block: the one that is there, ``RAY_ADDRESS``, or a local Ray.
+    """A Ray connection for the block: the open one, ``RAY_ADDRESS``, or a local Ray.
 
     Inside ``ray job submit`` the address is set by Ray. A Ray that was started here ends here.
     """
@@ -119,7 +119,7 @@ def _token() -> str:
 
 @contextmanager
 def simulated_cluster(cpus: int) -> Iterator[None]:
-    """A Ray of this machine that believes in so many CPUs; the one that is there, if there is."""
+    """A Ray on this machine with so many CPUs; the running one, where there is one."""
     if ray.is_initialized():
         yield
         return

@@ -17,7 +17,7 @@ class RayFacts:
     """What was found."""
 
     address: str
-    """Of the cluster that runs would use; "" for a Ray that each run starts by itself."""
+    """Address of the cluster that runs would use; "" for a Ray that each run starts by itself."""
     is_reachable: bool
     message: str
     gpus: int = 0

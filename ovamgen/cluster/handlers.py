@@ -30,7 +30,7 @@ class Handlers:
         ref.future().add_done_callback(lambda _: self._arrived.put(ref))
 
     def forget(self, ref: Any) -> None:
-        """Nothing is to be done for the reference any more."""
+        """Forgets the reference and what was to be done for it."""
         self._table.pop(ref, None)
 
     def run_ready(self, timeout: float) -> None:

@@ -15,8 +15,9 @@ ROUNDS = 3
 
 
 STORE_SHARE = 0.5
-"""Of the object stores. Where they are full Ray writes to disk what it must soon read again, and
-everything waits for that; it begins to at 80 %, and what is done with is not gone at once."""
+"""A share of the object stores. Where they are full, Ray writes to disk what it must soon read
+again, and everything waits for that; it begins at 80 %, and objects that nobody needs any more do
+not go at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,7 +52,7 @@ class BatchStatus:
     """The small half of a batch's result: the pixels stay in the object store."""
 
     keys: tuple[str, ...]
-    """Of the images in the payload, in order."""
+    """Keys of the images in the payload, in order."""
     failures: tuple[SampleFailure, ...]
     nbytes: int
     seconds: Seconds = field(default_factory=dict)

@@ -32,9 +32,9 @@ class Corpus:
 
     store: Store
     records: tuple[ShardRecord, ...]
-    """Of the shards that have a sample that counts, by ascending index."""
+    """Records of the shards with a sample that counts, by ascending index."""
     all_records: tuple[ShardRecord, ...]
-    """Of every finished shard of the store, by ascending index."""
+    """Records of every finished shard of the store, by ascending index."""
     view: View | None
     """What selects the samples; None where all of them count."""
     run_info: dict[str, Any]

@@ -51,7 +51,7 @@ class Reannotated:
     shards_made_now: int
     samples: int
     failed_now: int
-    """Of which there was an image, and no mask could be made."""
+    """Samples that have an image and of which no mask could be made."""
 
     def lines(self) -> list[str]:
         """As text for people."""

@@ -37,7 +37,7 @@ class Reannotation:
     masks: MaskConfig
     """With ``tau`` resolved."""
     fingerprint: str
-    """Of the new shards."""
+    """Fingerprint of the new shards."""
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -165,7 +165,7 @@ def _check_weights(folder: Path, component: str, variant: str | None) -> bool:
 
 
 def check_safetensors(path: Path, folder: Path) -> None:
-    """Nothing, where the file's header is sound and its tensors are all there.
+    """Checks that the file's header is sound and that its tensors are all there.
 
     Args:
         path: the weights file.

@@ -38,7 +38,7 @@ class Recreated:
     """One picture as the model drew it again."""
 
     image: UInt8[np.ndarray, "H W 3"]
-    """Of the size that it was drawn at."""
+    """The picture, at the size that it was drawn at."""
     difference: float
     """Mean absolute difference to the picture that was noised, in levels of 0 to 255."""
 
@@ -148,7 +148,7 @@ class Recreator:
 
 
 def check_strength(strength: float, steps: int) -> None:
-    """Nothing, where the strength leaves at least one step to go.
+    """Checks that the strength leaves at least one step to go.
 
     Raises:
         ConfigError: it does not, or is no share at all.

@@ -1,4 +1,4 @@
-"""What a check says: fine, worth knowing, or in the way; and what mends it."""
+"""What a check found (fine, worth knowing, or in the way), and how to mend it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Finding:
 
 
 def fine(check: str, message: str) -> Finding:
-    """Nothing to do."""
+    """The check passed."""
     return Finding(check=check, level="ok", message=message)
 
 

@@ -49,7 +49,7 @@ class PipelineAttention:
         return cross_attention_layers(self.loaded.pipe.unet)
 
     def check_self_attention(self) -> None:
-        """Nothing, where the self-attention beside those layers can be recorded.
+        """Checks that the self-attention beside those layers can be recorded.
 
         Raises:
             MethodError: it cannot; the block is named.

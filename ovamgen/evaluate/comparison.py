@@ -53,7 +53,7 @@ class Comparison:
     """Everything that a comparison found."""
 
     pictures: PictureSet
-    """That are reported on, possibly with those of the tuning part among them."""
+    """Pictures that are reported on; the tuning part may be among them."""
     reported: tuple[Picture, ...]
     tuned_on: str
     """In words, for the tables."""

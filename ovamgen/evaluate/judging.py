@@ -38,9 +38,9 @@ class Judged:
     setup: Setup
     tau: float
     plain: Counts
-    """Of ``scores > tau``."""
+    """Counts of the masks ``scores > tau``."""
     refined: Counts | None
-    """Of the same masks after the dense CRF; None where it was not asked for."""
+    """Counts of the same masks after the dense CRF; None where it was not asked for."""
     intersections: Int64[np.ndarray, "R T"]
     """At each of `TAUS`, without CRF."""
     unions: Int64[np.ndarray, "R T"]
@@ -52,7 +52,7 @@ class Judged:
 
     @property
     def final(self) -> Counts:
-        """Of the masks as the settings make them."""
+        """Counts of the masks as the settings make them."""
         return self.plain if self.refined is None else self.refined
 
     def mious(self) -> np.ndarray:

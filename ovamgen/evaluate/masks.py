@@ -42,9 +42,9 @@ class MaskScores:
     pictures: PictureSet
     judged: Judged
     tables: dict[str, IouTable]
-    """Of the final masks, by whether the prompt names the class."""
+    """Tables of the final masks, by whether the prompt names the class."""
     plain: IouTable
-    """Of the masks before the dense CRF."""
+    """Table of the masks before the dense CRF."""
     data: dict[str, Any]
     """As in ``scores.json``."""
 
@@ -136,7 +136,7 @@ def evaluate_masks(
 
 
 def check_judged(judged: Judged) -> None:
-    """Nothing, where at least one picture has a score.
+    """Checks that at least one picture has a score.
 
     Raises:
         MethodError: none has; the first reason is named.

@@ -55,7 +55,7 @@ class Recordings:
 
 
 def check_strength_for(pictures: PictureSet, setups: Sequence[Setup], strength: float) -> None:
-    """Nothing, where real pictures can be noised to that strength by all setups.
+    """Checks that real pictures can be noised to that strength by all setups.
 
     Raises:
         ConfigError: no share, or less than one step.

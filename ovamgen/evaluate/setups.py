@@ -147,7 +147,7 @@ def make_setup(name: str, config: RunConfig, *, text: str = TEXT) -> Setup:
 
 
 def check_classes(setups: Sequence[Setup], pictures: Sequence[Picture]) -> None:
-    """Nothing, where every bank has all classes that the pictures show.
+    """Checks that every bank has all classes that the pictures show.
 
     Raises:
         ConfigError: a bank lacks one.
@@ -173,7 +173,7 @@ def sample_sections(pictures: PictureSet) -> dict[str, dict[str, Any]]:
 
 
 def check_drawn_by(pictures: PictureSet, config: RunConfig) -> None:
-    """Nothing, where generated samples were drawn by the configuration's model and settings.
+    """Checks that generated samples were drawn by the configuration's model and settings.
 
     Raises:
         ConfigError: they were not; what differs is named.

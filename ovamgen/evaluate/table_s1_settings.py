@@ -20,7 +20,7 @@ class RowSettings(Section):
     """One row: how the masks of its pictures are made."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
-    """Of the row and of its folder."""
+    """Name of the row and of its folder."""
     preset: str = "paper"
     """A mask preset, which may name the method."""
     tokens: str

@@ -119,7 +119,7 @@ def per_image_csv(judged: Judged) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """A file that is there whole or not at all.
+    """Writes a file whole or not at all.
 
     Raises:
         ConfigError: it cannot be written.

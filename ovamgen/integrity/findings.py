@@ -85,11 +85,11 @@ class Verification:
     out: str
     layout: Layout
     state: Literal["planned", "unfinished", "complete"]
-    """Of the run, whatever is damaged; what is no run is complete once it is there."""
+    """How far the run is, whatever is damaged; an output of another kind is always complete."""
     running: bool
     """A process holds the lock: what is being written may look unfinished."""
     shards: int
-    """That there must be in the end."""
+    """Shards that there must be in the end."""
     shards_without_record: tuple[int, ...]
     """Their indices, ascending."""
     shards_checked: int

@@ -126,7 +126,7 @@ def _shows(data: bytes, sheet: Image.Image) -> bool:
 
 
 def check_png(data: bytes) -> None:
-    """Nothing, where every byte of a PNG is borne out by a checksum.
+    """Checks that a checksum bears out every byte of a PNG.
 
     Raises:
         ShardError: a byte was changed, or some are missing.

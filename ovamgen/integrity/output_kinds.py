@@ -1,4 +1,4 @@
-"""What kind of output lies in a store, and which of its files somebody knows."""
+"""What kind of output a store holds, and which of its files belong to it."""
 
 from __future__ import annotations
 

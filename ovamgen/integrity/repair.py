@@ -37,7 +37,7 @@ class Repaired:
     shards_made: tuple[int, ...]
     """Indices of the shards that were made again or for the first time."""
     other_bytes: tuple[int, ...]
-    """Of which the bytes are not those that were recorded before."""
+    """Shards whose bytes are not those that were recorded before."""
     removed: tuple[str, ...]
     left: Verification
 
@@ -162,7 +162,7 @@ def _has_work(found: Verification) -> bool:
 
 
 def _config(store: Store, examined: Examined, overrides: tuple[dict[str, Any], ...]) -> RunConfig:
-    """Of the run; its captions are needed only where the plan is made anew."""
+    """Configuration of the run; its captions are needed only where the plan is made anew."""
     papers = examined.papers
     if papers.run is not None:
         no_captions = {"plan": {"captions": "", "instances": None}}

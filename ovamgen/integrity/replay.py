@@ -48,7 +48,7 @@ class Replayed:
     mask_pixels_different: int | None
     """Pixels of the mask with another class id."""
     image_sha256_equal: bool | None
-    """Of the pixels before JPEG: whether not even the last bit differs."""
+    """Whether the pixels before JPEG are equal to the last bit."""
     mask_sha256_equal: bool | None
     members_equal: bool | None
     """Whether every member of the tar has the same bytes."""

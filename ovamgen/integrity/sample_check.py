@@ -17,9 +17,9 @@ from ovamgen.shards.codec import CAPTION, HEATMAPS, MEMBERS, METADATA, DecodedSa
 from ovamgen.shards.schema import spec_fields, to_json
 
 MAX_TEXT_BYTES = 1024**2
-"""Of a json or caption member."""
+"""Bytes of a json or caption member, at most."""
 MAX_PIXELS = 64 * 1024**2
-"""Of an image; one that declares more is not decoded."""
+"""Pixels of an image; one that declares more is not decoded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class SampleRules:
     """What all samples of an output have in common."""
 
     fingerprints: frozenset[str] = frozenset()
-    """That samples may carry; empty where it is not known."""
+    """Fingerprints that samples may carry; empty where it is not known."""
     provenance: tuple[tuple[str, Any], ...] = ()
     """Fields of ``KEY.json`` that have one value in the whole output."""
     heatmaps: bool | None = None

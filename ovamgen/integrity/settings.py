@@ -1,4 +1,4 @@
-"""The configuration of a run that is there, from what it wrote down about itself."""
+"""The configuration of an existing run, from what it wrote down about itself."""
 
 from __future__ import annotations
 

@@ -36,13 +36,13 @@ class ShardJob:
 
     index: int
     name: str
-    """Of the tar."""
+    """File name of the tar."""
     specs: tuple[SampleSpec, ...] | None
-    """That were planned; None where there is no plan."""
+    """Samples that were planned; None where there is no plan."""
     listed: ShardRecord | None
     """What the manifest says of the shard; None where there is none that can be read."""
     fingerprint: str
-    """That its record must carry, "" where that is not known."""
+    """Fingerprint that its record must carry, "" where that is not known."""
     rules: SampleRules
 
 

@@ -41,14 +41,14 @@ class Steps(Protocol):
 
 class _Silent:
     def start(self, total: int) -> None:
-        """Nothing."""
+        """Shows nothing."""
 
     def add(self) -> None:
-        """Nothing."""
+        """Shows nothing."""
 
 
 def nothing_counted() -> AbstractContextManager[Steps]:
-    """For who does not want to know how far it is."""
+    """Steps that nobody is told of."""
     return nullcontext(_Silent())
 
 
@@ -59,7 +59,7 @@ class Examined:
     verification: Verification
     papers: Papers
     results: dict[int, ShardResult]
-    """Of the shards that were checked, by index."""
+    """Results of the shards that were checked, by index."""
     tars: dict[int, str]
     """Name of every shard's tar, by index."""
 

@@ -26,7 +26,7 @@ from ovamgen.records import SampleSpec
 PROMPT = "A photograph of a {class}"
 """The prompt of VOC-sim (methods 7.1), whose aeroplane has the article "a"."""
 INITIAL_SEED = 1996
-"""Of the published drawing of seeds (methods 7.1)."""
+"""Seed of the published drawing of seeds (methods 7.1)."""
 _PLACEHOLDER = "{class}"
 _WITH_ARTICLE = re.compile(r"\b(a) \{class\}", re.IGNORECASE)
 
@@ -54,7 +54,7 @@ class DrawnSamples:
         return [*text, f"annotate them  ovamgen annotate --samples {root}"]
 
     def check_complete(self) -> None:
-        """Nothing, where every picture is there.
+        """Checks that every picture was drawn.
 
         Raises:
             IncompleteError: some could not be drawn.

@@ -45,9 +45,9 @@ class Picture:
 
     key: str
     prompt: str
-    """That drew it, or its caption."""
+    """The prompt that drew it, or its caption."""
     seed: int
-    """Of the noise that it was drawn from, or that it is to be noised with."""
+    """Seed of the noise that it was drawn from, or that it is to be noised with."""
     targets: tuple[PictureTarget, ...]
     height: int
     width: int
@@ -63,7 +63,7 @@ class PictureSet:
     """Generated from prompts and seeds, or real."""
     name: str
     split: str
-    """Of a VOC folder, else ""."""
+    """Split of a VOC folder, else ""."""
     pictures: tuple[Picture, ...]
     settings: Mapping[str, Any]
     """The sections that drew generated samples; empty for real pictures."""

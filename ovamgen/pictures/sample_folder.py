@@ -47,7 +47,7 @@ class Sample:
     """VOC name: ``diningtable``."""
     prompt: str
     seed: int
-    """Of the initial noise, 0 <= seed < 2**63."""
+    """Seed of the initial noise, 0 <= seed < 2**63."""
     word_included: bool = True
     """The prompt names the class (methods 7.2)."""
 

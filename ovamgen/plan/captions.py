@@ -46,7 +46,7 @@ class CaptionFile:
     captions: tuple[Caption, ...]
     """In the order of the file; at least one."""
     sha256: str
-    """Of the file as it is stored, hex."""
+    """SHA-256 of the file as it is stored, hex."""
     format: CaptionFormat
 
 
@@ -57,7 +57,7 @@ class CaptionStream:
     captions: Iterator[Caption]
     """In the order of the file; at least one. What is wrong with the file is raised here."""
     sha256: str
-    """Of the file as it is stored, hex."""
+    """SHA-256 of the file as it is stored, hex."""
     format: CaptionFormat
 
 
@@ -70,7 +70,7 @@ class InstanceFile:
     image_ids: frozenset[int]
     """Every image that the file lists, those without instances too."""
     sha256: str
-    """Of the file as it is stored, hex."""
+    """SHA-256 of the file as it is stored, hex."""
 
 
 def read_captions(url: str) -> CaptionFile:

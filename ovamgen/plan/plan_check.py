@@ -34,7 +34,7 @@ class PlanCheck:
         """Rows so far."""
         self._samples = 0
         self._shard, self._batch, self._index = -1, -1, 0
-        """Of the last sample so far; `_index` is its place in the shard."""
+        """Shard, batch and place in the shard of the last sample so far."""
         self._ended = False
 
     @property

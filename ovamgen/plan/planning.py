@@ -47,7 +47,7 @@ class Estimate:
     images: int
     shards: int
     bytes: int
-    """Of all shards together, roughly: JPEGs of textured images vary by a factor of two."""
+    """Bytes of all shards together, roughly: JPEGs of textured images vary by a factor of two."""
 
 
 def make_plan(config: PlanConfig, *, model_id: str = "") -> Plan:

@@ -30,7 +30,7 @@ class Source:
     content: bytes
     """Unpacked, where the file is packed."""
     sha256: str
-    """Of the bytes as they are stored, hex."""
+    """SHA-256 of the bytes as they are stored, hex."""
     suffix: str
     """The ending that tells the format, in lower case, without ``.gz``: ``.json``."""
 

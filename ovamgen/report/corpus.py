@@ -38,7 +38,7 @@ class Corpus:
     run: dict[str, Any]
     """What ``run.yaml`` holds; empty where no shard was ever begun."""
     records: tuple[ShardRecord, ...]
-    """Of the finished shards, by ascending index."""
+    """Records of the finished shards, by ascending index."""
     times: tuple[ProcessTimes, ...] = ()
     """What the processes of its runs wrote of themselves."""
     illegible_times: int = 0
@@ -66,7 +66,7 @@ class Corpus:
 
     @property
     def size_bytes(self) -> int:
-        """Of all finished tars."""
+        """Bytes of all finished tars."""
         return sum(record.size_bytes for record in self.records)
 
 

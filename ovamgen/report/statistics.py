@@ -108,11 +108,11 @@ class Statistics:
     unsafe: int = 0
     failed: int = 0
     pixels: int = 0
-    """Of all images, whatever they show."""
+    """Pixels of all images, whatever they show."""
     failures: dict[tuple[str, str], FailureKind] = field(default_factory=dict)
     """By stage and message."""
     other_failures: int = 0
-    """Of kinds beyond `MAX_FAILURE_KINDS`."""
+    """Failures of kinds beyond `MAX_FAILURE_KINDS`."""
 
     def add(self, row: dict[str, Any]) -> None:
         """Count one row of the metadata."""

@@ -28,11 +28,11 @@ from ovamgen.shards.shard_record import record_name
 from ovamgen.storage.interface import Store
 
 SIDE_PX = 256
-"""Of a thumbnail's longer side, at most; smaller images stay as they are."""
+"""Pixels of a thumbnail's longer side, at most; smaller images stay as they are."""
 
 _QUALITY = 76
 _TEXT_BYTES = 5_000
-"""Of the markup around the pictures, with a prompt of 400 characters that stands there twice."""
+"""Bytes of markup around the pictures, with a prompt of 400 characters that stands there twice."""
 _TARGET_BYTES = 600
 _MAX_RATIO = 4
 """Longer to shorter side, so that a strip of an image still gives a picture."""

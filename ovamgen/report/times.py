@@ -43,9 +43,9 @@ class Times:
     """Images a second of wall time, loading included."""
     wall: str
     processes: int
-    """Of runs; a resumed run has several."""
+    """Processes that made the corpus; a resumed run has several."""
     ended_early: int
-    """Of them, those that died or were stopped: their last seconds may be missing."""
+    """Those that died or were stopped: their last seconds may be missing."""
     workers: int
     device: str
     busy: float | None

@@ -23,7 +23,7 @@ MAX_SAMPLES = 240
 """Shown by default: at most 12 of each class."""
 
 MAX_CARD_BYTES = 14_000_000
-"""Of all samples with their pictures, of the 15 MB that a page may have."""
+"""Bytes of all samples with their pictures; a page may have 15 MB."""
 
 
 @runtime_checkable

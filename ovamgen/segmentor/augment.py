@@ -13,7 +13,7 @@ from ovamgen.segmentor.settings import AugmentSettings
 
 MEAN_RGB = (0.485, 0.456, 0.406)
 STD_RGB = (0.229, 0.224, 0.225)
-"""Of ImageNet, in [0, 1]: what backbones with published weights were trained with."""
+"""ImageNet's, in [0, 1]: what backbones with published weights were trained with."""
 
 _FILL = tuple(round(255 * value) for value in MEAN_RGB)
 """Around pictures that are smaller than the crop: zero for the network, ignored in the labels."""

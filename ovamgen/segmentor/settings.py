@@ -65,7 +65,7 @@ class TrainSettings(Section):
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """AdamW, or SGD with momentum."""
     learning_rate: float | None = Field(default=None, gt=0)
-    """At its highest; by default 2e-3 for ``small`` and 1e-4 for ``resnet50``, 0.01 with SGD."""
+    """The highest rate; by default 2e-3 for ``small``, 1e-4 for ``resnet50``, 0.01 with SGD."""
     weight_decay: float | None = Field(default=None, ge=0)
     """By default 0.01, 5e-4 with SGD; not of biases and normalisations."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
@@ -75,14 +75,14 @@ class TrainSettings(Section):
     poly_power: float = Field(default=0.9, gt=0)
     """The rate falls as (1 - step / steps) to this power."""
     class_weights: tuple[float, ...] | None = None
-    """Of the 21 classes in the loss, background first; all 1 where not given."""
+    """Weights of the 21 labels in the loss, background first; all 1 where not given."""
     augment: AugmentSettings = AugmentSettings()
     seed: int = Field(default=0, ge=0, lt=2**63)
-    """Of the first weights, the order of the data and the augmentation."""
+    """Seed of the first weights, the order of the data and the augmentation."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """``auto``: cuda where there is one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the network's arithmetic while it learns (autocast). ``auto``: bfloat16 on a GPU, float32
+    """The network's arithmetic while it learns (autocast). ``auto``: bfloat16 on a GPU, float32
     on a CPU; CPUs with AVX-512 BF16 gain half of their speed by ``bfloat16``."""
     cpu_threads: int | None = Field(default=None, ge=1)
     """Threads of CPU arithmetic, which sums depend on; by default 1."""

@@ -115,7 +115,7 @@ def _start(work: Work[Any, Any], count: Any, leash: Connection, grace_seconds: f
 
 
 def _end_with(leash: Connection, let_go: threading.Event, grace_seconds: float) -> None:
-    """Where a neighbour was killed as this one was started, nobody else asks this one to end."""
+    """Ends this process with its parent, also where the pool can no longer do so."""
     leash.poll(None)
     let_go.set()
     time.sleep(grace_seconds)

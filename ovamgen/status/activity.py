@@ -25,7 +25,7 @@ SLOW_SHARD = 3.0
 SLOW_BATCH = 5.0
 """Times the median batch."""
 SLOW_SECONDS = 60.0
-"""Nothing that takes less is slow."""
+"""Seconds below which nothing is called slow."""
 FIRST_BATCH_SECONDS = 600.0
 """A worker that has been busy for so long is slow, where no batch was ever finished."""
 

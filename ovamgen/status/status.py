@@ -146,7 +146,7 @@ class StatusReader:
     """Reads the status of one output, again and again; what cannot change is read once."""
 
     def __init__(self, url: str) -> None:
-        """Nothing is read yet.
+        """Prepares a look at the output; nothing is read yet.
 
         Raises:
             ConfigError: the URL names no store.

@@ -33,7 +33,7 @@ class Bucket:
     """
 
     def __init__(self, url: str, patience_seconds: float) -> None:
-        """Nothing is asked of the store yet.
+        """Prepares a store; nothing is asked of it yet.
 
         Raises:
             ConfigError: credentials in the URL, or no library for its scheme.

@@ -24,7 +24,7 @@ BROKEN_PICTURE = (
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
 )
-"""Of Pillow, format by format."""
+"""What Pillow raises, format by format."""
 
 BROKEN_ARRAYS = (
     OSError,
@@ -40,4 +40,4 @@ BROKEN_ARRAYS = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""Of numpy, for ``.npy`` and ``.npz`` without pickle."""
+"""What numpy raises for ``.npy`` and ``.npz`` without pickle."""

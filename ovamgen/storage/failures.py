@@ -29,7 +29,7 @@ Kind = Literal[
 
 
 class IncompleteTransferError(OSError):
-    """Fewer or other bytes came, or arrived, than there are."""
+    """A download or an upload was cut short, or its bytes were changed on the way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

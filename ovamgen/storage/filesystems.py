@@ -24,12 +24,12 @@ implemented" is treated like one of the other schemes.
 """
 
 PART_BYTES = 8 << 20
-"""Of an upload or a download in one request: a slow line still moves it within the read timeout."""
+"""Bytes moved in one request: a slow line still moves it within the read timeout."""
 
 _CONNECT_SECONDS = 10
 _READ_SECONDS = 60
 _CALL_ATTEMPTS = 4
-"""Of each request: a listing or an upload is made of many, and begins anew after the last."""
+"""Seconds a request: a listing or an upload is made of many, and begins anew after the last."""
 
 
 def filesystem_of(url: str) -> tuple[Any, str]:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from ovamgen.errors import ConfigError, ShardError
 
 MAX_WHOLE_BYTES = 1024**3
-"""Of a file that is read as a whole, where no less is known of it: corpora come from anybody."""
+"""Bytes of a file that is read whole, at most: corpora come from anybody."""
 
 
 class Store(ABC):

@@ -59,7 +59,7 @@ class LeaseContent:
 
     holder: str
     nonce: str
-    """Of one holding: a process that holds the lease twice has two."""
+    """Nonce of one holding: a process that holds the lease twice has two."""
     renewals: int = 0
 
     def to_json(self) -> bytes:
@@ -180,7 +180,7 @@ def is_held(cell: Cell, nonce: str) -> bool:
 
 
 def check_held(cell: Cell, nonce: str, url: str) -> None:
-    """Nothing, where the lease is that of the nonce.
+    """Checks that the lease is that of the nonce.
 
     Raises:
         ShardError: it was lost; whoever holds it now is named.

@@ -40,7 +40,7 @@ class ObjectStore(Store):
         patience_seconds: float = DEADLINE_SECONDS,
         lease_times: LeaseTimes | None = None,
     ) -> None:
-        """Nothing is asked of the store yet.
+        """Prepares a store; nothing is asked of it yet.
 
         Args:
             url: such as ``s3://bucket/folder``.
@@ -53,7 +53,7 @@ class ObjectStore(Store):
         self._bucket = Bucket(url.rstrip("/"), patience_seconds)
         self._lease_times = lease_times or LeaseTimes()
         self._nonce = ""
-        """Of the lease under which this store, and every copy of it, writes."""
+        """Nonce of the lease under which this store, and every copy of it, writes."""
 
     def __repr__(self) -> str:
         return f"ObjectStore({self.url!r})"

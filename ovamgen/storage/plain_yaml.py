@@ -12,7 +12,7 @@ MAX_BYTES = 4 * 1024**2
 
 
 def load_plain_yaml(text: str | bytes) -> Any:
-    """The values in a YAML text; only what stands there, nothing that grows out of it.
+    """The plain values of a YAML text; aliases, which can multiply it, are refused.
 
     A few lines of aliases can stand for billions of values ("billion laughs"), in merge keys even
     while they are read: there are none in what ovamgen writes, and they are refused.

@@ -19,7 +19,7 @@ from ovamgen.storage.urls import scheme_of
 T = TypeVar("T")
 
 _FIRST_BYTES = 256 << 10
-"""Of the first read at a place; each one that goes on from there takes twice as many."""
+"""Bytes of the first read at a place; each one that goes on from there takes twice as many."""
 
 
 def read_file(url: str, work: Callable[[Any], T]) -> T:

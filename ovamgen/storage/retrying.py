@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class RemoteError(Exception):
-    """An operation that ended badly, for whoever knows what it was for to put into words."""
+    """A failed operation, as facts; the caller, who knows its purpose, writes the message."""
 
     def __init__(self, failure: Failure, seconds: float) -> None:
         """``seconds`` is how long it was tried."""

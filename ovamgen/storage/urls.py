@@ -39,7 +39,7 @@ def scheme_of(url: str) -> str:
 
 
 def check_no_credentials(url: str) -> None:
-    """Nothing, where the URL may be written down; paths always may.
+    """Checks that the URL may be written down; paths always may.
 
     Raises:
         ConfigError: a user, a password, a key or a signature stands in it; it is not repeated.

@@ -22,7 +22,7 @@ def write_whole(
     """Writes a file: readers see all of it, or what was there before.
 
     Args:
-        path: the file; one that is there is replaced.
+        path: the file; an existing one is replaced.
         content: its bytes, or what writes them.
         make_folder: make the folder where there is none.
         durable: wait until the disk has the content, so that a power cut leaves no part of it.

@@ -115,7 +115,7 @@ def read_examples(
 
 
 def check_held_out(training: SampleFolder, validation: SampleFolder) -> None:
-    """Nothing, where no picture of one folder is in the other.
+    """Checks that no picture of one folder is in the other.
 
     Raises:
         ConfigError: they share prompt and seed, so that nothing would be held out.

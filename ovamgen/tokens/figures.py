@@ -36,7 +36,7 @@ _LOSS_NAMES = {
     "cross-entropy": "cross-entropy with soft targets",
 }
 _LEAST_CROSS_ENTROPY = float(np.log1p(np.exp(-1)))
-"""Of maps that are the annotation, in [0, 1], taken for logits (methods 2.5)."""
+"""Loss of maps that are the annotation, in [0, 1], taken for logits (methods 2.5)."""
 
 
 def loss_curves(results: Mapping[str, ClassResult], settings: OptimiserSettings) -> Figure:

@@ -73,7 +73,7 @@ class ClassResult:
     maps: Float32[np.ndarray, "3 h w"]
     """Raw maps of the first training picture, in the order of `KINDS`."""
     training: tuple[IouCounts, ...]
-    """Of each of `KINDS`, over the training pictures."""
+    """Counts of each of `KINDS`, over the training pictures."""
     held_out: tuple[IouCounts, ...]
     """The same over the held-out pictures; empty where there are none."""
 
@@ -113,7 +113,7 @@ class TokenLearner:
         )
 
     def check_memory(self, images: int) -> None:
-        """Nothing, where the queries of so many images of a class fit.
+        """Checks that the queries of so many images of a class fit.
 
         Raises:
             ConfigError: they do not; the message says what would help.

@@ -44,7 +44,7 @@ class QueryMemory:
         )
 
     def check(self, images: int, limit: int, asked: bool) -> None:
-        """Nothing, where the queries fit.
+        """Checks that the queries fit.
 
         Args:
             images: of one class.

@@ -97,7 +97,7 @@ class Optimised:
         return text
 
     def check_complete(self) -> None:
-        """Nothing, where every class was learnt.
+        """Checks that every class was learnt.
 
         Raises:
             IncompleteError: some were not; the bank was not written.

@@ -38,7 +38,7 @@ class OptimiserSettings:
     """``maximum``: divided by calls · heads, summed over the layers. ``joint-min-max``: both
     channels of an image together to [0, 1]; gradients flow through minimum and maximum."""
     learning_rate: float
-    """Of plain SGD."""
+    """Learning rate of plain SGD."""
     decay: float
     """Factor of the learning rate every `decay_every` steps."""
     decay_every: int

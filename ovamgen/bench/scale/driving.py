@@ -32,16 +32,16 @@ class DriveSettings:
 
     workers: int
     batch_seconds: float = 2.0
-    """That a batch takes on a simulated GPU."""
+    """Seconds that a batch takes on a simulated GPU."""
     batches: int = 24
     """For each worker."""
     warmup: int = 6
-    """Of them, the first, that do not count: the refine processes start meanwhile, which on a
+    """The first of them, which do not count: the refine processes start meanwhile, which on a
     machine of few cores takes the time of all others."""
     batch_size: int = 8
     shard_size: int = 1000
     cpus: int = 8
-    """That Ray believes in."""
+    """CPUs that Ray is told of."""
     seats: int = 32
     """Simulated workers in one process, at most."""
 
@@ -69,7 +69,7 @@ class DriveMeasurement:
     driver_load: float
     """Share of one core that the scheduling thread takes."""
     private_bytes_first: int
-    """Of the driver's process when the window begins."""
+    """Private bytes of the driver's process when the window begins."""
     private_bytes_last: int
     private_bytes_peak: int
     in_flight_bytes_peak: int
@@ -208,7 +208,7 @@ def _measurement(
 
 
 def _share(marks: Mapping[str, list[Interval]], window: Interval) -> float:
-    """Of the workers' time in the window, the part in which they were at work on a batch."""
+    """The share of the workers' time in the window in which they worked on a batch."""
     busy = sum(
         max(0.0, min(batch.end, window.end) - max(batch.begin, window.begin))
         for batches in marks.values()

@@ -16,7 +16,7 @@ from ovamgen.shards.codec import encode_sample
 from ovamgen.shards.schema import spec_fields
 
 IMAGE_SECONDS = 0.005
-"""That an image takes. The real dCRF takes some 70 times that, on as many cores as it needs; here a
+"""Seconds an image. The real dCRF takes some 70 times that, on as many cores as it needs; here a
 few have to do for the workers of a whole cluster."""
 
 _NOISE = 6

@@ -112,6 +112,6 @@ class ClipScorer:
 
 
 def class_texts() -> list[tuple[str, str]]:
-    """The two texts of every class, by id: that it is there, and that it is not."""
+    """Two texts for every class, by id: it is in the picture, and it is not."""
     names = [_NAMES.get(c.name, c.phrase) for c in VOC_CLASSES]
     return [(f"a {name}", f"not a {name}") for name in names]

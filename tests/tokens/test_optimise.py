@@ -17,9 +17,9 @@ from ovamgen.config import SynthesisConfig
 from ovamgen.diffusion.recorder import cross_attention_layers
 from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.errors import ConfigError, IncompleteError, MethodError
+from ovamgen.masks.iou import FINE_TAUS
 from ovamgen.pictures.sample_folder import SampleFolder, save_mask
 from ovamgen.run.drain import Interrupted
-from ovamgen.tokens.iou import TAUS
 from ovamgen.tokens.learning import TokenLearner
 from ovamgen.tokens.memory import query_memory
 from ovamgen.tokens.optimise import OptimiseRequest, make_bank, optimise_tokens, prepare
@@ -282,14 +282,14 @@ def test_any_annotated_sample_of_a_class_will_do(training, tmp_path):
 def test_the_bank_names_the_best_threshold(finished, training, tmp_path):
     _, done = finished
     iou = np.mean([result.held_out[2].iou() for result in done.results.values()], axis=0)
-    assert done.bank.tau == round(float(TAUS[iou.argmax()]), 2)
+    assert done.bank.tau == round(float(FINE_TAUS[iou.argmax()]), 2)
     assert done.lines()[-2].endswith(f"{done.bank.tau}: best mean IoU on the 3 held-out pictures")
     # without others, on those that it was learnt from; and as it is told
     results = {n: dataclasses.replace(r, held_out=()) for n, r in done.results.items()}
     config, tasks = prepare(request_for(training, tmp_path / "bank.safetensors"))
     made = make_bank(results, tasks, config, "paper")
     iou = np.mean([result.training[2].iou() for result in results.values()], axis=0)
-    assert made.tau == round(float(TAUS[iou.argmax()]), 2)
+    assert made.tau == round(float(FINE_TAUS[iou.argmax()]), 2)
     assert made.provenance["tau_from"].startswith("best mean IoU on the 2 pictures that it was")
     assert make_bank(results, tasks, config, "paper", 0.7).tau == 0.7
 

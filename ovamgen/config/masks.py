@@ -127,7 +127,7 @@ class MaskConfig(Section):
             return f"of the preset {self.preset}"
         return f"of the tokens ({self.token_tau:g} where they name none)"
 
-    def resolved(self, *, words: bool, bank_tau: float | None) -> MaskConfig:
+    def resolved(self, *, words: bool, bank_tau: float | None = None) -> MaskConfig:
         """The same with ``tau``, ``beta`` and ``self_attention_low`` for words or for tokens.
 
         Args:

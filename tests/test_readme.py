@@ -44,6 +44,7 @@ NOT_RUN = {
     (README, "ovamgen tokens import tokens_VOC.npy"): NETWORK,
     (README, "ovamgen generate --captions captions_val2017.json"): SD,
     (README, "ray up cluster.yaml"): CLUSTER,
+    (README, "export RAY_AUTH_MODE=token"): CLUSTER,
     (README, "ray job submit"): CLUSTER,
     ("docs/object-stores.md", "pip install"): NETWORK,
     ("docs/object-stores.md", "export AWS_ACCESS_KEY_ID="): BUCKET,

@@ -155,7 +155,7 @@ def merge(
     """
     from ovamgen.attribution.token_bank import TokenBank
     from ovamgen.errors import ConfigError
-    from ovamgen.tokens import describe
+    from ovamgen.tokens.banks import describe
     from ovamgen.tokens.merge import merge_banks
 
     if not out.endswith(".safetensors"):
@@ -193,8 +193,8 @@ def import_tokens(
     Example: `ovamgen tokens import tokens_VOC.npy --model sd15-folder --out voc.safetensors`
     """
     resolved = resolve(None, {"model": {"id": model, "device": device}})
-    from ovamgen.tokens import describe
-    from ovamgen.tokens import import_tokens as run
+    from ovamgen.tokens.banks import describe
+    from ovamgen.tokens.banks import import_tokens as run
 
     bank = run(file, resolved.model, out, named=model is not None, tau=tau)
     print("\n".join(describe(bank, out)))
@@ -206,6 +206,6 @@ def list_bank(bank: Bank) -> None:
     Example: `ovamgen tokens list voc.safetensors`
     """
     from ovamgen.attribution.token_bank import TokenBank
-    from ovamgen.tokens import describe
+    from ovamgen.tokens.banks import describe
 
     print("\n".join(describe(TokenBank.load(bank), bank)))

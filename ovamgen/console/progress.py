@@ -133,13 +133,13 @@ class RunProgress(Progress):
     def __init__(self, *, total_samples: int, done_samples: int, total_shards: int) -> None:
         """``done_samples`` were made by earlier runs and do not count for the rate."""
         super().__init__("samples")
-        self._counts = total_samples, done_samples
+        self._total, self._done, self._before = total_samples, done_samples, done_samples
         self._total_shards = total_shards
         self._images = self._failed = self._shards = 0
 
     def __enter__(self) -> RunProgress:
         """Show the bar where there is a terminal."""
-        self.start(*self._counts)
+        self.start(self._total, self._done)
         return self
 
     def count(self, *, images: int = 0, failed: int = 0, shards: int = 0) -> None:

@@ -1,5 +1,1 @@
-"""Token banks from end to end: learnt on annotated samples, scored, merged, imported, exported."""
-
-from ovamgen.tokens.banks import describe, import_tokens
-
-__all__ = ["describe", "import_tokens"]
+"""Token banks from end to end: imported, learnt on annotated samples, scored, merged, exported."""

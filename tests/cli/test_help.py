@@ -114,7 +114,9 @@ def test_every_key_can_be_set_to_its_default():
     from ovamgen.config import build_config, flatten, parse_overrides
 
     keys = run_keys()
-    assert keys.keys() == flatten(build_config().model_dump(mode="json")).keys()
+    # left out of files while it is off
+    written = flatten(build_config().model_dump(mode="json")).keys() | {"masks.crf.half_resolution"}
+    assert keys.keys() == written
     given = [f"{name}={key.default_text}" for name, key in keys.items()]
     assert build_config(parse_overrides(given)) == build_config()
 

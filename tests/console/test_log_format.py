@@ -78,7 +78,7 @@ def test_progress_lines_hold_numbers(as_json, capsys, monkeypatch):
         (["status"], 2, "UsageError"),
         (["nonsense"], 2, "UsageError"),
         (["status", "--nonsense"], 2, "UsageError"),
-        (["status", "/nowhere"], 2, "ConfigError"),
+        (["status", "/nowhere"], 2, "NotBegunError"),
         (["generate", "--captions", "demo", "--out", "x", "--set", "plan.sed=1"], 2, "ConfigError"),
     ],
 )

@@ -359,7 +359,7 @@ def test_a_selection_of_nothing(corpus, tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"min_score": 1.5}, "min_score must be from 0 to 1"),
+        ({"min_score": 1.5}, "min-score must be from 0 to 1"),
         ({"area_quantiles": (0.9, 0.1)}, "the lower one first"),
         ({"max_per_class": 0}, "at least 1"),
         ({"classes": ("unicorn",)}, "unknown class"),

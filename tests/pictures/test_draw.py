@@ -137,7 +137,7 @@ def test_pictures_that_fail_are_told_and_others_kept(tmp_path, monkeypatch):
     from ovamgen.errors import SampleError
 
     broken = iter([SampleError("finite latents expected"), None, None, None])
-    monkeypatch.setattr(synthesis, "_broken", lambda values, what: next(broken))
+    monkeypatch.setattr(synthesis, "_error", lambda *_: next(broken))
     samples = class_samples(per_class=1, classes=["cat", "dog"])
     done = draw_samples(config(), samples, tmp_path / "samples")
     assert done.drawn == 1

@@ -133,7 +133,7 @@ def test_filtering(opened):
     page.get_by_role("button", name="reset").click()
     expect(page.locator("#found")).to_have_text(f"{everything} of {everything} samples")
 
-    low, high = 0.5, 0.88
+    low, high = 0.75, 0.88
     page.locator("#low").fill(str(low))
     page.locator("#high").fill(str(high))
     inside = values(page, "score")

@@ -268,7 +268,7 @@ import os, signal, sys
 from functools import partial
 from pathlib import Path
 sys.path.insert(0, {repository!r})
-from ovamgen import heartbeat
+from ovamgen.status import heartbeat
 from ovamgen.generation import generate
 from tests.fakes import DiscEngine
 from tests.runs import CAPTIONS, captions_file

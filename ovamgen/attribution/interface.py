@@ -30,7 +30,7 @@ class AttentionLayer(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the queries."""
+        """Dtype of the queries."""
 
     def project_keys(self, rows: Float[Tensor, "L ctx"]) -> Float32[Tensor, "N L D"]:
         """The layer's keys of attribution rows."""

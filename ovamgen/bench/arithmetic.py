@@ -25,7 +25,7 @@ from ovamgen.diffusion.skeleton import skeleton_of, unet_skeleton
 
 _TEXT_ROWS = 77
 _PHRASE_ROWS = (3, 3, 3, 3, 4)
-"""Of class phrases: every fifth has two words, between ``<SoT>`` and ``<EoT>``."""
+"""Rows of class phrases: every fifth has two words, between ``<SoT>`` and ``<EoT>``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,7 +86,7 @@ class AttentionBench:
     sd15_map_bytes_per_image: int
     """The same, counted for Stable Diffusion 1.5 at 512x512 without weights."""
     recordings: tuple[RecordingCost, ...]
-    """Of pairs and of words, for each number of classes; ``on`` is the one of 20 pairs."""
+    """Costs of pairs and of words, for each number of classes; ``on`` is the one of 20 pairs."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for programs."""

@@ -61,7 +61,7 @@ _VISION = {
     "patch_size": 14,
     "projection_dim": 768,
 }
-"""Of Stable Diffusion's safety checker: CLIP ViT-L/14."""
+"""Sizes of Stable Diffusion's safety checker: CLIP ViT-L/14."""
 
 Batch = tuple[UInt8[np.ndarray, "B H W 3"], Float32[torch.Tensor, "B K h w"] | None]
 """Images, and raw maps where they were recorded."""

@@ -18,7 +18,7 @@ DEFAULT_REVISION = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
 
 
 MOST_PIXELS_A_SIDE = 8192
-"""Of an image: eight times the largest size that models of this family were trained for."""
+"""The longest side: eight times the largest that models of this family were trained for."""
 
 
 class PlanConfig(Section):
@@ -126,7 +126,7 @@ class ShardConfig(Section):
     split: str = Field(default="train", pattern=r"^[a-z][a-z0-9]*$")
     """First part of the shards' names: ``train-000000.tar``."""
     jpeg_quality: int = Field(default=95, ge=1, le=100)
-    """Of ``KEY.jpg``; always with full chroma."""
+    """Quality of ``KEY.jpg``; always with full chroma."""
     heatmaps: bool = False
     """Store ``KEY.heatmaps.npz``: 8-bit maps of all classes of the bank, for the whole run."""
 

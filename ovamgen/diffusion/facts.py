@@ -30,7 +30,7 @@ class ModelFacts:
     """A safety checker comes with the model."""
 
     def check_size(self, height: int | None, width: int | None) -> None:
-        """Nothing, where images of this size can be meant; the model's own where None.
+        """Checks that images of this size can be meant; the model's own where None.
 
         Raises:
             ConfigError: far more pixels than the model was made for: memory would not do.

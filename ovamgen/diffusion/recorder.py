@@ -89,7 +89,7 @@ class CrossAttentionLayer:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights, and so of the queries."""
+        """Dtype of the weights, and so of the queries."""
         return self.to_k.weight.dtype
 
     def project_keys(self, rows: Float[Tensor, "L ctx"]) -> Float32[Tensor, "N L D"]:

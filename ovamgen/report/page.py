@@ -41,7 +41,7 @@ _MESSAGE_CHARACTERS = 600
 _SHOWN_FAILURES = 40
 _NAMED_SHARDS = 12
 _EXAMPLE = class_colour(1)
-"""Of the legend."""
+"""The colour in the legend."""
 
 
 def render_page(corpus: Corpus, statistics: Statistics, thumbnails: Sequence[Thumbnail]) -> str:

@@ -18,7 +18,7 @@ CLASS_COLOURS = (
     "#ff1e00", "#2d8700", "#ff8700", "#a54be1", "#ff00a5", "#0fb4ff", "#ff8769", "#4bc387",
     "#967800", "#00ff00", "#b4ff3c", "#0f78ff",
 )  # fmt: skip
-"""Of classes 1 to 20 in pictures and pages; exports have VOC's palette.
+"""Colours of classes 1 to 20 in pictures and pages; exports have VOC's palette.
 
 In VOC's the car is as grey as the picture below it, and some classes differ by how dark they are
 alone, as parts of a picture do. These are far from grey and from each other.
@@ -26,7 +26,7 @@ alone, as parts of a picture do. These are far from grey and from each other.
 
 IGNORE_COLOUR = (235, 235, 235)
 SHADE = (98, 98, 98)
-"""Of the grey image, for legends."""
+"""Grey of the image below a mask, for legends."""
 _MASK_OPACITY = 0.66
 
 

@@ -280,7 +280,7 @@ def _input_digests(config: RunConfig) -> dict[str, str]:
 
 
 def _refuse_another(store: Store, changed: list[str], *, may_replace: bool = True) -> None:
-    """Nothing, where no other configuration has made a shard there.
+    """Checks that no other configuration has made a shard there.
 
     Args:
         store: of the run.

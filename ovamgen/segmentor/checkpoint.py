@@ -35,7 +35,7 @@ class Position:
     """Checksums of the sources and of the backbone."""
     world_size: int
     losses: tuple[float, ...] = ()
-    """Of the steps since the last row of the log."""
+    """Losses of the steps since the last row of the log."""
 
 
 def write_checkpoint(

@@ -53,7 +53,7 @@ def write_whole(
 
 
 def check_place(path: Path) -> None:
-    """Nothing, where `write_whole` could write the file: to be asked before long work.
+    """Checks that `write_whole` could write the file: to be asked before long work.
 
     Raises:
         ConfigError: the place cannot be written.

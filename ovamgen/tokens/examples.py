@@ -62,7 +62,7 @@ def annotated(
 def check_annotated(
     names: Sequence[str], folder: SampleFolder, annotations: str | None, option: str
 ) -> None:
-    """Nothing, where every class has an annotated sample.
+    """Checks that every class has an annotated sample.
 
     Args:
         names: VOC names.

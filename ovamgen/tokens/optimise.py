@@ -51,7 +51,7 @@ class OptimiseRequest:
     """A folder of other samples, with their annotations."""
     report: str | None = None
     tau: float | None = None
-    """That the bank is to name; the best on the pictures where None."""
+    """The threshold that the bank is to name; the best on the pictures where None."""
     max_memory_gb: float | None = None
     """For the stored queries of one class, 10^9 bytes."""
     model: str | None = None

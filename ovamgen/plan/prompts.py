@@ -17,6 +17,7 @@ from ovamgen.classes.voc import Mention, VocClass, class_by_id, class_by_name, f
 from ovamgen.config import PlanConfig
 from ovamgen.errors import ConfigError, PlanError
 from ovamgen.plan.captions import Caption, InstanceFile
+from ovamgen.plan.seen import SeenNumbers
 from ovamgen.tokenizer import last_token_index
 
 
@@ -131,11 +132,11 @@ def collect_prompts(
     by_image = _classes_by_image(instances, config.min_area) if instances else {}
     # The last position is that of <EoT>, in a text that is cut off too.
     last_position = max_length - 2
-    ids: set[int] = set()
-    prompts: set[int] = set()
+    ids, prompts = SeenNumbers(), SeenNumbers()
     for caption in captions:
         prompt = clean_caption(caption.text)
-        number, digest = caption.caption_id, _digest(prompt.lower())
+        # of a caption's id any 64 bits will do; of a prompt 128 bits of a digest
+        number, digest = caption.caption_id % 2**64, _digest(prompt.lower())
         named, mentions = _named_classes(caption, prompt, by_image)
         targets = tuple(voc for voc in named if not asked or voc.id in asked)
         reason = None

@@ -9,6 +9,8 @@ from itertools import islice
 
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ovamgen.bench.scale.corpora import write_captions
 from ovamgen.config import PlanConfig
@@ -18,6 +20,7 @@ from ovamgen.plan import plan_file
 from ovamgen.plan.captions import open_captions
 from ovamgen.plan.plan import Plan
 from ovamgen.plan.planning import make_plan
+from ovamgen.plan.seen import SeenNumbers
 from ovamgen.run.run import captions_path
 
 GOLDEN = {
@@ -123,6 +126,25 @@ def test_captions_are_taken_one_at_a_time(tmp_path):
     assert [caption.text for caption in islice(taken, 2)] == ["a cat", "a dog"]
     with pytest.raises(PlanError, match="line 4"):
         next(taken)
+
+
+@given(st.lists(st.integers(0, 2**128 - 1) | st.integers(0, 40), max_size=60))
+def test_seen_numbers_are_a_set(numbers):
+    seen, reference = SeenNumbers(), set()
+    for number in numbers:
+        assert (number in seen) == (number in reference)
+        seen.add(number)
+        reference.add(number)
+    assert all(number in seen for number in numbers)
+
+
+def test_seen_numbers_grow():
+    seen = SeenNumbers()
+    numbers = [int.from_bytes(hashlib.blake2b(b"%d" % i).digest()[:16], "big") for i in range(5000)]
+    for number in numbers[::2]:
+        seen.add(number)
+    assert all(number in seen for number in numbers[::2])
+    assert not any(number in seen for number in numbers[1::2])
 
 
 PEAK = """

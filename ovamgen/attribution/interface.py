@@ -57,6 +57,14 @@ class AttributedModel(Protocol):
     """The model whose attention is read."""
 
     @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def context_width(self) -> int:
+        """Width of a row of its text encoder (ctx)."""
+
+    @property
     def layers(self) -> Sequence[AttentionLayer]:
         """The cross-attention layers, in the order in which a sink numbers them."""
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ovamgen.attribution.interface import HeatmapMethod, HeatmapSink
 from ovamgen.attribution.method import build_method
+from ovamgen.attribution.targets import phrase_targets, untrained_targets
 from ovamgen.bench.arithmetic import sd15_call_cost
 from ovamgen.bench.machine import Machine
 from ovamgen.bench.memory import LiveTensorBytes, ScratchMeter
@@ -21,7 +22,7 @@ from ovamgen.config import RunConfig, SynthesisConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
 from ovamgen.diffusion.schedulers import scheduler_class
 from ovamgen.diffusion.synthesis import Synthesiser
-from ovamgen.engine.engine import PipelineAttention, class_targets, use_repeatable_arithmetic
+from ovamgen.engine.engine import PHRASES, PipelineAttention, use_repeatable_arithmetic
 
 PROMPT = "a photograph of a cat"
 
@@ -160,8 +161,8 @@ def bench_attention(
     loaded = load_pipeline(config.model)
     attention = PipelineAttention(loaded)
     rows = {
-        "pairs": class_targets("untrained", None, attention),
-        "words": class_targets("words", None, attention),
+        "pairs": untrained_targets(PHRASES, attention.encode),
+        "words": phrase_targets(PHRASES, attention.encode),
     }
     method = build_method("ovam", attention, rows["pairs"])
 

@@ -23,6 +23,7 @@ from transformers import CLIPConfig, CLIPImageProcessor
 
 from ovamgen.attribution.maps import MapSums
 from ovamgen.attribution.ovam import Ovam
+from ovamgen.attribution.targets import untrained_targets
 from ovamgen.bench.arithmetic import finish, image_cost, matmul_rate
 from ovamgen.bench.combinations import DTYPES, Combination, prepare
 from ovamgen.bench.gpu_rows import GpuBench, GpuRow, Timings
@@ -32,7 +33,7 @@ from ovamgen.bench.unet_calls import FastUnet, second_unet
 from ovamgen.config import RunConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
 from ovamgen.diffusion.synthesis import Drawing, Synthesiser
-from ovamgen.engine.engine import PipelineAttention, class_targets, use_repeatable_arithmetic
+from ovamgen.engine.engine import PHRASES, PipelineAttention, use_repeatable_arithmetic
 from ovamgen.errors import ConfigError, OvamgenError
 
 _PROMPT = "a photograph of a cat"
@@ -136,7 +137,7 @@ def bench_gpu(
         config=config,
         base=base,
         device=device,
-        targets=class_targets("untrained", None, PipelineAttention(base)),
+        targets=untrained_targets(PHRASES, PipelineAttention(base).encode),
         unet_flops=cost.unet_flops,
         reference_dtype="bf16" if device.type == "cuda" else "fp32",
         rounds=rounds,

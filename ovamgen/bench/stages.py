@@ -14,7 +14,8 @@ import numpy as np
 
 from ovamgen.attribution.interface import HeatmapMethod, HeatmapSink
 from ovamgen.attribution.method import build_method
-from ovamgen.attribution.token_bank import TokenBank, open_bank
+from ovamgen.attribution.targets import ClassRows
+from ovamgen.attribution.token_bank import open_bank
 from ovamgen.bench.arithmetic import finish
 from ovamgen.bench.crf_rate import CrfRate, crf_inputs, crf_rates
 from ovamgen.bench.machine import Machine
@@ -27,9 +28,9 @@ from ovamgen.config import RunConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
 from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.engine.engine import (
+    PHRASES,
     PipelineAttention,
     class_heatmaps,
-    class_targets,
     use_repeatable_arithmetic,
 )
 from ovamgen.errors import ConfigError
@@ -74,8 +75,12 @@ def bench_stages(
     machine = Machine.here()
     say(f"loading {config.model.id}")
     config, bank = open_bank(config)
-    loaded, method = _load(config, bank)
-    context = context_of(config, NO_DIGEST, loaded.info, bank.sha256 if bank else "", _CLASS_IDS)
+    rows = ClassRows(config.attribution.token_source, bank)
+    loaded = load_pipeline(config.model, safety=config.synthesis.safety != "off")
+    attention = PipelineAttention(loaded)
+    targets = rows.targets(PHRASES, attention)
+    method = build_method(config.attribution.method, attention, targets, config.masks)
+    context = context_of(config, NO_DIGEST, loaded.info, rows.digest, _CLASS_IDS)
     synthesiser = Synthesiser(loaded, config.synthesis)
     tallies: list[Tally] = []
     drawn = None
@@ -112,14 +117,6 @@ def bench_stages(
         side_px=side,
         pairs=tuple(paired(inputs, config, rounds)),
     )
-
-
-def _load(config: RunConfig, bank: TokenBank | None) -> tuple[LoadedPipeline, HeatmapMethod]:
-    loaded = load_pipeline(config.model, safety=config.synthesis.safety != "off")
-    attention = PipelineAttention(loaded)
-    targets = class_targets(config.attribution.tokens, bank, attention)
-    method = build_method(config.attribution.method, attention, targets, config.masks)
-    return loaded, method
 
 
 def _specs(count: int, *, shard: int) -> list[SampleSpec]:

@@ -105,7 +105,7 @@ def masks(
     from ovamgen.evaluate.masks import evaluate_masks
     from ovamgen.evaluate.setups import make_setup
 
-    kind = "words" if resolved.attribution.tokens == "words" else "tokens"
+    kind = resolved.attribution.token_source.label
     used = resolved.attribution.method
     base = resolved.masks.preset
     name = base if base.startswith(used) else f"{used}-{base}"

@@ -33,6 +33,7 @@ from ovamgen.config.models import (
     SynthesisConfig,
 )
 from ovamgen.config.section import Section
+from ovamgen.config.token_source import SHIPPED, TokenSource, bank_file
 from ovamgen.config.validation_errors import AS_KEYS, one_line
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "DEFAULT_REVISION",
     "NEEDS",
     "SAMPLES_VERSION",
+    "SHIPPED",
     "AttributionConfig",
     "Branch",
     "CrfConfig",
@@ -54,6 +56,8 @@ __all__ = [
     "Section",
     "ShardConfig",
     "SynthesisConfig",
+    "TokenSource",
+    "bank_file",
     "build_config",
     "canonical_json",
     "default_branch",

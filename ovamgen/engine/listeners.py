@@ -14,11 +14,10 @@ from ovamgen.attribution.daam import Daam, DaamMaps, DaamSink, PromptContext, ab
 from ovamgen.attribution.ovam import TextMaps
 from ovamgen.attribution.targets import pair_targets
 from ovamgen.attribution.token_bank import TokenBank
-from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.config import NEEDS
 from ovamgen.diffusion.recorder import AttentionSink
 from ovamgen.engine.array_files import Array
-from ovamgen.engine.engine import PipelineAttention
+from ovamgen.engine.engine import PHRASES, PipelineAttention
 from ovamgen.errors import ConfigError, MethodError
 
 
@@ -219,15 +218,13 @@ class InjectedListener(_PromptMaps):
     """
 
     def __init__(self, attention: PipelineAttention, prompt: str, bank: TokenBank) -> None:
-        phrases = {voc.name: voc.phrase for voc in VOC_CLASSES}
-        names = bank.class_names
-        worded = [phrases.get(name, name) for name in names]
-        sink = Daam(attention, pair_targets(bank, names, worded)).open([prompt])
-        named = [index for index in range(len(names)) if sink.problem(0, index) is None]
+        phrases = {name: PHRASES.get(name, name) for name in bank.class_names}
+        sink = Daam(attention, pair_targets(bank, phrases)).open([prompt])
+        named = [index for index in range(len(phrases)) if sink.problem(0, index) is None]
         if not named:
-            raise MethodError(absent_word(" or ".join(worded), prompt))
+            raise MethodError(absent_word(" or ".join(phrases.values()), prompt))
         self.sink: DaamSink = sink
-        self.names = tuple(names[index] for index in named)
+        self.names = tuple(bank.class_names[index] for index in named)
         self._named = named
 
     def answers(self) -> list[Answer]:

@@ -143,8 +143,8 @@ def _table(found: Comparison, *, tuned: bool) -> str:
     for line in found.lines:
         judged, table = _chosen(line, tuned=tuned)
         setup = line.setup
-        tokens = "words" if setup.words else "tokens"
-        paper = [paper_miou(data, setup.method, tokens) for data in _PAPER_DATA]
+        label = setup.rows.source.label
+        paper = [paper_miou(data, setup.method, label) for data in _PAPER_DATA]
         rows.append(
             [
                 setup.method,
@@ -202,7 +202,7 @@ def _paper_table() -> str:
 
 
 def _line_data(found: Comparison, line: Line) -> dict[str, Any]:
-    tokens = "words" if line.setup.words else "tokens"
+    method, label = line.setup.method, line.setup.rows.source.label
     return {
         **describe_setup(line.setup),
         "fixed": {"tau": line.fixed.tau, **line.fixed_table.to_json()},
@@ -223,7 +223,7 @@ def _line_data(found: Comparison, line: Line) -> dict[str, Any]:
                 TAUS, line.tuning.mious(), line.fixed.mious(), strict=True
             )
         ],
-        "paper_miou": {data: paper_miou(data, line.setup.method, tokens) for data in _PAPER_DATA},
+        "paper_miou": {data: paper_miou(data, method, label) for data in _PAPER_DATA},
     }
 
 

@@ -195,7 +195,7 @@ def describe_setup(setup: Setup) -> dict[str, Any]:
         "method": setup.method,
         "preset": config.masks.preset,
         "tokens": setup.tokens,
-        "token_bank_sha256": setup.bank.sha256 if setup.bank else "",
+        "token_bank_sha256": setup.rows.digest,
         "text": setup.text if setup.words else "",
         "branch": config.attribution.branch,
         "masks": config.masks.model_dump(mode="json"),

@@ -196,7 +196,7 @@ def _record_one(
     listeners: list[Listener] = []
     problems: list[dict[int, str]] = []
     for setup in setups:
-        targets, without = setup.targets(picture, attention, pipeline.info.model)
+        targets, without = setup.targets(picture, attention)
         problems.append(dict(without))
         if setup.recorded not in sinks and targets:
             method = build_method(setup.method, attention, targets, setup.config.masks)

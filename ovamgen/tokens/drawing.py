@@ -120,8 +120,8 @@ class WordMaps:
     """Maps of one class's phrase, the softmax over the phrase's own rows (methods 2.4)."""
 
     def __init__(self, attention: PipelineAttention, class_name: str) -> None:
-        phrase = class_by_name(class_name).phrase
-        (target,) = phrase_targets([class_name], [phrase], attention.encode)
+        phrases = {class_name: class_by_name(class_name).phrase}
+        (target,) = phrase_targets(phrases, attention.encode)
         self._channel = target.channel
         self.sink = TextMaps(attention.layers, [target.rows])
 

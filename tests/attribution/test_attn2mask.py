@@ -40,7 +40,7 @@ class Timesteps:
 @functools.cache
 def hundred_steps():
     """100 PNDM steps at 64x64: the method, all timesteps, and each layer's inputs by call."""
-    sink = Attn2Mask(model(), phrase_targets(["cat"], ["a cat"], encode)).open(["a cat"])
+    sink = Attn2Mask(model(), phrase_targets({"cat": "a cat"}, encode)).open(["a cat"])
     texts = NearestCall(TextMaps(model().layers, [encode("a cat").rows]))
     times = Timesteps()
     with AttentionInputs([layer.name for layer in model().layers]) as inputs:
@@ -123,7 +123,7 @@ def test_the_nearest_call_is_taken_whatever_the_schedule(timesteps, call):
 def test_state_does_not_grow_with_steps():
     sizes = []
     for steps in (1, 5):
-        sink = Attn2Mask(model(), phrase_targets(["a"], ["cat"], encode)).open([""])
+        sink = Attn2Mask(model(), phrase_targets({"a": "cat"}, encode)).open([""])
         draw([(sink, "unconditional")], steps=steps)
         assert sink.maximum == 60
         sizes.append(sink.nbytes)
@@ -131,7 +131,7 @@ def test_state_does_not_grow_with_steps():
 
 
 def test_nothing_recorded_is_said():
-    sink = Attn2Mask(model(), phrase_targets(["a"], ["cat"], encode)).open([""])
+    sink = Attn2Mask(model(), phrase_targets({"a": "cat"}, encode)).open([""])
     assert sink.timestep is None
     with pytest.raises(MethodError, match="no attention was recorded"):
         sink.class_maps()

@@ -95,7 +95,7 @@ def test_generation_is_bit_equal_with_everything_recorded():
     loaded = tiny_sd()
     synthesiser = Synthesiser(loaded, settings(height=128, width=64))
     plain = synthesiser.draw(["a cat", "a dog"], [1, 2])
-    words = phrase_targets(["cat"], ["cat"], lambda text: encode_text(loaded.pipe, text))
+    words = phrase_targets({"cat": "cat"}, lambda text: encode_text(loaded.pipe, text))
     for kind in ("received", "affinity"):
         masks = MaskConfig(self_attention=kind)
         method = build_method("daam", PipelineAttention(loaded), words, masks)

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from ovamgen.attribution.ovam import PairMaps
-from ovamgen.attribution.targets import untrained_bank
+from ovamgen.attribution.targets import untrained_targets
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.config import build_config
 from ovamgen.diffusion.recorder import cross_attention_layers
 from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.diffusion.text import encode_text
-from ovamgen.engine.engine import Engine, normalise
+from ovamgen.engine.engine import PHRASES, Engine, normalise
 from ovamgen.errors import ConfigError, MethodError
 from ovamgen.records import SampleSpec
 from ovamgen.run.shard import SampleEngine
@@ -132,10 +132,9 @@ def test_words_are_attributed_as_text():
 
 
 def bank(pipe, **changes):
-    names = [voc.name for voc in VOC_CLASSES]
-    phrases = [voc.phrase for voc in VOC_CLASSES]
-    made = untrained_bank(names, phrases, lambda t: encode_text(pipe, t), text_encoder="tiny")
-    return TokenBank(**{"class_names": made.class_names, "pairs": made.pairs} | changes)
+    targets = untrained_targets(PHRASES, lambda text: encode_text(pipe, text))
+    pairs = np.stack([target.rows.numpy() for target in targets])
+    return TokenBank(**{"class_names": tuple(PHRASES), "pairs": pairs} | changes)
 
 
 def test_a_bank_is_read_whatever_its_order(tmp_path, engine):

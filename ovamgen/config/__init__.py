@@ -20,7 +20,7 @@ from ovamgen.config.loading import (
     read_config_file,
 )
 from ovamgen.config.masks import CrfConfig, MaskConfig, Normalisation
-from ovamgen.config.methods import NEEDS, Branch, MethodNeeds, default_branch
+from ovamgen.config.methods import METHODS, Branch, Method, check_method
 from ovamgen.config.models import (
     DEFAULT_MODEL,
     DEFAULT_REVISION,
@@ -40,14 +40,14 @@ __all__ = [
     "AS_KEYS",
     "DEFAULT_MODEL",
     "DEFAULT_REVISION",
-    "NEEDS",
+    "METHODS",
     "SAMPLES_VERSION",
     "SHIPPED",
     "AttributionConfig",
     "Branch",
     "CrfConfig",
     "MaskConfig",
-    "MethodNeeds",
+    "Method",
     "ModelConfig",
     "Normalisation",
     "PlanConfig",
@@ -60,7 +60,7 @@ __all__ = [
     "bank_file",
     "build_config",
     "canonical_json",
-    "default_branch",
+    "check_method",
     "fingerprint",
     "flatten",
     "identity",

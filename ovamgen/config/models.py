@@ -106,14 +106,14 @@ class AttributionConfig(Section):
     """Where heatmaps come from."""
 
     method: str = "ovam"
-    """``ovam``, ``daam``, ``daam-ovam`` or ``attn2mask``."""
+    """What heatmaps are made of."""
     tokens: str = "auto"
     """A token bank (.safetensors), ``own`` (the one that ships with ``mini``), ``words`` (class
     phrases as natural text), ``untrained`` (pairs of the text encoder's own rows), or ``auto``:
     ``own`` for ``mini``, ``untrained`` for random weights, ``words`` for all others."""
     branch: Literal["auto", "unconditional", "conditional"] = "auto"
     """Half of the guided batch that queries are read from (methods 0.1); ``auto``: the method's
-    own, conditional for ``daam`` and unconditional for all others."""
+    own."""
 
     @property
     def half(self) -> Branch:

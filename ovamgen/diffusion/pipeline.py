@@ -6,7 +6,6 @@ Importing this module imports neither torch nor diffusers.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import logging
 import re
@@ -17,6 +16,7 @@ from typing import Any
 
 from ovamgen import mini
 from ovamgen.config import ModelConfig, RunConfig
+from ovamgen.console.wording import nearest
 from ovamgen.diffusion.architectures import ARCHITECTURES
 from ovamgen.diffusion.facts import ModelFacts
 from ovamgen.diffusion.folder import check_folder
@@ -141,11 +141,10 @@ def _folder(model: ModelConfig) -> Path:
         return mini.MODEL
     folder = Path(model.id).expanduser()
     if not folder.exists():
-        near = difflib.get_close_matches(model.id, [mini.NAME, *ARCHITECTURES], n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'? " if near else ""
+        built_in = nearest(model.id, [mini.NAME, *ARCHITECTURES])
         raise ConfigError(
-            f"model '{model.id}' is neither built in nor a folder: {hint}"
-            "give mini, random:sd15, a folder in diffusers format, or a hub id such as owner/name"
+            f"model '{model.id}' is neither built in nor a folder{built_in} (a folder in diffusers "
+            "format, or a hub id such as owner/name, will do as well)"
         )
     return folder
 

@@ -15,11 +15,11 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from ovamgen.attribution.interface import HeatmapMethod, HeatmapSink
-from ovamgen.attribution.method import build_method, check_method
+from ovamgen.attribution.method import build_method
 from ovamgen.attribution.targets import ClassRows
 from ovamgen.attribution.token_bank import open_bank
 from ovamgen.classes.voc import VOC_CLASSES
-from ovamgen.config import MaskConfig, Normalisation, RunConfig
+from ovamgen.config import MaskConfig, Normalisation, RunConfig, check_method
 from ovamgen.diffusion.pipeline import LoadedPipeline, check_model, load_pipeline
 from ovamgen.diffusion.recorder import (
     Branch,

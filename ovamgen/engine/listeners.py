@@ -9,12 +9,12 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Float32
 
-from ovamgen.attribution.attn2mask import NearestCall
+from ovamgen.attribution.attn2mask import Attn2MaskSink
 from ovamgen.attribution.daam import Daam, DaamMaps, DaamSink, PromptContext, absent_word
-from ovamgen.attribution.ovam import TextMaps
+from ovamgen.attribution.ovam import OvamSink, TextMaps
 from ovamgen.attribution.targets import pair_targets
 from ovamgen.attribution.token_bank import TokenBank
-from ovamgen.config import NEEDS
+from ovamgen.config import METHODS
 from ovamgen.diffusion.recorder import AttentionSink
 from ovamgen.engine.array_files import Array
 from ovamgen.engine.engine import PHRASES, PipelineAttention
@@ -80,9 +80,9 @@ def listen(method: str, attention: PipelineAttention, asked: Asked) -> list[List
         )
     if asked.bank is not None:
         asked.bank.check_width(info.context_width, info.model)
-    if NEEDS[method].in_prompt:
+    if METHODS[method].in_prompt:
         return _listen_to_prompt(attention, asked)
-    return [MatrixListener(attention, asked, one_call=NEEDS[method].one_call)]
+    return [MatrixListener(attention, asked, one_call=METHODS[method].one_call)]
 
 
 class MatrixListener:
@@ -115,7 +115,7 @@ class MatrixListener:
             self._parts.append((array, both, (len(pairs), 2)))
             matrices += list(torch.tensor(pairs, device=attention.loaded.pipe.device))
         self._maps = TextMaps(attention.layers, matrices)
-        self._nearest = NearestCall(self._maps) if one_call else None
+        self._nearest = Attn2MaskSink(OvamSink(self._maps)) if one_call else None
 
     @property
     def sink(self) -> AttentionSink:

@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from ovamgen.attribution.method import check_method
 from ovamgen.attribution.self_attention import AttentionAffinity, ReceivedAttention
 from ovamgen.attribution.token_bank import TokenBank
-from ovamgen.config import MaskConfig, RunConfig, SynthesisConfig
+from ovamgen.config import MaskConfig, RunConfig, SynthesisConfig, check_method
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
 from ovamgen.diffusion.recorder import CrossAttentionRecorder
 from ovamgen.diffusion.synthesis import Drawn, Synthesiser

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ovamgen.attribution.interface import AttributedModel, ClassTarget
-from ovamgen.attribution.method import check_method
 from ovamgen.attribution.targets import ClassRows, prompt_target
 from ovamgen.attribution.token_bank import open_bank
-from ovamgen.config import RunConfig
+from ovamgen.config import METHODS, RunConfig, check_method
 from ovamgen.diffusion.pipeline import check_model
 from ovamgen.errors import ConfigError, MethodError
 from ovamgen.pictures.picture_set import Picture, PictureSet
@@ -40,7 +39,7 @@ class Setup:
 
     @property
     def method(self) -> str:
-        """A key of `ovamgen.attribution.method.METHODS`."""
+        """A key of `ovamgen.config.METHODS`."""
         return self.config.attribution.method
 
     @property
@@ -62,8 +61,7 @@ class Setup:
     @property
     def recorded(self) -> tuple[str, ...]:
         """What decides which sink hears a drawing: setups that agree in it share one."""
-        # what the paper calls DAAM reads OVAM's maps (methods 1.5)
-        method = "ovam" if self.method == "daam-ovam" else self.method
+        method = METHODS[self.method].made_by
         masks = self.config.masks.model_dump(mode="json")
         attended = masks["self_attention"] in ("received", "affinity")
         self_attention = [

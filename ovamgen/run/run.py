@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from ovamgen import __version__, fault_points
-from ovamgen.config import RunConfig, SynthesisConfig, fingerprint, identity
+from ovamgen.config import RunConfig, SynthesisConfig, check_method, fingerprint, identity
 from ovamgen.errors import ConfigError, OvamgenError
 from ovamgen.plan.plan_rows import PlannedTasks
 from ovamgen.plan.planning import Plan, make_plan
@@ -248,8 +248,6 @@ def captions_path(name: str) -> str:
 
 def _check_model_and_tokens(config: RunConfig) -> RunConfig:
     """The configuration with the threshold of its token bank, once all of them were looked at."""
-    # torch is imported by the methods: only here, so that planning stays quick
-    from ovamgen.attribution.method import check_method
     from ovamgen.attribution.token_bank import open_bank
     from ovamgen.diffusion.pipeline import check_model
 

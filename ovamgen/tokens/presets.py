@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from importlib import resources
 from typing import Any
 
 import yaml
 
+from ovamgen.console.wording import nearest
 from ovamgen.errors import ConfigError
 from ovamgen.tokens.optimiser import OptimiserSettings
 
@@ -38,9 +38,7 @@ def load_token_preset(
     """
     known = token_preset_names()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
-        raise ConfigError(f"unknown token preset '{name}': {hint}")
+        raise ConfigError(f"unknown token preset '{name}'{nearest(name, known)}")
     file = resources.files("ovamgen") / "presets" / "tokens" / f"{name}.yaml"
     values: dict[str, Any] = yaml.safe_load(file.read_text("utf-8"))
     values.pop("source")

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from ovamgen.attribution.interface import ClassTarget, HeatmapMethod, HeatmapSink
-from ovamgen.attribution.method import METHODS, build_method, check_method
+from ovamgen.attribution.method import build_method
 from ovamgen.attribution.ovam import PairMaps
 from ovamgen.attribution.targets import (
     pair_targets,
@@ -12,7 +12,7 @@ from ovamgen.attribution.targets import (
     untrained_targets,
 )
 from ovamgen.attribution.token_bank import TokenBank
-from ovamgen.config import NEEDS, MaskConfig
+from ovamgen.config import METHODS, MaskConfig, check_method
 from ovamgen.diffusion.recorder import CallSink, SelfAttentionSink
 from ovamgen.diffusion.text import encode_text
 from ovamgen.engine.engine import PipelineAttention
@@ -40,14 +40,14 @@ def test_unknown_methods_name_the_nearest():
         check_method("ovan")
     with pytest.raises(MethodError, match="'dam': did you mean 'daam'"):
         check_method("dam")
-    with pytest.raises(MethodError, match="known: attn2mask, daam, daam-ovam, ovam"):
+    with pytest.raises(MethodError, match="known are attn2mask, daam, daam-ovam, ovam"):
         check_method("x")
 
 
 def test_every_method_declares_what_it_needs():
-    assert METHODS.keys() == NEEDS.keys()
-    assert {name for name in NEEDS if NEEDS[name].branch == "conditional"} == {"daam"}
-    assert NEEDS["attn2mask"].steps == 100
+    assert {name for name in METHODS if METHODS[name].branch == "conditional"} == {"daam"}
+    assert {name for name in METHODS if METHODS[name].in_prompt} == {"daam"}
+    assert {name for name in METHODS if METHODS[name].one_call} == {"attn2mask"}
 
 
 def test_every_method_fits_the_interface(model):

@@ -29,8 +29,8 @@ def test_names():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("bf16+fuse", "did you mean fused"),
-        ("bf16+zzz", "known: fp32"),
+        ("bf16+fuse", "did you mean 'fused'"),
+        ("bf16+zzz", "known are bf16"),
         ("channels_last", "has 0"),
         ("bf16+fp16", "has 2"),
         ("", "unknown part ''"),

@@ -197,9 +197,9 @@ def test_slices_of_decoding_change_rounding_alone(slices):
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("pndmm", "did you mean PNDM?"),
-        ("Euler", "did you mean EulerDiscrete or EulerAncestralDiscrete?"),
-        ("x", "known: DDIM, DDPM"),
+        ("pndmm", "did you mean 'PNDM'?"),
+        ("Euler", "did you mean 'EulerAncestralDiscrete' or 'EulerDiscrete'?"),
+        ("x", "known are DDIM, DDPM"),
     ],
 )
 def test_unknown_schedulers_name_the_nearest(name, hint):

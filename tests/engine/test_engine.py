@@ -169,7 +169,7 @@ def test_a_bank_that_lacks_a_class_names_it(tmp_path):
     [
         ({"attribution": {"method": "ovan"}}, MethodError, "did you mean 'ovam'"),
         ({"attribution": {"tokens": "nowhere.safetensors"}}, ConfigError, "does not exist"),
-        ({"synthesis": {"scheduler": "PNDMM"}}, ConfigError, "did you mean PNDM"),
+        ({"synthesis": {"scheduler": "PNDMM"}}, ConfigError, "did you mean 'PNDM'"),
         ({"model": {"id": "nowhere/at/all"}}, ConfigError, "neither built in nor a folder"),
     ],
 )

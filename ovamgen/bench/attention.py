@@ -240,20 +240,21 @@ class _Drawing:
     batch_size: int
 
     def __call__(self, recorded: bool) -> HeatmapSink | None:
-        sink = self.method.open(self.prompts) if recorded else None
+        if not recorded:
+            self.record_into()
+            return None
+        sink = self.method.open(self.prompts)
         self.record_into(sink)
-        if sink is not None:
-            sink.class_maps().cpu()
+        sink.class_maps().cpu()
         return sink
 
     @property
     def prompts(self) -> Sequence[str]:
         return [PROMPT] * self.batch_size
 
-    def record_into(self, sink: HeatmapSink | ScratchMeter | None) -> None:
-        self.synthesiser.draw(
-            self.prompts, range(self.batch_size), sink=sink, branch=self.config.attribution.half
-        )
+    def record_into(self, *sinks: HeatmapSink | ScratchMeter) -> None:
+        listeners = [(sink, self.config.attribution.half) for sink in sinks]
+        self.synthesiser.draw(self.prompts, range(self.batch_size), listeners=listeners)
 
 
 def plain_diffusers(

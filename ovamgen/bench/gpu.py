@@ -235,7 +235,7 @@ def _arms(
 
         def record() -> Batch:
             sink = method.open(prompts)
-            drawing = plain.begin(prompts, seeds, sink=sink, branch=branch)
+            drawing = plain.begin(prompts, seeds, listeners=[(sink, branch)])
             return _received(plain, drawing, sink.class_maps())
 
         return {"off": lambda: (plain.draw(prompts, seeds).images, None), "on": record}

@@ -154,8 +154,8 @@ def _draw(
     sink = method.open(prompts)
     device = loaded.pipe.device  # diffusers looks through all parts for it, which takes a while
     _time_updates(sink, recording, lambda: finish(device))
-    branch = config.attribution.half
-    drawn = tally.run("synthesis", synthesiser.draw, prompts, seeds, sink=sink, branch=branch)
+    listeners = [(sink, config.attribution.half)]
+    drawn = tally.run("synthesis", synthesiser.draw, prompts, seeds, listeners=listeners)
     # the updates ran inside the drawing
     tally.add(recording)
     tally.take_away("maps", of="synthesis")

@@ -7,7 +7,6 @@ the autoencoder's posterior for a sample of it and noise of each picture's own s
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,13 +23,10 @@ from torch import Tensor
 
 from ovamgen.config import SynthesisConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline
-from ovamgen.diffusion.recorder import AttentionSink, Branch, CrossAttentionRecorder
+from ovamgen.diffusion.recorder import Listener, recording
 from ovamgen.diffusion.schedulers import scheduler_class
 from ovamgen.diffusion.synthesis import initial_noise
 from ovamgen.errors import ConfigError, SampleError
-
-Listener = tuple[AttentionSink, Branch]
-"""What takes the queries, and of which half of the guided batch."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -109,9 +105,7 @@ class Recreator:
         pixels = torch.from_numpy(fitted.astype(np.float32) / 255).permute(2, 0, 1)[None]
         pixels = pixels.to(pipe.device, pipe.unet.dtype)
         pipe.scheduler = self._scheduler_class.from_config(self._own_scheduler.config)
-        with contextlib.ExitStack() as stack:
-            for sink, branch in listeners:
-                stack.enter_context(CrossAttentionRecorder(pipe.unet, branch, self.guided, sink))
+        with recording(pipe.unet, self.guided, listeners):
             pipe.start_latents = self._encode(pixels)
             pipe.start_noise = initial_noise([seed], tuple(pipe.start_latents.shape[1:]))
             final = pipe(

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ovamgen.config import SynthesisConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline
-from ovamgen.diffusion.recorder import AttentionSink, Branch, CrossAttentionRecorder
+from ovamgen.diffusion.recorder import Listener, recording
 from ovamgen.diffusion.schedulers import scheduler_class
 from ovamgen.errors import ConfigError, SampleError
 
@@ -159,20 +159,18 @@ class Synthesiser:
         prompts: Sequence[str],
         seeds: Sequence[int],
         *,
-        sink: AttentionSink | None = None,
-        branch: Branch = "unconditional",
+        listeners: Sequence[Listener] = (),
         latents: Float[Tensor, "B C h w"] | None = None,
     ) -> Drawn:
         """One image for each prompt: `begin` and `receive` in one."""
-        return self.receive(self.begin(prompts, seeds, sink=sink, branch=branch, latents=latents))
+        return self.receive(self.begin(prompts, seeds, listeners=listeners, latents=latents))
 
     def begin(
         self,
         prompts: Sequence[str],
         seeds: Sequence[int],
         *,
-        sink: AttentionSink | None = None,
-        branch: Branch = "unconditional",
+        listeners: Sequence[Listener] = (),
         latents: Float[Tensor, "B C h w"] | None = None,
     ) -> Drawing:
         """One image for each prompt, drawn and decoded as far as work can be queued on a GPU.
@@ -182,19 +180,15 @@ class Synthesiser:
         Args:
             prompts: what to draw; what exceeds the text encoder's length is cut.
             seeds: one for each prompt; they also seed schedulers that draw noise of their own.
-            sink: takes the queries of every cross-attention layer in every UNet call.
-            branch: the half of the guided batch that the sink sees.
+            listeners: take the queries of every cross-attention layer in every UNet call.
             latents: standard normal noise to start from instead of the seeds'.
 
         Raises:
-            MethodError: the branch does not exist, or the UNet has no cross-attention.
+            MethodError: a listener's half does not exist, or the UNet has no cross-attention.
         """
         noise = initial_noise(seeds, self.latent_shape) if latents is None else latents
         pipe, settings = self._pipe, self._settings
-        recording: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-        if sink is not None:
-            recording = CrossAttentionRecorder(pipe.unet, branch, self.guided, sink)
-        with self._fresh_scheduler(), recording:
+        with self._fresh_scheduler(), recording(pipe.unet, self.guided, listeners):
             final = pipe(
                 prompt=list(prompts),
                 # one string would be taken for one image, not for all

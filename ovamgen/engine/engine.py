@@ -201,7 +201,7 @@ class Engine:
         prompts = [spec.prompt for spec in specs]
         sink = self._method.open(prompts)
         drawing = self._synthesiser.begin(
-            prompts, [spec.seed for spec in specs], sink=sink, branch=self._branch
+            prompts, [spec.seed for spec in specs], listeners=[(sink, self._branch)]
         )
         maps, fractions = _class_heatmaps(sink, self._masks)
         drawing.send(fractions, maps.half())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ from ovamgen.attribution.self_attention import AttentionAffinity, ReceivedAttent
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.config import MaskConfig, RunConfig, SynthesisConfig, check_method
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
-from ovamgen.diffusion.recorder import CrossAttentionRecorder
 from ovamgen.diffusion.synthesis import Drawn, Synthesiser
 from ovamgen.engine.array_files import Array, array_names, read_array
 from ovamgen.engine.engine import PipelineAttention, use_repeatable_arithmetic
@@ -118,17 +116,13 @@ def attribute(
         attention.check_self_attention()
     listeners = listen(config.attribution.method, attention, asked)
     synthesiser = Synthesiser(loaded, settings)
-    with contextlib.ExitStack() as recording:
-        sinks = [listener.sink for listener in listeners] + ([beside] if beside else [])
-        for sink in sinks:
-            recording.enter_context(
-                CrossAttentionRecorder(
-                    loaded.pipe.unet, config.attribution.half, synthesiser.guided, sink
-                )
-            )
-        drawn = synthesiser.draw(
-            [prompt], [seed], latents=None if noise is None else torch.from_numpy(noise)
-        )
+    sinks = [listener.sink for listener in listeners] + ([beside] if beside else [])
+    drawn = synthesiser.draw(
+        [prompt],
+        [seed],
+        listeners=[(sink, config.attribution.half) for sink in sinks],
+        latents=None if noise is None else torch.from_numpy(noise),
+    )
     if drawn.errors[0] is not None:
         raise drawn.errors[0]
     answers = [answer for listener in listeners for answer in listener.answers()]

@@ -53,7 +53,7 @@ def golden_drawing():
     latents = torch.from_numpy(golden["latents"])
     settings = SynthesisConfig(steps=4, guidance=7.5, height=512, width=512)
     Synthesiser(tiny_sd(), settings).draw(
-        [str(golden["prompt"])], [0], sink=maps, branch="conditional", latents=latents
+        [str(golden["prompt"])], [0], listeners=[(maps, "conditional")], latents=latents
     )
     return maps
 

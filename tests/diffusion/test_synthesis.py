@@ -80,7 +80,7 @@ def test_drawing_twice_gives_the_same(scheduler):
     drawer = synthesiser(scheduler=scheduler)
     first = drawer.draw(["a cat"], [5])
     with pytest.raises(RuntimeError):
-        drawer.draw(["a dog"], [6], sink=Broken())
+        drawer.draw(["a dog"], [6], listeners=[(Broken(), "unconditional")])
     assert (drawer.draw(["a cat"], [5]).pixels == first.pixels).all()
 
 

@@ -90,7 +90,9 @@ def test_maps_are_those_of_the_pair_sums(engine):
     start, cat = (encode_text(loaded.pipe, "cat").rows[row] for row in (0, -2))
     maps = PairMaps(layers, torch.stack([start, cat])[None])
     settings = config().synthesis
-    Synthesiser(loaded, settings).draw(["a photograph of a cat"], [1], sink=maps)
+    Synthesiser(loaded, settings).draw(
+        ["a photograph of a cat"], [1], listeners=[(maps, "unconditional")]
+    )
     raw = maps.result()[0, 0].numpy()
     assert maps.sums.maximum == CALLS * HEADS * LAYERS
     batch = engine.synthesise(specs(1))
@@ -309,7 +311,7 @@ def test_sd15_sized_random_weights_on_a_cpu():
     from ovamgen.attribution.ovam import TextMaps
 
     maps = TextMaps(layers, [torch.randn(2, 768)])
-    synthesiser.draw(["a cat"], [1], sink=maps)
+    synthesiser.draw(["a cat"], [1], listeners=[(maps, "unconditional")])
     assert maps.sums.maximum == 3 * 8 * 15
     assert sorted(maps.sums.by_size) == [(16, 16), (32, 32), (64, 64)]
     torch.testing.assert_close(maps.result()[0].sum(1), torch.full((1, 64, 64), 360.0))

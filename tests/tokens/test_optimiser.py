@@ -117,7 +117,12 @@ def test_the_published_trajectory_of_40_steps(golden, initial):
                 height=128,
                 width=128,
             ),
-        ).draw([str(golden["prompt"])], [0], sink=sink, latents=torch.from_numpy(golden["latents"]))
+        ).draw(
+            [str(golden["prompt"])],
+            [0],
+            listeners=[(sink, "unconditional")],
+            latents=torch.from_numpy(golden["latents"]),
+        )
         same_arithmetic = np.array_equal(drawn.pixels[0], golden["image"])
         mask = torch.from_numpy(golden["optim/target"][0, 1])
         layers = cross_attention_layers(loaded.pipe.unet)

@@ -19,7 +19,7 @@ from ovamgen.config.loading import (
     preset_names,
     read_config_file,
 )
-from ovamgen.config.masks import CrfConfig, MaskConfig, Normalisation
+from ovamgen.config.masks import TOKEN_TAU, WORD_TAU, CrfConfig, MaskConfig, Normalisation
 from ovamgen.config.methods import METHODS, Branch, Method, check_method
 from ovamgen.config.models import (
     DEFAULT_MODEL,
@@ -43,6 +43,8 @@ __all__ = [
     "METHODS",
     "SAMPLES_VERSION",
     "SHIPPED",
+    "TOKEN_TAU",
+    "WORD_TAU",
     "AttributionConfig",
     "Branch",
     "CrfConfig",

@@ -8,14 +8,13 @@ import numpy as np
 
 from ovamgen.attribution.token_bank import TokenBank, check_tau
 from ovamgen.classes.voc import VOC_CLASSES
-from ovamgen.config import ModelConfig
+from ovamgen.config import TOKEN_TAU, ModelConfig
 from ovamgen.diffusion.pipeline import check_model, load_pipeline
 from ovamgen.engine.engine import PipelineAttention
 from ovamgen.errors import ConfigError
 from ovamgen.records import ModelInfo
 from ovamgen.tokens.authors_tokens import import_authors_tokens
 from ovamgen.tokens.export import holds_plain_arrays, read_plain_arrays
-from ovamgen.tokens.iou import TOKEN_TAU
 
 _SHOWN_DIGITS = 12
 

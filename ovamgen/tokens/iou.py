@@ -14,11 +14,6 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from ovamgen.masks.iou import FINE_TAUS, iou, sweep_pixels
 from ovamgen.masks.resize import resize
 
-WORD_TAU = 0.4
-"""The published threshold of word maps (supplementary A.2)."""
-TOKEN_TAU = 0.8
-"""The published threshold of optimised tokens."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IouCounts:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ovamgen import __version__
 from ovamgen.attribution.token_bank import TAU_FROM, TokenBank, check_tau
-from ovamgen.config import RunConfig, canonical_json
+from ovamgen.config import TOKEN_TAU, WORD_TAU, RunConfig, canonical_json
 from ovamgen.diffusion.pipeline import check_model
 from ovamgen.errors import ConfigError, IncompleteError, MethodError, SampleError
 from ovamgen.masks.iou import FINE_TAUS
@@ -26,7 +26,7 @@ from ovamgen.tokens.examples import (
     drawn_with,
     read_examples,
 )
-from ovamgen.tokens.iou import TOKEN_TAU, WORD_TAU, mean_iou
+from ovamgen.tokens.iou import mean_iou
 from ovamgen.tokens.learning import ClassResult, ClassTask, LearnerLimits, TokenLearner
 from ovamgen.tokens.partial import PartialBank
 from ovamgen.tokens.presets import DEFAULT_PRESET, load_token_preset, settings_text

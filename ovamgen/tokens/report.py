@@ -12,10 +12,11 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from ovamgen.attribution.token_bank import TokenBank
+from ovamgen.config import TOKEN_TAU, WORD_TAU
 from ovamgen.masks.iou import FINE_TAUS
 from ovamgen.storage.whole_files import write_whole
 from ovamgen.tokens.figures import before_and_after, loss_curves
-from ovamgen.tokens.iou import TOKEN_TAU, WORD_TAU, IouCounts, mean_iou
+from ovamgen.tokens.iou import IouCounts, mean_iou
 from ovamgen.tokens.learning import KINDS, ClassResult, ClassTask
 
 _DIGITS = 4

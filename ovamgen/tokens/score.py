@@ -10,6 +10,7 @@ import torch
 
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.classes.voc import class_by_name
+from ovamgen.config import TOKEN_TAU, WORD_TAU
 from ovamgen.diffusion.pipeline import load_pipeline
 from ovamgen.engine.engine import use_repeatable_arithmetic
 from ovamgen.errors import ConfigError
@@ -25,7 +26,7 @@ from ovamgen.tokens.examples import (
     drawn_with,
     read_examples,
 )
-from ovamgen.tokens.iou import TOKEN_TAU, WORD_TAU, IouCounts, index_of, mean_iou
+from ovamgen.tokens.iou import IouCounts, index_of, mean_iou
 
 PUBLISHED_TAUS = (WORD_TAU, TOKEN_TAU)
 

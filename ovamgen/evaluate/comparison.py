@@ -19,10 +19,6 @@ from ovamgen.evaluate.scoring import BOOTSTRAP_DRAWS, Interval, IouTable, iou_ta
 from ovamgen.evaluate.setups import Setup, check_classes
 from ovamgen.pictures.picture_set import Picture, PictureSet
 
-PRESETS = ("ovam-voc-sim", "daam-ovam", "daam", "attn2mask-supplementary")
-"""The rows of a comparison, each with words and with tokens."""
-TUNE_FRACTION = 0.5
-
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Line:

@@ -6,20 +6,22 @@ pictures' pixels, nor how they are drawn.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ovamgen.attribution.interface import AttributedModel, ClassTarget
 from ovamgen.attribution.targets import ClassRows, prompt_target
 from ovamgen.attribution.token_bank import open_bank
-from ovamgen.config import METHODS, RunConfig, check_method
+from ovamgen.config import METHODS, RunConfig, check_method, merge
 from ovamgen.diffusion.pipeline import check_model
 from ovamgen.errors import ConfigError, MethodError
 from ovamgen.pictures.picture_set import Picture, PictureSet
 
 TEXT = "{class}"
 """The attribution text of words: the class's phrase alone, as a run has it."""
+Sections = dict[str, dict[str, Any]]
+"""Keys of a configuration by section."""
 _NOT_OF_MAPS = ("preset", "tau", "beta", "crf", "ignore_low", "ignore_high")
 """Fields of the section ``masks`` that come after the maps."""
 
@@ -107,12 +109,12 @@ class Setup:
         return found, problems
 
 
-def make_setup(name: str, config: RunConfig, *, text: str = TEXT) -> Setup:
+def make_setup(config: RunConfig, *, name: str = "", text: str = TEXT) -> Setup:
     """The setup of a resolved configuration; the bank is read, the model's files are looked at.
 
     Args:
-        name: of the setup.
         config: model, attribution, masks and synthesis count.
+        name: of the setup; of method, preset and words or tokens where not given.
         text: what is attributed for words.
 
     Raises:
@@ -124,7 +126,34 @@ def make_setup(name: str, config: RunConfig, *, text: str = TEXT) -> Setup:
         raise ConfigError(f"--text must hold '{{class}}' or '{{prompt}}', got '{text[:60]}'")
     config, bank = open_bank(config, width=check_model(config.model).context_width)
     rows = ClassRows(config.attribution.token_source, bank)
+    if not name:
+        method, preset = config.attribution.method, config.masks.preset
+        name = preset if preset.startswith(method) else f"{method}-{preset}"
+        name = f"{name}-{rows.source.label}"
     return Setup(name=name, config=config, rows=rows, text=text)
+
+
+def configure(
+    pictures: PictureSet, asked: Sections, build: Callable[[Sections], RunConfig]
+) -> RunConfig:
+    """The configuration to score with; samples bring the model and settings that drew them.
+
+    Args:
+        pictures: what is scored.
+        asked: what was asked for by section, None where nothing was; it is laid over the samples'.
+        build: resolves such sections.
+
+    Raises:
+        ConfigError: other settings are asked for than the samples were drawn with.
+    """
+    own = sample_sections(pictures)
+    given = {
+        section: {name: value for name, value in values.items() if value is not None}
+        for section, values in asked.items()
+    }
+    config = build(merge(own, given))
+    check_drawn_by(pictures, config)
+    return config
 
 
 def check_classes(setups: Sequence[Setup], pictures: Sequence[Picture]) -> None:
@@ -139,7 +168,7 @@ def check_classes(setups: Sequence[Setup], pictures: Sequence[Picture]) -> None:
             setup.rows.bank.select(names)
 
 
-def sample_sections(pictures: PictureSet) -> dict[str, dict[str, Any]]:
+def sample_sections(pictures: PictureSet) -> Sections:
     """The sections ``model`` and ``synthesis`` of the drawing that was annotated.
 
     Without device and precision, which are the machine's; empty for real pictures.

@@ -37,7 +37,7 @@ def one_pipeline(monkeypatch):
 
 def words(preset="ovam-voc-sim", name="ovam-words", text="{class}", **sections):
     sections["masks"] = {"preset": preset} | sections.get("masks", {})
-    return make_setup(name, tiny(**{"attribution": {"tokens": "words"}} | sections), text=text)
+    return make_setup(tiny(**{"attribution": {"tokens": "words"}} | sections), name=name, text=text)
 
 
 def bilinear(values, height, width):

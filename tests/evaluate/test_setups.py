@@ -26,7 +26,7 @@ def bank(path, names, width=24, seed=0):
 
 def setup(tokens="words", preset="ovam-voc-sim", text="{class}", **masks):
     config = tiny(attribution={"tokens": tokens}, masks={"preset": preset} | masks)
-    return make_setup(f"{preset}-{tokens[:5]}", config, text=text)
+    return make_setup(config, name=f"{preset}-{tokens[:5]}", text=text)
 
 
 def test_words_alone_and_in_the_prompt():
@@ -98,7 +98,7 @@ def test_thresholds_do_not_change_what_is_recorded():
 
 def test_unknown_methods_presets_and_texts():
     with pytest.raises(MethodError, match="did you mean 'ovam'"):
-        make_setup("x", tiny(attribution={"method": "ovan"}))
+        make_setup(tiny(attribution={"method": "ovan"}))
     with pytest.raises(ConfigError, match="unknown preset 'ovam-voc'"):
         setup(preset="ovam-voc")
     with pytest.raises(ConfigError, match="--text must hold"):

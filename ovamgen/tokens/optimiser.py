@@ -29,7 +29,7 @@ Normalisation = Literal["maximum", "joint-min-max"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimiserSettings:
-    """How a pair is learnt; the published values are the presets of `ovamgen.tokens.presets`."""
+    """How a pair is learnt; the published values are in ``presets/tokens``."""
 
     loss: Loss
     """``binary-cross-entropy``: per channel (supplementary A.1). ``cross-entropy``: of the softmax

@@ -261,11 +261,8 @@ def plain_diffusers(
     loaded: LoadedPipeline, settings: SynthesisConfig, batch_size: int
 ) -> Callable[[], object]:
     """A batch as anybody draws it with diffusers: the same weights, scheduler, size and steps."""
-    own = loaded.pipe.components
-    scheduler = scheduler_class(settings.scheduler).from_config(own["scheduler"].config)
-    parts = own | {"scheduler": scheduler, "safety_checker": None}
-    pipe = type(loaded.pipe)(**parts, requires_safety_checker=False)
-    pipe.set_progress_bar_config(disable=True)
+    scheduler = scheduler_class(settings.scheduler).from_config(loaded.pipe.scheduler.config)
+    pipe = loaded.with_parts(scheduler=scheduler, safety_checker=None).pipe
     sizes = Synthesiser(loaded, settings)
 
     def draw() -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -106,9 +106,7 @@ def prepare(base: LoadedPipeline, combination: Combination, device: torch.device
         if "fused" in combination:
             part.fuse_qkv_projections()
         part.requires_grad_(False).eval()
-    pipe = type(base.pipe)(**parts, requires_safety_checker=False)
-    pipe.set_progress_bar_config(disable=True)
-    return replace(base, pipe=pipe)
+    return base.with_parts(**parts)
 
 
 def parse_all(names: Iterable[str], device: str) -> tuple[Combination, ...]:

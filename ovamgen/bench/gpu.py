@@ -241,10 +241,7 @@ def _arms(
         return {"off": lambda: (plain.draw(prompts, seeds).images, None), "on": record}
 
     unet = second_unet(loaded.pipe.unet)
-    parts = loaded.pipe.components | {"unet": unet}
-    pipe = type(loaded.pipe)(**parts, requires_safety_checker=False)
-    pipe.set_progress_bar_config(disable=True)
-    beside = Synthesiser(replace(loaded, pipe=pipe), settings)
+    beside = Synthesiser(loaded.with_parts(unet=unet), settings)
     pairs = torch.stack([target.rows for target in sweep.targets])
     FastUnet(loaded.pipe.unet, combination, None, backend=sweep.backend)
     fast = FastUnet(
@@ -277,15 +274,12 @@ def with_checker(base: LoadedPipeline, vision: Mapping[str, int] = _VISION) -> L
     """
     config = CLIPConfig(vision_config=dict(vision), projection_dim=vision["projection_dim"])
     side = vision["image_size"]
-    parts = base.pipe.components | {
-        "safety_checker": StableDiffusionSafetyChecker(config).eval(),
-        "feature_extractor": CLIPImageProcessor(
+    return base.with_parts(
+        safety_checker=StableDiffusionSafetyChecker(config).eval(),
+        feature_extractor=CLIPImageProcessor(
             size={"shortest_edge": side}, crop_size={"height": side, "width": side}
         ),
-    }
-    pipe = type(base.pipe)(**parts, requires_safety_checker=False)
-    pipe.set_progress_bar_config(disable=True)
-    return replace(base, pipe=pipe)
+    )
 
 
 def _with_peak(arm: Callable[[], Batch], device: torch.device) -> tuple[int, Batch]:

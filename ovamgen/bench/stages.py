@@ -24,7 +24,7 @@ from ovamgen.bench.stage_costs import STAGES, StageCost, StagesBench
 from ovamgen.bench.stage_work import NO_DIGEST, DrawnBatch, Tally, encode, make_masks, write
 from ovamgen.bench.timing import Spread, check_rounds
 from ovamgen.classes.voc import VOC_CLASSES
-from ovamgen.config import RunConfig
+from ovamgen.config import MaskConfig, RunConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
 from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.engine.engine import (
@@ -159,11 +159,15 @@ def _draw(
     # the updates ran inside the drawing
     tally.add(recording)
     tally.take_away("maps", of="synthesis")
-    maps, peaks = tally.run("maps", class_heatmaps, sink, config.masks)
+    maps, peaks = tally.run("maps", _on_host, sink, config.masks)
     heatmaps = maps.astype(np.float16)
     tally.nbytes["synthesis"] += drawn.images.nbytes
     tally.nbytes["maps"] += heatmaps.nbytes
     return DrawnBatch(images=drawn.images, heatmaps=heatmaps, heatmap_max=peaks)
+
+
+def _on_host(sink: HeatmapSink, masks: MaskConfig) -> list[np.ndarray]:
+    return [tensor.cpu().numpy() for tensor in class_heatmaps(sink, masks)]
 
 
 def _time_updates(sink: HeatmapSink, tally: Tally, wait: Callable[[], None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -109,8 +110,7 @@ def masks(
             crf_sweep=crf_sweep,
             draws=draws,
             seed=seed,
-            on_start=counting.start,
-            on_drawing=counting.add,
+            counting=counting,
         )
     print(json.dumps(found.data, indent=2) if as_json else "\n".join(found.lines()))
 
@@ -139,12 +139,12 @@ def compare(
     strength: Strength = DEFAULT_STRENGTH,
     limit: Limit = None,
     text: Text = "{class}",
+    seed: NoiseSeed = 0,
+    draws: Draws = 1000,
     quick: Annotated[
         bool,
         typer.Option("--quick", help="At most 40 pictures, 30 steps for all, 200 draws: a look."),
     ] = False,
-    seed: NoiseSeed = 0,
-    draws: Draws = 1000,
     steps: Steps = None,
     guidance: Guidance = None,
     device: Device = None,
@@ -208,6 +208,6 @@ def table_s1(
     settings = build_table_settings(given, quick=quick)
     rows = make_table(settings, out, say)
     if as_json:
-        print(json.dumps([row.to_json() for row in rows], indent=2))
+        print(json.dumps([asdict(row) for row in rows], indent=2))
     else:
         print(to_markdown(settings, rows), end="")

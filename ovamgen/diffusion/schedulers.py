@@ -29,3 +29,16 @@ def scheduler_class(name: str) -> Any:
             "its neighbours: use DPMSolverMultistep or EulerAncestralDiscrete"
         )
     return kind
+
+
+def count_calls(pipe: Any, name: str, steps: int) -> int:
+    """UNet calls of one drawing: PNDM makes one more than it has steps (methods 0.3).
+
+    Args:
+        pipe: whose noise schedule is taken.
+        name: of the scheduler.
+        steps: num_inference_steps.
+    """
+    scheduler = scheduler_class(name).from_config(pipe.scheduler.config)
+    scheduler.set_timesteps(steps)
+    return len(scheduler.timesteps)

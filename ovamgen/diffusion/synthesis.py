@@ -201,7 +201,7 @@ class Synthesiser:
                 latents=noise.to(pipe.device, pipe.unet.dtype),
                 output_type="latent",
             ).images
-        return Drawing(final, self._decode(final))
+        return self.decode(final)
 
     def receive(self, drawing: Drawing) -> Drawn:
         """The images of a batch, checked; waits for the device."""
@@ -232,11 +232,13 @@ class Synthesiser:
             self._pipe.scheduler = own
 
     @torch.no_grad()
-    def _decode(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 3 H W"]:
-        """In slices: a batch of large images would need the memory of all."""
+    def decode(self, latents: Float[Tensor, "B C h w"]) -> Drawing:
+        """The images of drawn latents, of any size, as far as work can be queued on a GPU."""
         vae = self._pipe.vae
+        # in slices: a batch of large images would need the memory of all
         parts = (latents / vae.config.scaling_factor).split(self._decode_images)
-        return torch.cat([vae.decode(part, return_dict=False)[0] for part in parts])
+        decoded = torch.cat([vae.decode(part, return_dict=False)[0] for part in parts])
+        return Drawing(latents, decoded)
 
     @torch.no_grad()
     def _verdicts(self, images: UInt8[np.ndarray, "B H W 3"]) -> Sequence[bool]:

@@ -203,7 +203,7 @@ class Engine:
         drawing = self._synthesiser.begin(
             prompts, [spec.seed for spec in specs], listeners=[(sink, self._branch)]
         )
-        maps, fractions = _class_heatmaps(sink, self._masks)
+        maps, fractions = class_heatmaps(sink, self._masks)
         drawing.send(fractions, maps.half())
         return drawing, [self._unattributed(sink, index, spec) for index, spec in enumerate(specs)]
 
@@ -250,7 +250,7 @@ def use_repeatable_arithmetic(cpu_threads: int | None) -> None:
 
 def class_heatmaps(
     sink: HeatmapSink, masks: MaskConfig
-) -> tuple[Float32[np.ndarray, "B K h w"], Float32[np.ndarray, "B K"]]:
+) -> tuple[Float32[Tensor, "B K h w"], Float32[Tensor, "B K"]]:
     """What a sink recorded as normalised maps, as masks are made of them, and their maxima.
 
     Args:
@@ -264,19 +264,17 @@ def class_heatmaps(
     Raises:
         MethodError: nothing was recorded.
     """
-    maps, fractions = _class_heatmaps(sink, masks)
-    return maps.cpu().numpy(), fractions.cpu().numpy()
-
-
-def _class_heatmaps(
-    sink: HeatmapSink, masks: MaskConfig
-) -> tuple[Float32[Tensor, "B K h w"], Float32[Tensor, "B K"]]:
     maps, fractions = normalise(sink.class_maps(), sink.maximum, how=masks.normalisation)
     factor = sink.factor()
     if factor is not None:
-        low = 1.0 if masks.self_attention_low is None else masks.self_attention_low
-        maps = maps * (low + (1 - low) * factor[:, None])
+        maps = maps * factor_of(factor, masks)[:, None]
     return maps, fractions
+
+
+def factor_of(received: Float32[Tensor, "B h w"], masks: MaskConfig) -> Float32[Tensor, "B h w"]:
+    """What maps are multiplied by: the received self-attention, from [0, 1] to [low, 1]."""
+    low = 1.0 if masks.self_attention_low is None else masks.self_attention_low
+    return low + (1 - low) * received
 
 
 def normalise(

@@ -21,9 +21,7 @@ from ovamgen.pictures.picture_set import PictureSet, open_pictures
 PRESETS = ("ovam-voc-sim", "daam-ovam", "daam", "attn2mask-supplementary")
 """The rows of a comparison, each with words and with tokens."""
 TUNE_FRACTION = 0.5
-QUICK_PICTURES = 40
-QUICK_DRAWS = 200
-QUICK_STEPS = 30
+QUICK_PICTURES, QUICK_DRAWS, QUICK_STEPS = 40, 200, 30
 _QUICK_REMARK = (
     f"This is a quick look (--quick): at most {QUICK_PICTURES} pictures a split, {QUICK_STEPS} "
     f"steps for every method, {QUICK_DRAWS} bootstrap draws."
@@ -53,25 +51,6 @@ class CompareRequest:
     annotations: str | None = None
     limit: int | None = None
     quick: bool = False
-
-    def check(self) -> None:
-        """Checks what can be told before anything is read.
-
-        Raises:
-            ConfigError: options that exclude each other.
-        """
-        if self.tune_split is not None and self.tune_fraction is not None:
-            raise ConfigError("--tune-split and --tune-fraction are two ways to tune: give one")
-        if self.tokens is not None and TokenSource(self.tokens).words:
-            raise ConfigError("--tokens must name a bank or 'untrained': words are compared anyway")
-
-    def shortened(self) -> CompareRequest:
-        """The same, a quick look at most."""
-        return replace(
-            self,
-            limit=min(self.limit or QUICK_PICTURES, QUICK_PICTURES),
-            draws=min(self.draws, QUICK_DRAWS),
-        )
 
     def open(self, split: str | None, annotations: str | None = None) -> PictureSet:
         """The pictures of a split."""
@@ -107,9 +86,16 @@ def compare_data_set(request: CompareRequest, build: Build, counting: Progress) 
         ConfigError: something does not fit, or the folder cannot be written.
         MethodError: a method cannot be recorded on this model.
     """
-    request.check()
+    if request.tune_split is not None and request.tune_fraction is not None:
+        raise ConfigError("--tune-split and --tune-fraction are two ways to tune: give one")
+    if request.tokens is not None and TokenSource(request.tokens).words:
+        raise ConfigError("--tokens must name a bank or 'untrained': words are compared anyway")
     if request.quick:
-        request = request.shortened()
+        request = replace(
+            request,
+            limit=min(request.limit or QUICK_PICTURES, QUICK_PICTURES),
+            draws=min(request.draws, QUICK_DRAWS),
+        )
     pictures = request.open(request.split, request.annotations)
     parts = _parts(request, pictures)
     setups = _setups(request, pictures, build)
@@ -121,9 +107,7 @@ def compare_data_set(request: CompareRequest, build: Build, counting: Progress) 
         strength=request.strength,
         draws=request.draws,
         seed=request.seed,
-        on_start=counting.start,
-        on_drawing=counting.add,
-        on_judging=lambda name: counting.say(f"scoring {name}"),
+        counting=counting,
     )
     return write_comparison(found, out, [_QUICK_REMARK] if request.quick else [])
 

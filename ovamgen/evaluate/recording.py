@@ -7,12 +7,11 @@ scores.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -20,6 +19,7 @@ from jaxtyping import Float32, UInt8
 from ovamgen.attribution.interface import HeatmapSink
 from ovamgen.attribution.method import build_method
 from ovamgen.config import SynthesisConfig, canonical_json
+from ovamgen.console.progress import Progress
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
 from ovamgen.diffusion.recorder import Listener
 from ovamgen.diffusion.recreate import Recreator, check_strength
@@ -75,9 +75,12 @@ def write_maps(path: Path, recorded: RecordedMaps, fingerprint: str) -> None:
         "problems": recorded.problems,
         "difference": recorded.difference,
     }
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, maps=recorded.maps, description=np.array(json.dumps(description)))
-    write_whole(path, buffer.getvalue(), make_folder=True)
+    told = np.array(json.dumps(description))
+
+    def write(file: BinaryIO) -> None:
+        np.savez_compressed(file, maps=recorded.maps, description=told)
+
+    write_whole(path, write, make_folder=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,8 +122,7 @@ def record(
     *,
     strength: float,
     loaded: LoadedPipeline | None = None,
-    on_start: Callable[[int, int], None] | None = None,
-    on_drawing: Callable[[], None] | None = None,
+    counting: Progress | None = None,
 ) -> Recordings:
     """Has the maps of all pictures by all setups on disk; what is there already stays.
 
@@ -133,8 +135,7 @@ def record(
         out: the maps are written to ``out/maps``.
         strength: of image-to-image, in (0, 1].
         loaded: the pipeline, where it is loaded already.
-        on_start: told how many drawings there are in all and how many are done.
-        on_drawing: called after each drawing.
+        counting: is told how many drawings there are, are done already, and each one that is made.
 
     Raises:
         ConfigError: a bank lacks a class, or the folder cannot be written.
@@ -165,9 +166,9 @@ def record(
             ]
         )
     ]
-    if on_start is not None:
+    if counting is not None:
         total = len(groups) * len(pictures.pictures)
-        on_start(total, total - len(work))
+        counting.start(total, total - len(work))
     artists: dict[str, _Artist] = {}
     for drawing, picture, missing in work:
         name = canonical_json(drawing.describe())
@@ -177,8 +178,8 @@ def record(
         for setup, recorded in zip(missing, found, strict=True):
             path = _path(folder, setup, picture)
             write_maps(path, recorded, prints[setup.name, picture.key])
-        if on_drawing is not None:
-            on_drawing()
+        if counting is not None:
+            counting.add()
     return Recordings(folder, prints)
 
 
@@ -267,7 +268,7 @@ def _heard(
     if sink is None:
         maps = np.zeros((len(picture.targets), 1, 1), np.float32)
         return RecordedMaps(maps=maps, problems=problems, difference=difference)
-    found, fractions = class_heatmaps(sink, setup.config.masks)
+    found, fractions = (t.cpu().numpy() for t in class_heatmaps(sink, setup.config.masks))
     maps = np.zeros((len(picture.targets), *found.shape[2:]), np.float32)
     for index, place in enumerate(places):
         if reason := sink.problem(0, index):

@@ -180,10 +180,6 @@ def prepare(request: OptimiseRequest) -> tuple[RunConfig, list[ClassTask]]:
         "attribution": {"branch": request.branch},
         "runtime": {"workers": request.workers},
     }
-    given = {
-        section: {key: value for key, value in values.items() if value is not None}
-        for section, values in given.items()
-    }
     config = drawn_with(folder, request.model, given)
     held_out = None
     if request.validate is not None:

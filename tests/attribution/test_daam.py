@@ -15,8 +15,8 @@ from ovamgen.attribution.ovam import TextMaps
 from ovamgen.attribution.targets import pair_targets, phrase_targets
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.config import SynthesisConfig
+from ovamgen.diffusion.random_weights import skeleton_of
 from ovamgen.diffusion.recorder import cross_attention_layers
-from ovamgen.diffusion.skeleton import skeleton_of
 from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.diffusion.text import encode_text
 from ovamgen.engine.engine import PipelineAttention

@@ -10,9 +10,11 @@ from ovamgen.attribution.targets import untrained_targets
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.config import build_config
+from ovamgen.diffusion.pipeline import load_pipeline
 from ovamgen.diffusion.recorder import cross_attention_layers
 from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.diffusion.text import encode_text
+from ovamgen.engine import engine as engine_module
 from ovamgen.engine.engine import PHRASES, Engine, normalise
 from ovamgen.errors import ConfigError, MethodError
 from ovamgen.records import SampleSpec
@@ -242,10 +244,12 @@ def test_other_methods_draw_the_same_images(engine, method):
 
 @pytest.mark.parametrize(("policy", "made"), [("flag", 2), ("drop", 0), ("off", 2)])
 def test_the_safety_policy(monkeypatch, policy, made):
-    guarded = Engine.load(config(synthesis={"safety": policy}))
-    pipe = guarded._synthesiser._pipe
-    pipe.safety_checker, pipe.feature_extractor = tiny_checker(-2.0)
-    batch = guarded.synthesise(specs(1, 2))
+    asked = config(synthesis={"safety": policy})
+    loaded = load_pipeline(asked.model)
+    loaded.pipe.safety_checker, loaded.pipe.feature_extractor = tiny_checker(-2.0)
+    # the golden pipeline has no checker in its folder
+    monkeypatch.setattr(engine_module, "load_pipeline", lambda model, safety: loaded)
+    batch = Engine.load(asked).synthesise(specs(1, 2))
     assert len(batch.specs) == made
     assert batch.unsafe == (policy == "flag",) * made
     assert [failure.stage for failure in batch.failures] == ["safety"] * (2 - made)
@@ -288,26 +292,28 @@ def test_min_max_by_hand():
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_sd15_sized_random_weights_on_a_cpu():
+def test_sd15_sized_random_weights_on_a_cpu(monkeypatch):
     """512x512, 2 steps: 64x64 maps out of 15 layers, in less than 20 GB."""
     import resource
 
-    sd15 = Engine.load(
-        build_config(
-            {
-                "model": {"id": "random:sd15", "device": "cpu"},
-                "synthesis": {"steps": 2},
-                "runtime": {"cpu_threads": 2},
-            }
-        )
+    asked = build_config(
+        {
+            "model": {"id": "random:sd15", "device": "cpu"},
+            "synthesis": {"steps": 2},
+            "runtime": {"cpu_threads": 2},
+        }
     )
+    loaded = load_pipeline(asked.model)
+    monkeypatch.setattr(engine_module, "load_pipeline", lambda model, safety: loaded)
+    sd15 = Engine.load(asked)
     assert sd15.info.cross_attention_layers == 15
     batch = sd15.synthesise(specs(1))
     assert batch.images.shape == (1, 512, 512, 3)
     assert batch.images.std() > 5
     assert batch.heatmaps.shape == (1, 20, 64, 64)
     assert (np.array(batch.heatmap_max) > 0.3).all()
-    synthesiser, layers = sd15._synthesiser, cross_attention_layers(sd15._synthesiser._pipe.unet)
+    synthesiser = Synthesiser(loaded, asked.synthesis)
+    layers = cross_attention_layers(loaded.pipe.unet)
     from ovamgen.attribution.ovam import TextMaps
 
     maps = TextMaps(layers, [torch.randn(2, 768)])

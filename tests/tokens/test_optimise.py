@@ -11,7 +11,7 @@ import torch
 import yaml
 from PIL import Image
 
-from ovamgen.attribution.stored import StoredQueries, evaluate
+from ovamgen.attribution.stored import StoredQueries
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.config import SynthesisConfig
 from ovamgen.diffusion.recorder import cross_attention_layers
@@ -24,6 +24,7 @@ from ovamgen.tokens.learning import TokenLearner
 from ovamgen.tokens.memory import query_memory
 from ovamgen.tokens.optimise import OptimiseRequest, make_bank, optimise_tokens, prepare
 from ovamgen.tokens.partial import PartialBank
+from tests.attribution.stored_maps import evaluate
 from tests.golden.reference import TINY_SD, tiny_sd
 from tests.tokens.conftest import HEIGHT, WIDTH, disc
 

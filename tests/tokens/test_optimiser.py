@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy, cross_entropy, interpolate
 
-from ovamgen.attribution.stored import StoredQueries, evaluate
+from ovamgen.attribution.stored import StoredQueries
 from ovamgen.config import SynthesisConfig
 from ovamgen.diffusion.recorder import cross_attention_layers
 from ovamgen.diffusion.synthesis import Synthesiser
@@ -19,6 +19,7 @@ from ovamgen.tokens.optimiser import (
     map_loss,
     optimise_pair,
 )
+from tests.attribution.stored_maps import evaluate
 from tests.golden.reference import OVAM_FILE, recorded, reference, tiny_sd
 
 

@@ -76,6 +76,11 @@ class TokenSource:
         return self.kind == "words"
 
     @property
+    def untrained(self) -> bool:
+        """Pairs are the text encoder's own rows, which nobody has optimised."""
+        return self.kind == "untrained"
+
+    @property
     def file(self) -> str | None:
         """Path or URL of the bank; None where none is read."""
         return bank_file(self.name) if self.kind == "bank" else None
@@ -88,7 +93,7 @@ class TokenSource:
     @property
     def described(self) -> str:
         """The same for people: words, tokens, or untrained pairs."""
-        return "untrained pairs" if self.kind == "untrained" else self.label
+        return "untrained pairs" if self.untrained else self.label
 
     def tau(self, of_silent_tokens: float) -> float | None:
         """The threshold of the tokens as far as it is known before a file is read, else None.
@@ -98,7 +103,7 @@ class TokenSource:
         """
         if self.name in SHIPPED:
             return SHIPPED[self.name].tau
-        return of_silent_tokens if self.kind == "untrained" else None
+        return of_silent_tokens if self.untrained else None
 
 
 def bank_file(name: str) -> str:

@@ -163,7 +163,7 @@ def notes(found: Comparison) -> list[str]:
     texts = list(found.pictures.notes)
     texts += [left_out_note(line.fixed) for line in found.lines]
     texts.append(drawing_note(found.lines[0].fixed, found.pictures))
-    if any(line.setup.rows.source.kind == "untrained" for line in found.lines):
+    if any(line.setup.rows.source.untrained for line in found.lines):
         texts.append(
             "Tokens are untrained pairs, the text encoder's own rows: what an optimiser starts "
             "from, not what it ends with. Name a bank with --tokens."

@@ -32,6 +32,7 @@ def test_what_can_be_told_before_anything_is_read(name, kind, label, described, 
     source = TokenSource(name)
     assert (source.kind, source.label, source.described) == (kind, label, described)
     assert source.words == (kind == "words")
+    assert source.untrained == (kind == "untrained")
     assert (source.file is None) == (kind != "bank")
     assert source.tau(0.7) == tau
 

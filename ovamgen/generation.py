@@ -138,7 +138,7 @@ def _announce(run: Run) -> None:
             f"NOTE: '{model.id}' has random weights. It shows that the whole chain works; its "
             "pictures and masks show no objects."
         )
-    if run.config.attribution.tokens == "words":
+    if run.config.attribution.token_source.words:
         lines.append(
             f"no token bank was given: attributing the class words, tau {run.config.masks.tau}. "
             "'ovamgen tokens import' reads the published tokens"

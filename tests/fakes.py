@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ovamgen.bench.scale.engine import CLASS_IDS, simulated_model
 from ovamgen.config import RunConfig
 from ovamgen.errors import ConfigError
-from ovamgen.records import ModelInfo, SampleSpec, SynthesisBatch
+from ovamgen.records import SampleSpec, SynthesisBatch
 
-CLASS_IDS = tuple(range(1, 21))
 SIDE = 64
 CELLS = 16
 
@@ -44,17 +44,7 @@ class DiscEngine:
         self.batch_seconds = batch_seconds
         self.marks = marks
         self.kills = kills
-        self.info = ModelInfo(
-            model=config.model.id,
-            revision="",
-            digest="0" * 64,
-            height=SIDE,
-            width=SIDE,
-            vae_scale_factor=4,
-            context_width=8,
-            cross_attention_layers=15,
-            trained=False,
-        )
+        self.info = simulated_model(config, SIDE, CELLS)
         self.tokens_digest = "1" * 64
         self.class_ids = CLASS_IDS
 

@@ -13,43 +13,11 @@ from collections.abc import Sequence
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from ovamgen.attribution.interface import AttributedModel, ClassTarget
-from ovamgen.attribution.ovam import ChosenMaps, Ovam, OvamSink, PairMaps, TextMaps
+from ovamgen.attribution.interface import AttributedModel, ClassTarget, HeatmapSink
+from ovamgen.attribution.ovam import Ovam, OvamSink
 
 TIMESTEP = 501.0
 """Timestep of call index 50 of 100 PNDM steps (methods 0.3)."""
-
-
-class NearestCall:
-    """A sink that keeps the maps of one UNet call alone: the first of those nearest to `TIMESTEP`.
-
-    The state is that of one call, however many there are.
-
-    Args:
-        maps: takes the queries of the calls that are kept for as long as no nearer one comes.
-    """
-
-    def __init__(self, maps: PairMaps | ChosenMaps | TextMaps) -> None:
-        self.maps = maps
-        self.timestep: float | None = None
-        """Timestep of the call that the maps are of; None before the first call."""
-        self.call: int | None = None
-        """Its index, from 0."""
-        self._calls = 0
-        self._taken = False
-
-    def begin_call(self, timestep: float) -> None:
-        """Decides whether the queries that follow are kept."""
-        self._taken = self.timestep is None or _distance(timestep) < _distance(self.timestep)
-        if self._taken:
-            self.maps.clear()
-            self.timestep, self.call = timestep, self._calls
-        self._calls += 1
-
-    def update(self, layer: int, queries: Float[Tensor, "B N P D"], size: tuple[int, int]) -> None:
-        """Adds one layer's maps, where its call is kept."""
-        if self._taken:
-            self.maps.update(layer, queries, size)
 
 
 class Attn2Mask:
@@ -71,22 +39,23 @@ class Attn2Mask:
         return Attn2MaskSink(self._ovam.open(prompts))
 
 
-class Attn2MaskSink:
-    """Class maps of one batch, summed over heads and layers of one UNet call."""
+class Attn2MaskSink(HeatmapSink):
+    """Class maps of one UNet call alone: the first of those nearest to `TIMESTEP`.
+
+    The state is that of one call, however many there are.
+
+    Args:
+        ovam: takes the queries of the calls that are kept for as long as no nearer one comes.
+    """
 
     def __init__(self, ovam: OvamSink) -> None:
-        self._ovam = ovam
-        self._nearest = NearestCall(ovam.maps)
-
-    @property
-    def timestep(self) -> float | None:
+        self.timestep: float | None = None
         """Timestep of the call that the maps are of; None before the first call."""
-        return self._nearest.timestep
-
-    @property
-    def call(self) -> int | None:
-        """Index of that call, from 0."""
-        return self._nearest.call
+        self.call: int | None = None
+        """Its index, from 0."""
+        self._ovam = ovam
+        self._calls = 0
+        self._taken = False
 
     @property
     def maximum(self) -> float:
@@ -100,11 +69,16 @@ class Attn2MaskSink:
 
     def begin_call(self, timestep: float) -> None:
         """Decides whether the queries that follow are kept."""
-        self._nearest.begin_call(timestep)
+        self._taken = self.timestep is None or _distance(timestep) < _distance(self.timestep)
+        if self._taken:
+            self._ovam.maps.clear()
+            self.timestep, self.call = timestep, self._calls
+        self._calls += 1
 
     def update(self, layer: int, queries: Float[Tensor, "B N P D"], size: tuple[int, int]) -> None:
         """Adds one layer's maps, where its call is kept."""
-        self._nearest.update(layer, queries, size)
+        if self._taken:
+            self._ovam.update(layer, queries, size)
 
     def class_maps(self) -> Float32[Tensor, "B K h w"]:
         """Raw maps of all targets.
@@ -113,12 +87,6 @@ class Attn2MaskSink:
             MethodError: nothing was recorded.
         """
         return self._ovam.class_maps()
-
-    def problem(self, image: int, target: int) -> None:
-        """None: every class has a map, whatever the prompt says."""
-
-    def factor(self) -> None:
-        """None: self-attention is not looked at."""
 
 
 def _distance(timestep: float) -> float:

@@ -19,7 +19,12 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ovamgen.attribution.interface import AttentionLayer, AttributedModel, ClassTarget
+from ovamgen.attribution.interface import (
+    AttentionLayer,
+    AttributedModel,
+    ClassTarget,
+    HeatmapSink,
+)
 from ovamgen.attribution.maps import Count
 from ovamgen.attribution.targets import occurrences, phrase_ids
 from ovamgen.errors import MethodError
@@ -188,7 +193,7 @@ class Daam:
         return DaamSink(DaamMaps(self._layers, contexts), self._targets, prompts, found)
 
 
-class DaamSink:
+class DaamSink(HeatmapSink):
     """Class maps of one batch, out of the prompts that name the classes.
 
     Args:
@@ -245,9 +250,6 @@ class DaamSink:
         if (image, target) in self._found:
             return None
         return absent_word(self._targets[target].phrase, self._prompts[image])
-
-    def factor(self) -> None:
-        """None: self-attention is not looked at."""
 
 
 def absent_word(phrase: str, prompt: str) -> str:

@@ -1,8 +1,8 @@
 """What a heatmap method is given and what it must give: the seam between drawing and attribution.
 
-Everything here is structural: a pipeline's layers and encoder fit without knowing this module, and
-a recorder hands a sink what the sink has methods for. Dimension letters:
-`ovamgen.attribution.maps`.
+Everything here is structural: a pipeline's layers and encoder fit without knowing this module. To
+add a method, write a `HeatmapMethod` and its `HeatmapSink` in a file of this package and a line in
+`ovamgen.config.METHODS`. Dimension letters: `ovamgen.attribution.maps`.
 """
 
 from __future__ import annotations
@@ -57,6 +57,14 @@ class AttributedModel(Protocol):
     """The model whose attention is read."""
 
     @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def context_width(self) -> int:
+        """Width of a row of its text encoder (ctx)."""
+
+    @property
     def layers(self) -> Sequence[AttentionLayer]:
         """The cross-attention layers, in the order in which a sink numbers them."""
 
@@ -99,8 +107,14 @@ class ClassTarget:
 class HeatmapSink(Protocol):
     """Takes the queries of one batch while it is drawn, and has its class maps afterwards.
 
-    A recorder also calls ``begin_call(timestep)`` before each UNet call and ``update_self(layer,
-    queries, keys, size, scale)`` for each self-attention layer, where a sink has those methods.
+    What a sink wants of a drawing is what it has methods for: the recorder (`ovamgen.diffusion.
+    recorder`) calls ``update`` for each cross-attention layer, and where a sink has them
+
+    - ``begin_call(timestep)`` before each UNet call, for which the device is waited for;
+    - ``update_self(layer, queries, keys, size, scale)`` for the self-attention beside each layer.
+
+    Tensors are views that the next operation may overwrite. A sink that derives from this class
+    has neither problems nor a factor until it says otherwise.
     """
 
     @property
@@ -119,9 +133,11 @@ class HeatmapSink(Protocol):
 
     def problem(self, image: int, target: int) -> str | None:
         """Why there is no map of a target in an image, all zero in `class_maps`; or None."""
+        return None
 
     def factor(self) -> Float32[Tensor, "B h w"] | None:
         """What normalised maps are multiplied by, in [0, 1], of the maps' size; or None."""
+        return None
 
 
 @runtime_checkable

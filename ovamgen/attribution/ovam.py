@@ -16,7 +16,12 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from ovamgen.attribution.interface import AttentionLayer, AttributedModel, ClassTarget
+from ovamgen.attribution.interface import (
+    AttentionLayer,
+    AttributedModel,
+    ClassTarget,
+    HeatmapSink,
+)
 from ovamgen.attribution.maps import MapSums
 from ovamgen.errors import MethodError
 
@@ -234,7 +239,7 @@ class Ovam:
         return OvamSink(maps, self._channels)
 
 
-class OvamSink:
+class OvamSink(HeatmapSink):
     """Class maps of one batch, from pairs or from one channel of each text."""
 
     def __init__(
@@ -267,12 +272,6 @@ class OvamSink:
             return self.maps.result()
         chosen = zip(self.maps.result(), self._channels, strict=True)
         return torch.stack([maps[:, channel] for maps, channel in chosen], dim=1)
-
-    def problem(self, image: int, target: int) -> None:
-        """None: every class has a map, whatever the prompt says."""
-
-    def factor(self) -> None:
-        """None: self-attention is not looked at."""
 
 
 def _scores(

@@ -150,6 +150,17 @@ class AttentionAffinity:
         return resize(spread, (maps.shape[2], maps.shape[3]))
 
 
+def self_attention_sink(masks: MaskConfig) -> ReceivedAttention | AttentionAffinity | None:
+    """The sink that ``masks.self_attention`` needs beside a method's own, or None."""
+    if masks.self_attention == "received":
+        return ReceivedAttention()
+    if masks.self_attention == "affinity":
+        return AttentionAffinity(
+            positions=masks.self_attention_positions, power=masks.self_attention_power
+        )
+    return None
+
+
 class SelfAttended:
     """A method whose maps are refined by the self-attention of the same drawing.
 
@@ -164,12 +175,8 @@ class SelfAttended:
 
     def open(self, prompts: Sequence[str]) -> SelfAttendedSink:
         """A sink of the method's, with self-attention beside it."""
-        settings = self._settings
-        attention: ReceivedAttention | AttentionAffinity = ReceivedAttention()
-        if settings.self_attention == "affinity":
-            attention = AttentionAffinity(
-                positions=settings.self_attention_positions, power=settings.self_attention_power
-            )
+        attention = self_attention_sink(self._settings)
+        assert attention is not None
         return SelfAttendedSink(self._method.open(prompts), attention)
 
 

@@ -2,53 +2,109 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 
-from ovamgen.attribution.interface import ClassTarget, EncodedText
+from ovamgen.attribution.interface import AttributedModel, ClassTarget, EncodedText
 from ovamgen.attribution.token_bank import TokenBank
+from ovamgen.config import TokenSource
 from ovamgen.errors import MethodError
 
 
-def pair_targets(
-    bank: TokenBank, names: Sequence[str], phrases: Sequence[str] | None = None
-) -> tuple[ClassTarget, ...]:
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassRows:
+    """A token source with what was read of it: gives the rows of any classes."""
+
+    source: TokenSource
+    bank: TokenBank | None = None
+    """The bank, where the source is one (`ovamgen.attribution.token_bank.open_bank`)."""
+
+    @property
+    def digest(self) -> str:
+        """Digest (hex) of the bank, "" where none was read."""
+        return self.bank.sha256 if self.bank else ""
+
+    def targets(
+        self, phrases: Mapping[str, str], model: AttributedModel
+    ) -> tuple[ClassTarget, ...]:
+        """The classes as attribution rows of the model's width, each found by itself.
+
+        Args:
+            phrases: the words that name each class in a prompt, by class.
+            model: whose attention is read.
+
+        Raises:
+            ConfigError: the bank lacks a class, or was made for another text encoder.
+            MethodError: a phrase has no words.
+        """
+        if self.bank is not None:
+            self.bank.check_width(model.context_width, model.name)
+            return pair_targets(self.bank, phrases)
+        if self.source.words:
+            return phrase_targets(phrases, model.encode)
+        return untrained_targets(phrases, model.encode)
+
+
+def pair_targets(bank: TokenBank, phrases: Mapping[str, str]) -> tuple[ClassTarget, ...]:
     """The bank's pairs of these classes, on the CPU; the class row is channel 1 (methods 2.4).
 
     Args:
         bank: of one text encoder.
-        names: the classes.
-        phrases: the words that name each of them in a prompt; their names where not given.
+        phrases: the words that name each class in a prompt, by class.
 
     Raises:
         ConfigError: the bank lacks one of them.
     """
-    pairs = torch.from_numpy(bank.select(names))
+    pairs = torch.from_numpy(bank.select(list(phrases)))
     return tuple(
         ClassTarget(name=name, rows=pair, channel=1, phrase=phrase)
-        for name, pair, phrase in zip(names, pairs, phrases or names, strict=True)
+        for (name, phrase), pair in zip(phrases.items(), pairs, strict=True)
     )
 
 
 def phrase_targets(
-    names: Sequence[str], phrases: Sequence[str], encode: Callable[[str], EncodedText]
+    phrases: Mapping[str, str], encode: Callable[[str], EncodedText]
 ) -> tuple[ClassTarget, ...]:
     """Each class as its phrase alone; the last sub-token's map is the class's (methods 2.4).
 
     Args:
-        names: the classes.
-        phrases: what the encoder reads for each of them: ``dining table``.
+        phrases: what the encoder reads for each class: ``dining table``.
         encode: the model's text encoder, without padding.
 
     Raises:
         MethodError: a phrase has no words.
     """
-    texts = [encode(phrase) for phrase in phrases]
+    texts = {name: encode(phrase) for name, phrase in phrases.items()}
     return tuple(
-        ClassTarget(name=name, rows=text.rows, channel=text.last_subtoken(), phrase=phrase)
-        for name, text, phrase in zip(names, texts, phrases, strict=True)
+        ClassTarget(name=name, rows=text.rows, channel=text.last_subtoken(), phrase=phrases[name])
+        for name, text in texts.items()
+    )
+
+
+def untrained_targets(
+    phrases: Mapping[str, str], encode: Callable[[str], EncodedText]
+) -> tuple[ClassTarget, ...]:
+    """Pairs of the text encoder's own rows: `<SoT>` and the last sub-token of each class phrase.
+
+    What an optimiser starts from (methods 2.5), and all that a model without a bank can offer.
+
+    Args:
+        phrases: what the encoder reads for each class.
+        encode: the model's text encoder, without padding.
+
+    Raises:
+        MethodError: a phrase has no words.
+    """
+    return tuple(
+        ClassTarget(
+            name=target.name,
+            rows=target.rows[[0, target.channel]].cpu(),
+            channel=1,
+            phrase=target.phrase,
+        )
+        for target in phrase_targets(phrases, encode)
     )
 
 
@@ -95,33 +151,3 @@ def occurrences(token_ids: Sequence[int], wanted: Sequence[int]) -> tuple[int, .
     length, wanted = len(wanted), tuple(wanted)
     starts = range(len(token_ids) - length + 1)
     return tuple(row for row in starts if tuple(token_ids[row : row + length]) == wanted)
-
-
-def untrained_bank(
-    names: Sequence[str],
-    phrases: Sequence[str],
-    encode: Callable[[str], EncodedText],
-    *,
-    text_encoder: str,
-) -> TokenBank:
-    """Pairs of a text encoder's own rows: `<SoT>` and the last sub-token of each class phrase.
-
-    What an optimiser starts from (methods 2.5), and all that a model without a bank can offer.
-
-    Args:
-        names: the classes.
-        phrases: what the encoder reads for each of them.
-        encode: the model's text encoder, without padding.
-        text_encoder: whose encoder it is, for the provenance.
-
-    Raises:
-        MethodError: a phrase has no words.
-    """
-    texts = [encode(phrase) for phrase in phrases]
-    pairs = [text.rows[[0, text.last_subtoken()]].cpu().numpy() for text in texts]
-    return TokenBank(
-        class_names=tuple(names),
-        pairs=np.stack(pairs).astype(np.float32),
-        provenance={"kind": "untrained", "text_encoder": text_encoder},
-        source=f"the untrained pairs of {text_encoder}",
-    )

@@ -19,9 +19,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from ovamgen.config import RunConfig, canonical_json
+from ovamgen.config import SHIPPED, RunConfig, bank_file, canonical_json
 from ovamgen.errors import ConfigError
-from ovamgen.mini import TOKENS, TOKENS_TAU, bank_place
 from ovamgen.storage.reading import read_file
 from ovamgen.storage.retrying import RemoteError
 from ovamgen.storage.urls import check_no_credentials
@@ -156,7 +155,7 @@ class TokenBank:
         """
         check_no_credentials(str(path))
         name = f"token bank {path}"
-        place = bank_place(str(path))
+        place = bank_file(str(path))
         data = _read(place, name)
         try:
             tensors = load_tensors(data)
@@ -166,8 +165,9 @@ class TokenBank:
                 raise ConfigError(f"{name}: format {FORMAT} expected, got {described['format']}")
             names = tuple(str(entry) for entry in described["classes"])
             provenance = {str(key): str(value) for key, value in described["provenance"].items()}
-            if place == str(TOKENS):
-                provenance.setdefault(TAU, str(TOKENS_TAU))
+            for shipped in SHIPPED.values():
+                if place == str(shipped.file):
+                    provenance.setdefault(TAU, str(shipped.tau))
             pairs = tensors["pairs"]
         except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
             if kind := _foreign_kind(data):
@@ -195,18 +195,24 @@ def check_tau(tau: float, source: str = "--tau") -> float:
     return tau
 
 
-def open_bank(config: RunConfig) -> tuple[RunConfig, TokenBank | None]:
+def open_bank(config: RunConfig, *, width: int | None = None) -> tuple[RunConfig, TokenBank | None]:
     """The bank of a configuration, and the configuration with the threshold that it names.
 
     Without a bank (words, untrained pairs) there is none, and the configuration is as it was.
 
+    Args:
+        config: resolved.
+        width: of the rows that the model takes, where that is known.
+
     Raises:
-        ConfigError: as `TokenBank.load`.
+        ConfigError: as `TokenBank.load`, or the bank is of another width.
     """
-    tokens = config.attribution.tokens
-    if tokens in ("words", "untrained"):
+    source = config.attribution.token_source
+    if source.file is None:
         return config, None
-    bank = TokenBank.load(tokens)
+    bank = TokenBank.load(source.name)
+    if width is not None:
+        bank.check_width(width, config.model.id)
     return config.with_bank_tau(bank.tau), bank
 
 

@@ -19,9 +19,9 @@ from ovamgen.attribution.ovam import ChosenMaps, OvamSink, PairMaps
 from ovamgen.bench.memory import ScratchMeter
 from ovamgen.diffusion.architectures import SD15
 from ovamgen.diffusion.pipeline import LoadedPipeline
+from ovamgen.diffusion.random_weights import skeleton_of, unet_skeleton
 from ovamgen.diffusion.recorder import Branch, CrossAttentionRecorder, cross_attention_layers
-from ovamgen.diffusion.schedulers import scheduler_class
-from ovamgen.diffusion.skeleton import skeleton_of, unet_skeleton
+from ovamgen.diffusion.schedulers import count_calls
 
 _TEXT_ROWS = 77
 _PHRASE_ROWS = (3, 3, 3, 3, 4)
@@ -143,9 +143,7 @@ def image_cost(
     """
     pipe, factor = loaded.pipe, loaded.info.vae_scale_factor
     latent = height // factor, width // factor
-    clock = scheduler_class(scheduler).from_config(pipe.scheduler.config)
-    clock.set_timesteps(steps)
-    calls = len(clock.timesteps)
+    calls = count_calls(pipe, scheduler, steps)
     cost = call_cost(skeleton_of(pipe.unet), *latent, guided=guided)
     with torch.no_grad(), FlopCounterMode(display=False) as decoding:
         vae = skeleton_of(pipe.vae)

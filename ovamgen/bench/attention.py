@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ovamgen.attribution.interface import HeatmapMethod, HeatmapSink
 from ovamgen.attribution.method import build_method
+from ovamgen.attribution.targets import phrase_targets, untrained_targets
 from ovamgen.bench.arithmetic import sd15_call_cost
 from ovamgen.bench.machine import Machine
 from ovamgen.bench.memory import LiveTensorBytes, ScratchMeter
@@ -21,7 +22,7 @@ from ovamgen.config import RunConfig, SynthesisConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
 from ovamgen.diffusion.schedulers import scheduler_class
 from ovamgen.diffusion.synthesis import Synthesiser
-from ovamgen.engine.engine import PipelineAttention, class_targets, use_repeatable_arithmetic
+from ovamgen.engine.engine import PHRASES, PipelineAttention, use_repeatable_arithmetic
 
 PROMPT = "a photograph of a cat"
 
@@ -160,8 +161,8 @@ def bench_attention(
     loaded = load_pipeline(config.model)
     attention = PipelineAttention(loaded)
     rows = {
-        "pairs": class_targets("untrained", None, attention),
-        "words": class_targets("words", None, attention),
+        "pairs": untrained_targets(PHRASES, attention.encode),
+        "words": phrase_targets(PHRASES, attention.encode),
     }
     method = build_method("ovam", attention, rows["pairs"])
 
@@ -239,31 +240,29 @@ class _Drawing:
     batch_size: int
 
     def __call__(self, recorded: bool) -> HeatmapSink | None:
-        sink = self.method.open(self.prompts) if recorded else None
+        if not recorded:
+            self.record_into()
+            return None
+        sink = self.method.open(self.prompts)
         self.record_into(sink)
-        if sink is not None:
-            sink.class_maps().cpu()
+        sink.class_maps().cpu()
         return sink
 
     @property
     def prompts(self) -> Sequence[str]:
         return [PROMPT] * self.batch_size
 
-    def record_into(self, sink: HeatmapSink | ScratchMeter | None) -> None:
-        self.synthesiser.draw(
-            self.prompts, range(self.batch_size), sink=sink, branch=self.config.attribution.half
-        )
+    def record_into(self, *sinks: HeatmapSink | ScratchMeter) -> None:
+        listeners = [(sink, self.config.attribution.half) for sink in sinks]
+        self.synthesiser.draw(self.prompts, range(self.batch_size), listeners=listeners)
 
 
 def plain_diffusers(
     loaded: LoadedPipeline, settings: SynthesisConfig, batch_size: int
 ) -> Callable[[], object]:
     """A batch as anybody draws it with diffusers: the same weights, scheduler, size and steps."""
-    own = loaded.pipe.components
-    scheduler = scheduler_class(settings.scheduler).from_config(own["scheduler"].config)
-    parts = own | {"scheduler": scheduler, "safety_checker": None}
-    pipe = type(loaded.pipe)(**parts, requires_safety_checker=False)
-    pipe.set_progress_bar_config(disable=True)
+    scheduler = scheduler_class(settings.scheduler).from_config(loaded.pipe.scheduler.config)
+    pipe = loaded.with_parts(scheduler=scheduler, safety_checker=None).pipe
     sizes = Synthesiser(loaded, settings)
 
     def draw() -> object:

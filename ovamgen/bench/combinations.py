@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from ovamgen.console.wording import nearest
 from ovamgen.diffusion.pipeline import LoadedPipeline
 from ovamgen.errors import ConfigError
 
@@ -44,9 +44,8 @@ class Combination:
         known = [*DTYPES, *SWITCHES]
         for part in parts:
             if part not in known:
-                near = difflib.get_close_matches(part, known, n=1, cutoff=0.5)
-                hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-                raise ConfigError(f"unknown part '{part}' in the combination '{name}': {hint}")
+                where = f"part '{part}' in the combination '{name}'"
+                raise ConfigError(f"unknown {where}{nearest(part, known)}")
         dtypes = [part for part in parts if part in DTYPES]
         if len(dtypes) != 1:
             raise ConfigError(
@@ -107,9 +106,7 @@ def prepare(base: LoadedPipeline, combination: Combination, device: torch.device
         if "fused" in combination:
             part.fuse_qkv_projections()
         part.requires_grad_(False).eval()
-    pipe = type(base.pipe)(**parts, requires_safety_checker=False)
-    pipe.set_progress_bar_config(disable=True)
-    return replace(base, pipe=pipe)
+    return base.with_parts(**parts)
 
 
 def parse_all(names: Iterable[str], device: str) -> tuple[Combination, ...]:

@@ -66,19 +66,11 @@ def crf_inputs(
     masks: MaskConfig,
     side: int,
 ) -> list[tuple[UInt8[np.ndarray, "S S 3"], Float32[np.ndarray, "2 S S"]]]:
-    """The first few images at a size, each with the probabilities of its hard mask."""
-    count = min(_IMAGES, len(images))
-    return [_input(images[i], heatmaps[i], masks, side) for i in range(count)]
-
-
-def _input(
-    image: UInt8[np.ndarray, "H W 3"],
-    heatmaps: Float16[np.ndarray, "K h w"],
-    masks: MaskConfig,
-    side: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The image and the two labels' probabilities of its hard mask, at the size."""
-    picture = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
-    target = heatmaps[[int(heatmaps.astype(np.float32).mean((1, 2)).argmax())]]
-    inside = class_scores(target, side, side, masks)[0] > (masks.tau or 0.0)
-    return picture, np.stack([~inside, inside]).astype(np.float32)
+    """The first few images at a size, each with its hard mask as probabilities of two labels."""
+    found = []
+    for image, maps in zip(images[:_IMAGES], heatmaps[:_IMAGES], strict=True):
+        picture = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
+        target = maps[[int(maps.astype(np.float32).mean((1, 2)).argmax())]]
+        inside = class_scores(target, side, side, masks)[0] > (masks.tau or 0.0)
+        found.append((picture, np.stack([~inside, inside]).astype(np.float32)))
+    return found

@@ -23,6 +23,7 @@ from transformers import CLIPConfig, CLIPImageProcessor
 
 from ovamgen.attribution.maps import MapSums
 from ovamgen.attribution.ovam import Ovam
+from ovamgen.attribution.targets import untrained_targets
 from ovamgen.bench.arithmetic import finish, image_cost, matmul_rate
 from ovamgen.bench.combinations import DTYPES, Combination, prepare
 from ovamgen.bench.gpu_rows import GpuBench, GpuRow, Timings
@@ -32,7 +33,7 @@ from ovamgen.bench.unet_calls import FastUnet, second_unet
 from ovamgen.config import RunConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
 from ovamgen.diffusion.synthesis import Drawing, Synthesiser
-from ovamgen.engine.engine import PipelineAttention, class_targets, use_repeatable_arithmetic
+from ovamgen.engine.engine import PHRASES, PipelineAttention, use_repeatable_arithmetic
 from ovamgen.errors import ConfigError, OvamgenError
 
 _PROMPT = "a photograph of a cat"
@@ -136,7 +137,7 @@ def bench_gpu(
         config=config,
         base=base,
         device=device,
-        targets=class_targets("untrained", None, PipelineAttention(base)),
+        targets=untrained_targets(PHRASES, PipelineAttention(base).encode),
         unet_flops=cost.unet_flops,
         reference_dtype="bf16" if device.type == "cuda" else "fp32",
         rounds=rounds,
@@ -234,16 +235,13 @@ def _arms(
 
         def record() -> Batch:
             sink = method.open(prompts)
-            drawing = plain.begin(prompts, seeds, sink=sink, branch=branch)
+            drawing = plain.begin(prompts, seeds, listeners=[(sink, branch)])
             return _received(plain, drawing, sink.class_maps())
 
         return {"off": lambda: (plain.draw(prompts, seeds).images, None), "on": record}
 
     unet = second_unet(loaded.pipe.unet)
-    parts = loaded.pipe.components | {"unet": unet}
-    pipe = type(loaded.pipe)(**parts, requires_safety_checker=False)
-    pipe.set_progress_bar_config(disable=True)
-    beside = Synthesiser(replace(loaded, pipe=pipe), settings)
+    beside = Synthesiser(loaded.with_parts(unet=unet), settings)
     pairs = torch.stack([target.rows for target in sweep.targets])
     FastUnet(loaded.pipe.unet, combination, None, backend=sweep.backend)
     fast = FastUnet(
@@ -276,15 +274,12 @@ def with_checker(base: LoadedPipeline, vision: Mapping[str, int] = _VISION) -> L
     """
     config = CLIPConfig(vision_config=dict(vision), projection_dim=vision["projection_dim"])
     side = vision["image_size"]
-    parts = base.pipe.components | {
-        "safety_checker": StableDiffusionSafetyChecker(config).eval(),
-        "feature_extractor": CLIPImageProcessor(
+    return base.with_parts(
+        safety_checker=StableDiffusionSafetyChecker(config).eval(),
+        feature_extractor=CLIPImageProcessor(
             size={"shortest_edge": side}, crop_size={"height": side, "width": side}
         ),
-    }
-    pipe = type(base.pipe)(**parts, requires_safety_checker=False)
-    pipe.set_progress_bar_config(disable=True)
-    return replace(base, pipe=pipe)
+    )
 
 
 def _with_peak(arm: Callable[[], Batch], device: torch.device) -> tuple[int, Batch]:

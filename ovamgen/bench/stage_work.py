@@ -40,9 +40,9 @@ class Tally:
     """Seconds and bytes of stages, added up within a round."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
-        self.cpu_seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
-        self.nbytes: dict[str, int] = dict.fromkeys(STAGES, 0)
+        self.seconds = dict.fromkeys(STAGES, 0.0)
+        self.cpu_seconds = dict.fromkeys(STAGES, 0.0)
+        self.nbytes = dict.fromkeys(STAGES, 0)
 
     def run(self, stage: str, work: Callable[..., _Result], *given: Any, **named: Any) -> _Result:
         """What the work returns; its time, and its length where it is bytes, are added."""

@@ -14,7 +14,8 @@ import numpy as np
 
 from ovamgen.attribution.interface import HeatmapMethod, HeatmapSink
 from ovamgen.attribution.method import build_method
-from ovamgen.attribution.token_bank import TokenBank, open_bank
+from ovamgen.attribution.targets import ClassRows
+from ovamgen.attribution.token_bank import open_bank
 from ovamgen.bench.arithmetic import finish
 from ovamgen.bench.crf_rate import CrfRate, crf_inputs, crf_rates
 from ovamgen.bench.machine import Machine
@@ -23,13 +24,13 @@ from ovamgen.bench.stage_costs import STAGES, StageCost, StagesBench
 from ovamgen.bench.stage_work import NO_DIGEST, DrawnBatch, Tally, encode, make_masks, write
 from ovamgen.bench.timing import Spread, check_rounds
 from ovamgen.classes.voc import VOC_CLASSES
-from ovamgen.config import RunConfig
+from ovamgen.config import MaskConfig, RunConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
 from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.engine.engine import (
+    PHRASES,
     PipelineAttention,
     class_heatmaps,
-    class_targets,
     use_repeatable_arithmetic,
 )
 from ovamgen.errors import ConfigError
@@ -74,8 +75,12 @@ def bench_stages(
     machine = Machine.here()
     say(f"loading {config.model.id}")
     config, bank = open_bank(config)
-    loaded, method = _load(config, bank)
-    context = context_of(config, NO_DIGEST, loaded.info, bank.sha256 if bank else "", _CLASS_IDS)
+    rows = ClassRows(config.attribution.token_source, bank)
+    loaded = load_pipeline(config.model, safety=config.synthesis.safety != "off")
+    attention = PipelineAttention(loaded)
+    targets = rows.targets(PHRASES, attention)
+    method = build_method(config.attribution.method, attention, targets, config.masks)
+    context = context_of(config, NO_DIGEST, loaded.info, rows.digest, _CLASS_IDS)
     synthesiser = Synthesiser(loaded, config.synthesis)
     tallies: list[Tally] = []
     drawn = None
@@ -114,14 +119,6 @@ def bench_stages(
     )
 
 
-def _load(config: RunConfig, bank: TokenBank | None) -> tuple[LoadedPipeline, HeatmapMethod]:
-    loaded = load_pipeline(config.model, safety=config.synthesis.safety != "off")
-    attention = PipelineAttention(loaded)
-    targets = class_targets(config.attribution.tokens, bank, attention)
-    method = build_method(config.attribution.method, attention, targets, config.masks)
-    return loaded, method
-
-
 def _specs(count: int, *, shard: int) -> list[SampleSpec]:
     """One sample of one class each, the same in every round but for its key."""
     specs = []
@@ -157,16 +154,20 @@ def _draw(
     sink = method.open(prompts)
     device = loaded.pipe.device  # diffusers looks through all parts for it, which takes a while
     _time_updates(sink, recording, lambda: finish(device))
-    branch = config.attribution.half
-    drawn = tally.run("synthesis", synthesiser.draw, prompts, seeds, sink=sink, branch=branch)
+    listeners = [(sink, config.attribution.half)]
+    drawn = tally.run("synthesis", synthesiser.draw, prompts, seeds, listeners=listeners)
     # the updates ran inside the drawing
     tally.add(recording)
     tally.take_away("maps", of="synthesis")
-    maps, peaks = tally.run("maps", class_heatmaps, sink, config.masks)
+    maps, peaks = tally.run("maps", _on_host, sink, config.masks)
     heatmaps = maps.astype(np.float16)
     tally.nbytes["synthesis"] += drawn.images.nbytes
     tally.nbytes["maps"] += heatmaps.nbytes
     return DrawnBatch(images=drawn.images, heatmaps=heatmaps, heatmap_max=peaks)
+
+
+def _on_host(sink: HeatmapSink, masks: MaskConfig) -> list[np.ndarray]:
+    return [tensor.cpu().numpy() for tensor in class_heatmaps(sink, masks)]
 
 
 def _time_updates(sink: HeatmapSink, tally: Tally, wait: Callable[[], None]) -> None:

@@ -11,7 +11,7 @@ import typer
 from typer import rich_utils
 
 from ovamgen import __version__
-from ovamgen.cli import annotate, evaluate, report, samples, simulate, train
+from ovamgen.cli import annotate, evaluate, report, samples, train
 from ovamgen.cli import attribute as images
 from ovamgen.cli import bench as benches
 from ovamgen.cli import corpus as hand_on
@@ -81,8 +81,8 @@ bench.callback(invoke_without_command=True)(benches.bench)
 bench.command("attention")(benches.attention)
 bench.command("stages", cls=RunCommand)(benches.stages)
 bench.command("gpu")(benches.gpu)
-bench.command("driver")(simulate.driver)
-bench.command("plan")(simulate.plan)
+bench.command("driver")(benches.driver)
+bench.command("plan")(benches.plan)
 app.command(cls=PlanCommand)(samples.samples)
 app.add_typer(annotate.app, name="annotate")
 app.command(cls=TrainCommand)(train.train)

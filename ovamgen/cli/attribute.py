@@ -15,8 +15,7 @@ from ovamgen.cli.options import (
     Sets,
     Steps,
     Width,
-    device_here,
-    resolve,
+    resolve_here,
 )
 
 
@@ -60,12 +59,12 @@ def attribute(
     cat --out cat.npz`
     """
     flags = {
-        "model": {"id": model, "device": device or (None if config else device_here(model))},
+        "model": {"id": model, "device": device},
         "synthesis": {"steps": steps, "guidance": guidance, "height": height, "width": width},
         "attribution": {"method": method, "branch": branch},
         "masks": {"self_attention": self_attention},
     }
-    resolved = resolve(config, flags, sets)
+    resolved = resolve_here(config, flags, sets)
     from ovamgen.engine.one_image import attribute as run
 
     done = run(

@@ -1,8 +1,10 @@
-"""``bench``: what things cost, measured here."""
+"""``bench``: what things cost, measured here; scale, simulated on this machine."""
 
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, runtime_checkable
 
@@ -18,10 +20,11 @@ from ovamgen.cli.options import (
     Sets,
     Steps,
     Width,
-    device_here,
     resolve,
+    resolve_here,
 )
 from ovamgen.console import log_format
+from ovamgen.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
 BenchBatchSize = Annotated[int, typer.Option("--batch-size", help="Images drawn at once.")]
 SaveTo = Annotated[
     Path | None, typer.Option("--save", help="A JSON file to write the figures to as well.")
+]
+SaveInto = Annotated[
+    Path | None, typer.Option("--out", help="A folder to write the figures to as well.")
 ]
 
 
@@ -96,8 +102,10 @@ def attention(
     --steps 1 --memory-steps 1,2`
     """
     synthesis = {"steps": steps, "height": height, "width": width}
-    flags = {"model": {"id": model, "device": device or device_here(model)}, "synthesis": synthesis}
-    measured = _attention(resolve(None, flags), batch_size, rounds, memory_steps, classes)
+    resolved = resolve_here(
+        None, {"model": {"id": model, "device": device}, "synthesis": synthesis}
+    )
+    measured = _attention(resolved, batch_size, rounds, memory_steps, classes)
     _show(measured, as_json=as_json, save=save)
 
 
@@ -146,10 +154,10 @@ def stages(
     if model is None and config is None:
         model = "mini"
     flags = {
-        "model": {"id": model, "device": device or (None if config else device_here(model))},
+        "model": {"id": model, "device": device},
         "synthesis": {"steps": steps, "height": height, "width": width},
     }
-    measured = _stages(resolve(config, flags, sets), batch_size, rounds, crf_sides, place)
+    measured = _stages(resolve_here(config, flags, sets), batch_size, rounds, crf_sides, place)
     _show(measured, as_json=as_json, save=save)
 
 
@@ -230,18 +238,83 @@ def gpu(
     _show(measured, as_json=as_json)
 
 
+def driver(
+    workers: Annotated[str, typer.Option(help="Numbers of simulated workers.")] = "1,8,64",
+    batch_seconds: Annotated[float, typer.Option(help="That a simulated batch takes.")] = 2.0,
+    batches: Annotated[int, typer.Option(help="Batches for each worker.")] = 24,
+    repeats: Annotated[int, typer.Option(help="Runs for each number; the median counts.")] = 1,
+    recovery: Annotated[
+        bool, typer.Option(help="Kill a worker as well, and see what is left of the throughput.")
+    ] = True,
+    out: SaveInto = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the real driver over workers that only wait: how many can it keep busy?
+
+    Example: `ovamgen bench driver --workers 1,8,64,256 --batch-seconds 2 --json`
+    """
+    counts = _numbers("--workers", workers)
+    for name, value in (("--batch-seconds", batch_seconds), ("--repeats", repeats)):
+        if value <= 0:
+            raise ConfigError(f"{name} must be above 0, got {value:g}")
+    from ovamgen.bench.scale.bench import bench_driver, driver_tables, save
+    from ovamgen.bench.scale.driving import DriveSettings
+
+    settings = DriveSettings(workers=1, batch_seconds=batch_seconds, batches=batches)
+    if batches <= settings.warmup:
+        raise ConfigError(
+            f"--batches must be above {settings.warmup}, of which each worker makes so many "
+            f"before they count, got {batches}"
+        )
+    found = bench_driver(settings, counts, repeats=repeats, recovery=recovery, say=_say)
+    if out is not None:
+        from ovamgen.bench.scale.drawing import draw_driver
+
+        _say(f"written to {save(out, 'driver', found)} and {draw_driver(found, out)}")
+    _print(found, driver_tables(found), as_json=as_json)
+
+
+def plan(
+    captions: Annotated[str, typer.Option(help="Numbers of captions.")] = "100000,1000000",
+    shards: Annotated[
+        int | None, typer.Option(help="Resume over so many finished shards as well.")
+    ] = None,
+    out: SaveInto = None,
+    as_json: AsJson = False,
+) -> None:
+    """Plan captions by the million, and resume over many shards: memory and time.
+
+    Example: `ovamgen bench plan --captions 100000,1000000,10000000 --shards 100000`
+    """
+    counts = _numbers("--captions", captions)
+    if shards is not None and shards < 1:
+        raise ConfigError(f"--shards must be at least 1, got {shards}")
+    from ovamgen.bench.scale.bench import bench_plan, plan_tables, save
+
+    found = bench_plan(counts, shards, say=_say)
+    if out is not None:
+        _say(f"written to {save(out, 'plan', found)}")
+    _print(found, plan_tables(found), as_json=as_json)
+
+
 def _say(line: str) -> None:
     log_format.say(line, event="progress")
 
 
 def _show(figures: _Figures, *, as_json: bool, save: Path | None = None) -> None:
     _save(figures, save)
+    _print(figures.to_json(), [figures.table()], as_json=as_json)
+
+
+def _print(found: dict[str, Any], tables: Iterable[RenderableType], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(figures.to_json(), indent=2))
+        print(json.dumps(found, indent=2))
         return
     from rich.console import Console
 
-    Console().print(figures.table())
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    for table in tables:
+        console.print(table)
 
 
 def _save(figures: _Figures, path: Path | None) -> None:
@@ -255,8 +328,6 @@ def _save(figures: _Figures, path: Path | None) -> None:
 
 def _numbers(option: str, text: str, *, count: int | None = None) -> list[int]:
     """Whole numbers of at least 1, separated by commas."""
-    from ovamgen.errors import ConfigError
-
     parts = [part.strip() for part in text.split(",")]
     wanted = f"{count} whole numbers" if count else "whole numbers"
     if not all(part.isdecimal() and int(part) for part in parts) or count not in (None, len(parts)):

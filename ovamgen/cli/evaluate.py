@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import asdict
+from typing import Annotated
 
 import typer
 
@@ -16,16 +17,10 @@ from ovamgen.cli.options import (
     Model,
     Sets,
     Steps,
-    device_here,
-    resolve,
+    resolve_here,
 )
 from ovamgen.console.log_format import say
 from ovamgen.console.progress import Progress
-from ovamgen.errors import ConfigError
-
-if TYPE_CHECKING:
-    from ovamgen.config import RunConfig
-    from ovamgen.pictures.picture_set import PictureSet
 
 DEFAULT_STRENGTH = 0.5
 
@@ -49,6 +44,7 @@ Text = Annotated[
     str, typer.Option(help="Attributed for words: {class} alone, or {prompt} for the whole prompt.")
 ]
 Draws = Annotated[int, typer.Option(min=10, help="Bootstrap draws for the intervals.")]
+NoiseSeed = Annotated[int, typer.Option(help="Seed of the bootstrap and of the noise.")]
 
 
 def masks(
@@ -71,7 +67,7 @@ def masks(
     crf_sweep: Annotated[
         bool, typer.Option("--crf-sweep", help="Dense CRF at every threshold too (slow).")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap and of the noise.")] = 0,
+    seed: NoiseSeed = 0,
     draws: Draws = 1000,
     steps: Steps = None,
     guidance: Guidance = None,
@@ -88,28 +84,22 @@ def masks(
     Example: `ovamgen evaluate masks --dataset samples --model mini --method ovam
     --preset ovam-voc-sim --out scores`
     """
+    from ovamgen.evaluate.masks import evaluate_masks
+    from ovamgen.evaluate.setups import configure, make_setup
     from ovamgen.pictures.picture_set import open_pictures
 
     pictures = open_pictures(dataset, split=split, annotations=annotations, limit=limit, seed=seed)
-    resolved = _configuration(
+    resolved = configure(
         pictures,
-        flags={
+        {
             "model": {"id": model, "device": device},
             "synthesis": {"steps": steps, "guidance": guidance},
             "attribution": {"method": method, "tokens": tokens or "words"},
             "masks": {"preset": preset},
         },
-        file=config,
-        sets=sets,
+        lambda asked: resolve_here(config, asked, sets),
     )
-    from ovamgen.evaluate.masks import evaluate_masks
-    from ovamgen.evaluate.setups import make_setup
-
-    kind = "words" if resolved.attribution.tokens == "words" else "tokens"
-    used = resolved.attribution.method
-    base = resolved.masks.preset
-    name = base if base.startswith(used) else f"{used}-{base}"
-    setup = make_setup(f"{name}-{kind}", resolved, text=text)
+    setup = make_setup(resolved, text=text)
     with Progress("drawings") as counting:
         found = evaluate_masks(
             pictures,
@@ -120,31 +110,9 @@ def masks(
             crf_sweep=crf_sweep,
             draws=draws,
             seed=seed,
-            on_start=counting.start,
-            on_drawing=counting.add,
+            counting=counting,
         )
     print(json.dumps(found.data, indent=2) if as_json else "\n".join(found.lines()))
-
-
-def _configuration(
-    pictures: PictureSet, *, flags: dict[str, Any], file: str | None, sets: list[str] | None
-) -> RunConfig:
-    """The configuration of a command; samples bring the model and settings that drew them."""
-    from ovamgen.evaluate.setups import check_drawn_by, sample_sections
-
-    for section, values in sample_sections(pictures).items():
-        given = {name: value for name, value in flags[section].items() if value is not None}
-        flags[section] = values | given
-    if flags["model"].get("device") is None and file is None:
-        flags["model"]["device"] = device_here(flags["model"].get("id"))
-    resolved = resolve(file, flags, sets)
-    check_drawn_by(pictures, resolved)
-    return resolved
-
-
-QUICK_PICTURES = 40
-QUICK_DRAWS = 200
-QUICK_STEPS = 30
 
 
 def compare(
@@ -171,12 +139,12 @@ def compare(
     strength: Strength = DEFAULT_STRENGTH,
     limit: Limit = None,
     text: Text = "{class}",
+    seed: NoiseSeed = 0,
+    draws: Draws = 1000,
     quick: Annotated[
         bool,
         typer.Option("--quick", help="At most 40 pictures, 30 steps for all, 200 draws: a look."),
     ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap and of the noise.")] = 0,
-    draws: Draws = 1000,
     steps: Steps = None,
     guidance: Guidance = None,
     device: Device = None,
@@ -192,86 +160,31 @@ def compare(
     Example: `ovamgen evaluate compare --dataset voc --split test --tune-split val --model mini
     --limit 100 --out comparison`
     """
-    from ovamgen.pictures.picture_set import open_pictures
+    from ovamgen.evaluate.compare import CompareRequest, compare_data_set
 
-    if tune_split is not None and tune_fraction is not None:
-        raise ConfigError("--tune-split and --tune-fraction are two ways to tune: give one")
-    if tokens == "words":
-        raise ConfigError("--tokens must name a bank or 'untrained': words are compared anyway")
-    if quick:
-        limit = min(limit or QUICK_PICTURES, QUICK_PICTURES)
-        draws, steps = min(draws, QUICK_DRAWS), steps or QUICK_STEPS
-    pictures = open_pictures(dataset, split=split, annotations=annotations, limit=limit, seed=seed)
-    if quick and pictures.kind == "samples":
-        # the steps are those of the drawing that was annotated
-        steps = None
-    from ovamgen.evaluate.comparison import (
-        PRESETS,
-        TUNE_FRACTION,
-        compare,
-        split_by_hash,
-        split_by_name,
+    request = CompareRequest(
+        dataset=dataset,
+        out=out,
+        asked={
+            "model": {"id": model, "device": device},
+            "synthesis": {"steps": steps, "guidance": guidance},
+        },
+        tokens=tokens,
+        presets=presets,
+        split=split,
+        tune_split=tune_split,
+        tune_fraction=tune_fraction,
+        annotations=annotations,
+        strength=strength,
+        limit=limit,
+        text=text,
+        quick=quick,
+        seed=seed,
+        draws=draws,
     )
-
-    if tune_split is not None:
-        tune = open_pictures(dataset, split=tune_split, limit=limit, seed=seed)
-        parts = split_by_name(pictures, tune)
-    else:
-        fraction = TUNE_FRACTION if tune_fraction is None else tune_fraction
-        parts = split_by_hash(pictures, fraction)
-    from pathlib import Path
-
-    from ovamgen.evaluate.setups import make_setup
-
-    names = [name.strip() for name in (presets or ",".join(PRESETS)).split(",") if name.strip()]
-    if not names or len(set(names)) < len(names):
-        raise ConfigError(f"--presets must name presets, each once, got '{presets}'")
-    setups = []
-    for preset in names:
-        for kind, source in (("words", "words"), ("tokens", tokens or "auto")):
-            resolved = _configuration(
-                pictures,
-                flags={
-                    "model": {"id": model, "device": device},
-                    "synthesis": {"steps": steps, "guidance": guidance},
-                    "attribution": {"tokens": source},
-                    "masks": {"preset": preset},
-                },
-                file=config,
-                sets=sets,
-            )
-            if kind == "tokens" and resolved.attribution.tokens == "words":
-                raise ConfigError(
-                    f"a comparison needs tokens, and {resolved.model.id} has no bank of its own: "
-                    "give --tokens BANK (see 'ovamgen tokens')"
-                )
-            setups.append(make_setup(f"{preset}-{kind}", resolved, text=text))
     with Progress("drawings") as counting:
-        found = compare(
-            parts,
-            setups,
-            Path(out),
-            strength=strength,
-            draws=draws,
-            seed=seed,
-            on_start=counting.start,
-            on_drawing=counting.add,
-            on_judging=lambda name: counting.say(f"scoring {name}"),
-        )
-    from ovamgen.evaluate.comparison_report import comparison_data, summary_lines
-    from ovamgen.evaluate.comparison_write import write_comparison
-
-    remarks = []
-    if quick:
-        remarks.append(
-            "This is a quick look (--quick): at most 40 pictures a split, 30 steps for every "
-            "method, 200 bootstrap draws."
-        )
-    write_comparison(found, Path(out), remarks)
-    if as_json:
-        print(json.dumps(comparison_data(found, remarks), indent=2))
-        return
-    print("\n".join([*summary_lines(found), f"written to {out}: comparison.md, comparison.json"]))
+        done = compare_data_set(request, lambda asked: resolve_here(config, asked, sets), counting)
+    print(json.dumps(done.data, indent=2) if as_json else "\n".join(done.lines()))
 
 
 def table_s1(
@@ -291,11 +204,10 @@ def table_s1(
     from ovamgen.evaluate.table_s1 import make_table, to_markdown
     from ovamgen.evaluate.table_s1_settings import build_table_settings
 
-    settings = build_table_settings(merge(read_config_file(config), parse_overrides(sets or [])))
-    if quick:
-        settings = settings.quick()
+    given = merge(read_config_file(config), parse_overrides(sets or []))
+    settings = build_table_settings(given, quick=quick)
     rows = make_table(settings, out, say)
     if as_json:
-        print(json.dumps([row.to_json() for row in rows], indent=2))
+        print(json.dumps([asdict(row) for row in rows], indent=2))
     else:
         print(to_markdown(settings, rows), end="")

@@ -44,6 +44,22 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 Out = Annotated[str | None, typer.Option(help="Folder or URL that the run writes to.")]
 
 
+def resolve_here(
+    file: str | None, flags: dict[str, Any], sets: list[str] | None = None
+) -> RunConfig:
+    """As `resolve`, on the device that this machine has where neither file nor flags name one.
+
+    Pictures are drawn here, unlike those of a run on a cluster.
+    """
+    model = flags["model"]
+    if file is None and model.get("device") is None and model.get("id") != "mini":
+        import torch
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        flags = {**flags, "model": {**model, "device": device}}
+    return resolve(file, flags, sets)
+
+
 def resolve(file: str | None, flags: dict[str, Any], sets: list[str] | None = None) -> RunConfig:
     """The resolved configuration: file, then the flags that were given, then --set."""
     from ovamgen.config import build_config, parse_overrides, read_config_file
@@ -74,12 +90,3 @@ def options_of(given: dict[str, Any], overrides: dict[str, Any]) -> dict[str, st
         key: other.get(key, f"--{key.rpartition('.')[2].replace('_', '-')}")
         for key in flatten(given).keys() - flatten(overrides).keys()
     }
-
-
-def device_here(model: str | None) -> str | None:
-    """What this machine has: pictures are drawn here, unlike those of a run on a cluster."""
-    if model == "mini":
-        return None
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"

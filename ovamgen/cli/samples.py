@@ -18,8 +18,7 @@ from ovamgen.cli.options import (
     Sets,
     Steps,
     Width,
-    device_here,
-    resolve,
+    resolve_here,
 )
 from ovamgen.console.progress import Progress
 from ovamgen.errors import ConfigError
@@ -83,10 +82,10 @@ def samples(
             "limit": limit,
             "classes": names if captions and names else None,
         },
-        "model": {"id": model, "device": device or (None if config else device_here(model))},
+        "model": {"id": model, "device": device},
         "synthesis": {"steps": steps, "guidance": guidance, "height": height, "width": width},
     }
-    resolved = resolve(config, flags, sets)
+    resolved = resolve_here(config, flags, sets)
     from ovamgen.pictures.draw import PROMPT, caption_samples, class_samples, draw_samples
 
     if captions is None:

@@ -155,8 +155,7 @@ def merge(
     """
     from ovamgen.attribution.token_bank import TokenBank
     from ovamgen.errors import ConfigError
-    from ovamgen.tokens.banks import describe
-    from ovamgen.tokens.merge import merge_banks
+    from ovamgen.tokens.banks import describe, merge_banks
 
     if not out.endswith(".safetensors"):
         raise ConfigError(f"--out must end in .safetensors, got {out}")
@@ -174,7 +173,7 @@ def export(
     Example: `ovamgen tokens export voc.safetensors --out voc.npz`
     """
     from ovamgen.attribution.token_bank import TokenBank
-    from ovamgen.tokens.export import export_bank
+    from ovamgen.tokens.banks import export_bank
 
     print(export_bank(TokenBank.load(bank), out))
 

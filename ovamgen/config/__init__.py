@@ -19,8 +19,8 @@ from ovamgen.config.loading import (
     preset_names,
     read_config_file,
 )
-from ovamgen.config.masks import CrfConfig, MaskConfig, Normalisation
-from ovamgen.config.methods import NEEDS, Branch, MethodNeeds, default_branch
+from ovamgen.config.masks import TOKEN_TAU, WORD_TAU, CrfConfig, MaskConfig, Normalisation
+from ovamgen.config.methods import METHODS, Branch, Method, check_method
 from ovamgen.config.models import (
     DEFAULT_MODEL,
     DEFAULT_REVISION,
@@ -33,19 +33,23 @@ from ovamgen.config.models import (
     SynthesisConfig,
 )
 from ovamgen.config.section import Section
+from ovamgen.config.token_source import SHIPPED, TokenSource, bank_file
 from ovamgen.config.validation_errors import AS_KEYS, one_line
 
 __all__ = [
     "AS_KEYS",
     "DEFAULT_MODEL",
     "DEFAULT_REVISION",
-    "NEEDS",
+    "METHODS",
     "SAMPLES_VERSION",
+    "SHIPPED",
+    "TOKEN_TAU",
+    "WORD_TAU",
     "AttributionConfig",
     "Branch",
     "CrfConfig",
     "MaskConfig",
-    "MethodNeeds",
+    "Method",
     "ModelConfig",
     "Normalisation",
     "PlanConfig",
@@ -54,9 +58,11 @@ __all__ = [
     "Section",
     "ShardConfig",
     "SynthesisConfig",
+    "TokenSource",
+    "bank_file",
     "build_config",
     "canonical_json",
-    "default_branch",
+    "check_method",
     "fingerprint",
     "flatten",
     "identity",

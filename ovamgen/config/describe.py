@@ -8,7 +8,7 @@ import json
 import sys
 import types
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ovamgen.config.loading import load_preset, merge, preset_names
-from ovamgen.config.methods import NEEDS
+from ovamgen.config.methods import METHODS
 from ovamgen.config.models import RunConfig
 
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
@@ -53,10 +53,13 @@ def run_keys() -> dict[str, KeyHelp]:
     defaults = RunConfig.model_construct().model_dump(mode="json")
     preset = load_preset(defaults["masks"]["preset"])
     found = {item.key: item for item in describe(RunConfig, merge(defaults, preset))}
-    for key, names in {"attribution.method": list(NEEDS), "masks.preset": preset_names()}.items():
-        old = found[key]
-        found[key] = KeyHelp(**{**asdict(old), "choices": tuple(names)})
-    return found
+    methods, presets = found["attribution.method"], found["masks.preset"]
+    named = "; ".join(f"``{name}``: {method.summary}" for name, method in METHODS.items())
+    described = f"{methods.description} {named}."
+    return found | {
+        methods.key: replace(methods, choices=tuple(METHODS), description=described),
+        presets.key: replace(presets, choices=tuple(preset_names())),
+    }
 
 
 def describe(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +12,44 @@ import yaml
 from pydantic import ValidationError
 
 from ovamgen.config.models import RunConfig
-from ovamgen.config.validation_errors import AS_KEYS, nearest, one_line
+from ovamgen.config.validation_errors import AS_KEYS, one_line
+from ovamgen.console.wording import nearest
 from ovamgen.errors import ConfigError
 from ovamgen.storage.plain_yaml import load_plain_yaml
 
 
-def preset_names() -> list[str]:
-    """The mask presets that ship with the package."""
-    folder = resources.files("ovamgen") / "presets"
+def preset_names(kind: str = "masks") -> list[str]:
+    """The presets that ship with the package.
+
+    Args:
+        kind: ``masks``, or ``tokens`` for those of token optimisation.
+    """
+    folder = _preset_folder(kind)
     return sorted(
         f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")
     )
 
 
-def load_preset(name: str) -> dict[str, Any]:
-    """The values of a mask preset, by section.
+def load_preset(name: str, kind: str = "masks") -> dict[str, Any]:
+    """The values of a preset: of masks by section, of tokens by field.
+
+    Args:
+        name: of the preset.
+        kind: as for `preset_names`.
 
     Raises:
         ConfigError: no preset has that name; the nearest one is named.
     """
-    if name not in preset_names():
-        raise ConfigError(f"unknown preset '{name}'{nearest(name, preset_names())}")
-    text = (resources.files("ovamgen") / "presets" / f"{name}.yaml").read_text("utf-8")
+    known = preset_names(kind)
+    if name not in known:
+        raise ConfigError(f"unknown preset '{name}'{nearest(name, known)}")
+    text = (_preset_folder(kind) / f"{name}.yaml").read_text("utf-8")
     return {key: value for key, value in yaml.safe_load(text).items() if key != "source"}
+
+
+def _preset_folder(kind: str) -> Traversable:
+    presets = resources.files("ovamgen") / "presets"
+    return presets if kind == "masks" else presets / kind
 
 
 def read_config_file(path: str | Path) -> dict[str, Any]:

@@ -11,6 +11,11 @@ from ovamgen.config.section import Section
 
 Normalisation = Literal["max", "min-max"]
 
+WORD_TAU = 0.4
+"""The published threshold of word maps (OVAM, supplementary A.2)."""
+TOKEN_TAU = 0.8
+"""The published threshold of optimised tokens."""
+
 
 class CrfConfig(Section):
     """Dense CRF; the numbers are SimpleCRF's (methods 3)."""
@@ -59,9 +64,9 @@ class MaskConfig(Section):
     tau: float | None = Field(default=None, gt=0, lt=1)
     """Threshold on the normalised map; by default ``word_tau`` for words, and for tokens the
     preset's ``token_tau`` where it names one, else that of the token bank."""
-    token_tau: float = Field(default=0.8, gt=0, lt=1)
+    token_tau: float = Field(default=TOKEN_TAU, gt=0, lt=1)
     """``tau`` of optimised tokens where nobody names it: for banks that say nothing of one."""
-    word_tau: float = Field(default=0.4, gt=0, lt=1)
+    word_tau: float = Field(default=WORD_TAU, gt=0, lt=1)
     """``tau`` of class words."""
     beta: float | None = Field(default=None, gt=-1, lt=1)
     """Instead of a threshold: a background channel ``1 - map - beta`` that the classes compete with

@@ -1,43 +1,71 @@
-"""What each attribution method needs recorded, declared where no torch is needed to read it."""
+"""The registry of heatmap methods: what can be known of each before it is built, without torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal
+
+from ovamgen.console.wording import nearest
+from ovamgen.errors import MethodError
 
 Branch = Literal["unconditional", "conditional"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MethodNeeds:
-    """What a method reads of a drawing. Self-attention is a matter of ``masks.self_attention``."""
+class Method:
+    """A way to make heatmaps. Self-attention is a matter of ``masks.self_attention``."""
 
+    summary: str
+    """In one line, for help."""
+    made_by: str
+    """``module:name`` of what `ovamgen.attribution.method.build_method` calls: a class that takes
+    the model and the targets and is a `HeatmapMethod`. Imported when it is built."""
     branch: Branch = "unconditional"
     """Half of the guided batch that queries are read from by default (methods 0.1)."""
     in_prompt: bool = False
     """A class must be named in the generation prompt, or it has no map."""
     one_call: bool = False
     """Maps are of one UNet call, chosen by its timestep, and not a sum over all of them."""
-    steps: int = 30
-    """num_inference_steps of the publication. Any other number works."""
 
 
-NEEDS: Mapping[str, MethodNeeds] = MappingProxyType(
-    {
-        "attn2mask": MethodNeeds(one_call=True, steps=100),
-        "daam": MethodNeeds(branch="conditional", in_prompt=True),
-        "daam-ovam": MethodNeeds(),
-        "ovam": MethodNeeds(),
-    }
-)
-"""By the names in `ovamgen.attribution.method.METHODS`."""
+METHODS: dict[str, Method] = {
+    "attn2mask": Method(
+        summary="the attention of one UNet call, half-way through sampling",
+        made_by="ovamgen.attribution.attn2mask:Attn2Mask",
+        one_call=True,
+    ),
+    "daam": Method(
+        summary="the prompt's own words, on the conditional half",
+        made_by="ovamgen.attribution.daam:Daam",
+        branch="conditional",
+        in_prompt=True,
+    ),
+    # the published notebook thresholds OVAM's maps plainly (methods 1.5): the preset is its own
+    "daam-ovam": Method(
+        summary="OVAM's maps, for what the OVAM paper calls DAAM",
+        made_by="ovamgen.attribution.ovam:Ovam",
+    ),
+    "ovam": Method(
+        summary="any words or tokens, whatever the prompt says",
+        made_by="ovamgen.attribution.ovam:Ovam",
+    ),
+}
+"""By the names that ``attribution.method`` takes."""
+
+
+def check_method(name: str) -> None:
+    """Checks that a method has that name.
+
+    Raises:
+        MethodError: no method has that name; the nearest one is named.
+    """
+    if name not in METHODS:
+        raise MethodError(f"unknown attribution method '{name}'{nearest(name, METHODS)}")
 
 
 def default_branch(method: str) -> Branch:
     """The half of the guided batch that a method reads where ``attribution.branch`` is auto.
 
-    A name that no method has is refused by `ovamgen.attribution.method.check_method`, not here.
+    A name that no method has is refused by `check_method`, not here.
     """
-    return NEEDS.get(method, MethodNeeds()).branch
+    return METHODS[method].branch if method in METHODS else "unconditional"

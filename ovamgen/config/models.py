@@ -11,6 +11,7 @@ from ovamgen import mini
 from ovamgen.config.masks import MaskConfig
 from ovamgen.config.methods import Branch, default_branch
 from ovamgen.config.section import Section
+from ovamgen.config.token_source import TokenSource
 
 DEFAULT_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 DEFAULT_REVISION = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
@@ -105,19 +106,24 @@ class AttributionConfig(Section):
     """Where heatmaps come from."""
 
     method: str = "ovam"
-    """``ovam``, ``daam``, ``daam-ovam`` or ``attn2mask``."""
+    """What heatmaps are made of."""
     tokens: str = "auto"
     """A token bank (.safetensors), ``own`` (the one that ships with ``mini``), ``words`` (class
     phrases as natural text), ``untrained`` (pairs of the text encoder's own rows), or ``auto``:
     ``own`` for ``mini``, ``untrained`` for random weights, ``words`` for all others."""
     branch: Literal["auto", "unconditional", "conditional"] = "auto"
     """Half of the guided batch that queries are read from (methods 0.1); ``auto``: the method's
-    own, conditional for ``daam`` and unconditional for all others."""
+    own."""
 
     @property
     def half(self) -> Branch:
         """``branch`` with the method's own in place of ``auto``."""
         return default_branch(self.method) if self.branch == "auto" else self.branch
+
+    @property
+    def token_source(self) -> TokenSource:
+        """What ``tokens`` says, once `RunConfig` has chosen for ``auto``."""
+        return TokenSource(self.tokens)
 
 
 class ShardConfig(Section):
@@ -200,26 +206,16 @@ class RunConfig(Section):
         if model.dtype == "auto":
             dtype = "float32" if model.device == "cpu" else "float16"
             model = model.model_copy(update={"dtype": dtype})
-        attribution = self.attribution
-        if attribution.tokens == "auto":
-            random = model.id.startswith("random:")
-            tokens = mini.OWN if model.id == mini.NAME else "untrained" if random else "words"
-            attribution = attribution.model_copy(update={"tokens": tokens})
-        if attribution.tokens == mini.OWN and model.id != mini.NAME:
-            raise ValueError(
-                f"attribution.tokens own is the bank of {mini.NAME}, the model is {model.id}: give "
-                "a bank that was made for it, or 'words'"
-            )
-        attribution = attribution.model_copy(update={"branch": attribution.half})
+        tokens = TokenSource.choose(self.attribution.tokens, model.id)
+        attribution = self.attribution.model_copy(
+            update={"tokens": tokens.name, "branch": self.attribution.half}
+        )
         if self.synthesis.guidance <= 1 and attribution.branch == "unconditional":
             raise ValueError(
                 "attribution.branch unconditional needs synthesis.guidance above 1, got "
                 f"{self.synthesis.guidance}: without guidance there is only the conditional half"
             )
-        words, untrained = attribution.tokens == "words", attribution.tokens == "untrained"
-        own = mini.TOKENS_TAU if attribution.tokens == mini.OWN else None
-        bank_tau = self.masks.token_tau if untrained else own
-        masks = self.masks.resolved(words=words, bank_tau=bank_tau)
+        masks = self.masks.resolved(words=tokens.words, bank_tau=tokens.tau(self.masks.token_tau))
         runtime = self.runtime
         if runtime.cpu_threads is None:
             threads = 1 if model.id == mini.NAME else 4

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+
+from ovamgen.console.wording import nearest
 
 AS_KEYS: Mapping[str, str] = MappingProxyType({})
 """Every field was given by its own name."""
@@ -45,13 +46,6 @@ def one_line(
 
 
 _KEY = re.compile(r"[a-z_]+(?:\.[a-z_]+)+")
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """``: did you mean 'X'?``, or all that is known where nothing is near."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f": did you mean '{close[0]}'?" if close else f": known are {', '.join(names)}"
 
 
 def _fields(root: type[BaseModel], section: Iterable[int | str]) -> Iterable[str]:

@@ -1,6 +1,9 @@
-"""Numbers in text for people: things counted, and bytes."""
+"""Words of messages: things counted, bytes, and the name that may have been meant."""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 def counted(number: int, noun: str) -> str:
@@ -14,3 +17,13 @@ def readable_bytes(size: int) -> str:
         if size >= factor:
             return f"{size / factor:.1f} {unit}"
     return counted(size, "byte")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``: did you mean 'X'?``, or all that is known where nothing is near; for a message's end."""
+    names, wanted = {each.lower(): each for each in sorted(known)}, name.lower()
+    begun = [each for each in names if wanted and each.startswith(wanted)]
+    near = begun or difflib.get_close_matches(wanted, names, n=1, cutoff=0.5)
+    if near:
+        return f": did you mean {' or '.join(repr(names[each]) for each in near)}?"
+    return f": known are {', '.join(names.values())}"

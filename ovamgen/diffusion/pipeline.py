@@ -6,17 +6,17 @@ Importing this module imports neither torch nor diffusers.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ovamgen import mini
 from ovamgen.config import ModelConfig, RunConfig
+from ovamgen.console.wording import nearest
 from ovamgen.diffusion.architectures import ARCHITECTURES
 from ovamgen.diffusion.facts import ModelFacts
 from ovamgen.diffusion.folder import check_folder
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _HASH_THREADS = 4
+_FACTS = ("height", "width", "vae_scale_factor", "context_width", "cross_attention_layers")
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -38,6 +39,13 @@ class LoadedPipeline:
     pipe: Any
     """A diffusers StableDiffusionPipeline in evaluation mode, its weights frozen."""
     info: ModelInfo
+
+    def with_parts(self, **parts: Any) -> LoadedPipeline:
+        """A pipeline with other parts in place of its own; all others are shared."""
+        components = self.pipe.components | parts
+        pipe = type(self.pipe)(**components, requires_safety_checker=False)
+        pipe.set_progress_bar_config(disable=True)
+        return replace(self, pipe=pipe)
 
 
 def check_model(model: ModelConfig, *, safety: bool = False) -> ModelFacts:
@@ -101,32 +109,13 @@ def load_pipeline(model: ModelConfig, *, safety: bool = False) -> LoadedPipeline
     for part in (pipe.unet, pipe.text_encoder, pipe.vae, pipe.safety_checker):
         if part is not None:
             part.requires_grad_(False).eval()
-    digest = _digest_weights(pipe)
+    digest = digest_weights(pipe)
     pipe.to(model.device)
-    info = _info(model, revision, digest, facts, trained=architecture is None)
-    return LoadedPipeline(pipe=pipe, info=info)
-
-
-def _info(
-    model: ModelConfig, revision: str, digest: str, facts: ModelFacts, *, trained: bool
-) -> ModelInfo:
     # only a hub id that is not there yet leaves facts open
-    assert facts.height is not None
-    assert facts.width is not None
-    assert facts.vae_scale_factor is not None
-    assert facts.context_width is not None
-    assert facts.cross_attention_layers is not None
-    return ModelInfo(
-        model=model.id,
-        revision=revision,
-        digest=digest,
-        height=facts.height,
-        width=facts.width,
-        vae_scale_factor=facts.vae_scale_factor,
-        context_width=facts.context_width,
-        cross_attention_layers=facts.cross_attention_layers,
-        trained=trained,
-    )
+    known: dict[str, Any] = {name: getattr(facts, name) for name in _FACTS}
+    trained = architecture is None
+    info = ModelInfo(model=model.id, revision=revision, digest=digest, trained=trained, **known)
+    return LoadedPipeline(pipe=pipe, info=info)
 
 
 def _is_hub_id(name: str) -> bool:
@@ -141,11 +130,10 @@ def _folder(model: ModelConfig) -> Path:
         return mini.MODEL
     folder = Path(model.id).expanduser()
     if not folder.exists():
-        near = difflib.get_close_matches(model.id, [mini.NAME, *ARCHITECTURES], n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'? " if near else ""
+        built_in = nearest(model.id, [mini.NAME, *ARCHITECTURES])
         raise ConfigError(
-            f"model '{model.id}' is neither built in nor a folder: {hint}"
-            "give mini, random:sd15, a folder in diffusers format, or a hub id such as owner/name"
+            f"model '{model.id}' is neither built in nor a folder{built_in} (a folder in diffusers "
+            "format, or a hub id such as owner/name, will do as well)"
         )
     return folder
 
@@ -223,7 +211,7 @@ def _not_available(model: ModelConfig, reason: str) -> str:
     )
 
 
-def _digest_weights(pipe: Any) -> str:
+def digest_weights(pipe: Any) -> str:
     """sha256 over UNet, text encoder and VAE: a line of name, dtype, shape, digest per tensor."""
     tensors = {
         f"{part}.{name}": tensor

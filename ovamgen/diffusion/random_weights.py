@@ -1,4 +1,4 @@
-"""Pipelines of known architecture with seeded random weights, the same on every machine.
+"""Pipelines of known architecture with seeded random weights, and networks without any weights.
 
 Weights come from the raw stream of numpy's Philox, which numpy promises to keep, by exact
 arithmetic: no version of torch and no mathematics library can change them.
@@ -69,6 +69,22 @@ def build_pipeline(architecture: Architecture, *, dtype: torch.dtype, seed: int 
         feature_extractor=None,
         requires_safety_checker=False,
     )
+
+
+def unet_skeleton(architecture: Architecture) -> Any:
+    """The architecture's UNet; nothing is allocated."""
+    with torch.device("meta"):
+        return UNet2DConditionModel(**architecture.unet)
+
+
+def skeleton_of(part: Any) -> Any:
+    """A network like this one.
+
+    Args:
+        part: a diffusers model, such as a pipeline's ``unet`` or ``vae``.
+    """
+    with torch.device("meta"):
+        return type(part).from_config(part.config)
 
 
 def _fill(

@@ -8,7 +8,8 @@ module does not know what sinks compute.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -37,6 +38,10 @@ class AttentionSink(Protocol):
                 UNet's dtype and on its device.
             size: (h, w), the layer's height and width in cells.
         """
+
+
+Listener = tuple[AttentionSink, Branch]
+"""What takes the queries, and of which half of the guided batch."""
 
 
 @runtime_checkable
@@ -293,3 +298,16 @@ class CrossAttentionRecorder:
             half = rows.shape[0] // 2
             rows = rows[:half] if self.branch == "unconditional" else rows[half:]
         return rows.reshape(*rows.shape[:2], heads, -1).transpose(1, 2)
+
+
+@contextlib.contextmanager
+def recording(unet: Any, guided: bool, listeners: Sequence[Listener]) -> Iterator[None]:
+    """A context in which every UNet call feeds all the sinks, each from its own half.
+
+    Raises:
+        MethodError: a half does not exist, or the UNet has no cross-attention.
+    """
+    with contextlib.ExitStack() as stack:
+        for sink, branch in listeners:
+            stack.enter_context(CrossAttentionRecorder(unet, branch, guided, sink))
+        yield

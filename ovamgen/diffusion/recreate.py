@@ -7,7 +7,6 @@ the autoencoder's posterior for a sample of it and noise of each picture's own s
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,13 +23,10 @@ from torch import Tensor
 
 from ovamgen.config import SynthesisConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline
-from ovamgen.diffusion.recorder import AttentionSink, Branch, CrossAttentionRecorder
+from ovamgen.diffusion.recorder import Listener, recording
 from ovamgen.diffusion.schedulers import scheduler_class
-from ovamgen.diffusion.synthesis import initial_noise
-from ovamgen.errors import ConfigError, SampleError
-
-Listener = tuple[AttentionSink, Branch]
-"""What takes the queries, and of which half of the guided batch."""
+from ovamgen.diffusion.synthesis import Synthesiser, initial_noise
+from ovamgen.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -61,15 +57,13 @@ class Recreator:
         self._settings = settings
         self._strength = strength
         self._info = loaded.info
+        # pictures are of any size: that of the settings is looked at by `size_for`
+        free = settings.model_copy(update={"height": None, "width": None, "safety": "off"})
+        self._synthesiser = Synthesiser(loaded, free)
         self._scheduler_class = scheduler_class(settings.scheduler)
         self._own_scheduler = loaded.pipe.scheduler
         self._pipe: Any = _FromLatents(**loaded.pipe.components, requires_safety_checker=False)
         self._pipe.set_progress_bar_config(disable=True)
-
-    @property
-    def guided(self) -> bool:
-        """Whether a batch has an unconditional half (guidance above 1)."""
-        return self._settings.guidance > 1
 
     def size_for(self, height: int, width: int) -> tuple[int, int]:
         """The (height, width) at which a picture of such a size is drawn.
@@ -109,9 +103,7 @@ class Recreator:
         pixels = torch.from_numpy(fitted.astype(np.float32) / 255).permute(2, 0, 1)[None]
         pixels = pixels.to(pipe.device, pipe.unet.dtype)
         pipe.scheduler = self._scheduler_class.from_config(self._own_scheduler.config)
-        with contextlib.ExitStack() as stack:
-            for sink, branch in listeners:
-                stack.enter_context(CrossAttentionRecorder(pipe.unet, branch, self.guided, sink))
+        with recording(pipe.unet, self._synthesiser.guided, listeners):
             pipe.start_latents = self._encode(pixels)
             pipe.start_noise = initial_noise([seed], tuple(pipe.start_latents.shape[1:]))
             final = pipe(
@@ -124,27 +116,17 @@ class Recreator:
                 generator=[torch.Generator("cpu").manual_seed(seed)],
                 output_type="latent",
             ).images
-        drawn = self._decode(final)
-        difference = np.abs(drawn.astype(np.int16) - fitted.astype(np.int16)).mean()
-        return Recreated(image=drawn, difference=float(difference))
+        drawn = self._synthesiser.receive(self._synthesiser.decode(final))
+        if drawn.errors[0] is not None:
+            raise drawn.errors[0]
+        difference = np.abs(drawn.images[0].astype(np.int16) - fitted.astype(np.int16)).mean()
+        return Recreated(image=drawn.images[0], difference=float(difference))
 
     @torch.no_grad()
     def _encode(self, pixels: Float[Tensor, "1 3 H W"]) -> Float[Tensor, "1 C h w"]:
         vae = self._pipe.vae
         encoded = retrieve_latents(vae.encode(pixels * 2 - 1), sample_mode="argmax")
         return encoded * vae.config.scaling_factor
-
-    @torch.no_grad()
-    def _decode(self, latents: Float[Tensor, "1 C h w"]) -> UInt8[np.ndarray, "H W 3"]:
-        vae = self._pipe.vae
-        decoded = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
-        if not torch.isfinite(decoded).all():
-            raise SampleError(
-                f"finite pixels expected, got NaN or infinite numbers ({decoded.dtype}): try "
-                "model.dtype float32 or bfloat16"
-            )
-        scaled = (decoded[0].float() / 2 + 0.5).clamp(0, 1).permute(1, 2, 0)
-        return (scaled.cpu().numpy() * 255).round().astype(np.uint8)
 
 
 def check_strength(strength: float, steps: int) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 import diffusers
 from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers
 
+from ovamgen.console.wording import nearest
 from ovamgen.errors import ConfigError
 
 
@@ -21,13 +21,7 @@ def scheduler_class(name: str) -> Any:
     known = {kind.name.removesuffix("Scheduler"): kind.name for kind in KarrasDiffusionSchedulers}
     short = name.removesuffix("Scheduler")
     if short not in known:
-        folded = {key.lower(): key for key in known}
-        wanted = short.lower()
-        near = [key for key in folded if wanted and key.startswith(wanted)]
-        near = near or difflib.get_close_matches(wanted, list(folded), n=1, cutoff=0.4)
-        names = " or ".join(folded[key] for key in near)
-        hint = f"did you mean {names}?" if near else f"known: {', '.join(known)}"
-        raise ConfigError(f"unknown scheduler '{name}': {hint}")
+        raise ConfigError(f"unknown scheduler '{name}'{nearest(short, known)}")
     kind = getattr(diffusers, known[short])
     if short == "DPMSolverSDE":
         raise ConfigError(
@@ -35,3 +29,16 @@ def scheduler_class(name: str) -> Any:
             "its neighbours: use DPMSolverMultistep or EulerAncestralDiscrete"
         )
     return kind
+
+
+def count_calls(pipe: Any, name: str, steps: int) -> int:
+    """UNet calls of one drawing: PNDM makes one more than it has steps (methods 0.3).
+
+    Args:
+        pipe: whose noise schedule is taken.
+        name: of the scheduler.
+        steps: num_inference_steps.
+    """
+    scheduler = scheduler_class(name).from_config(pipe.scheduler.config)
+    scheduler.set_timesteps(steps)
+    return len(scheduler.timesteps)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ovamgen.config import SynthesisConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline
-from ovamgen.diffusion.recorder import AttentionSink, Branch, CrossAttentionRecorder
+from ovamgen.diffusion.recorder import Listener, recording
 from ovamgen.diffusion.schedulers import scheduler_class
 from ovamgen.errors import ConfigError, SampleError
 
@@ -159,20 +159,18 @@ class Synthesiser:
         prompts: Sequence[str],
         seeds: Sequence[int],
         *,
-        sink: AttentionSink | None = None,
-        branch: Branch = "unconditional",
+        listeners: Sequence[Listener] = (),
         latents: Float[Tensor, "B C h w"] | None = None,
     ) -> Drawn:
         """One image for each prompt: `begin` and `receive` in one."""
-        return self.receive(self.begin(prompts, seeds, sink=sink, branch=branch, latents=latents))
+        return self.receive(self.begin(prompts, seeds, listeners=listeners, latents=latents))
 
     def begin(
         self,
         prompts: Sequence[str],
         seeds: Sequence[int],
         *,
-        sink: AttentionSink | None = None,
-        branch: Branch = "unconditional",
+        listeners: Sequence[Listener] = (),
         latents: Float[Tensor, "B C h w"] | None = None,
     ) -> Drawing:
         """One image for each prompt, drawn and decoded as far as work can be queued on a GPU.
@@ -182,19 +180,15 @@ class Synthesiser:
         Args:
             prompts: what to draw; what exceeds the text encoder's length is cut.
             seeds: one for each prompt; they also seed schedulers that draw noise of their own.
-            sink: takes the queries of every cross-attention layer in every UNet call.
-            branch: the half of the guided batch that the sink sees.
+            listeners: take the queries of every cross-attention layer in every UNet call.
             latents: standard normal noise to start from instead of the seeds'.
 
         Raises:
-            MethodError: the branch does not exist, or the UNet has no cross-attention.
+            MethodError: a listener's half does not exist, or the UNet has no cross-attention.
         """
         noise = initial_noise(seeds, self.latent_shape) if latents is None else latents
         pipe, settings = self._pipe, self._settings
-        recording: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-        if sink is not None:
-            recording = CrossAttentionRecorder(pipe.unet, branch, self.guided, sink)
-        with self._fresh_scheduler(), recording:
+        with self._fresh_scheduler(), recording(pipe.unet, self.guided, listeners):
             final = pipe(
                 prompt=list(prompts),
                 # one string would be taken for one image, not for all
@@ -207,7 +201,7 @@ class Synthesiser:
                 latents=noise.to(pipe.device, pipe.unet.dtype),
                 output_type="latent",
             ).images
-        return Drawing(final, self._decode(final))
+        return self.decode(final)
 
     def receive(self, drawing: Drawing) -> Drawn:
         """The images of a batch, checked; waits for the device."""
@@ -238,11 +232,13 @@ class Synthesiser:
             self._pipe.scheduler = own
 
     @torch.no_grad()
-    def _decode(self, latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 3 H W"]:
-        """In slices: a batch of large images would need the memory of all."""
+    def decode(self, latents: Float[Tensor, "B C h w"]) -> Drawing:
+        """The images of drawn latents, of any size, as far as work can be queued on a GPU."""
         vae = self._pipe.vae
+        # in slices: a batch of large images would need the memory of all
         parts = (latents / vae.config.scaling_factor).split(self._decode_images)
-        return torch.cat([vae.decode(part, return_dict=False)[0] for part in parts])
+        decoded = torch.cat([vae.decode(part, return_dict=False)[0] for part in parts])
+        return Drawing(latents, decoded)
 
     @torch.no_grad()
     def _verdicts(self, images: UInt8[np.ndarray, "B H W 3"]) -> Sequence[bool]:

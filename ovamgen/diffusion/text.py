@@ -38,24 +38,6 @@ class TextRows:
             raise MethodError(f"a phrase needs at least one word, got {self.text!r}")
         return row
 
-    def phrase_row(self, phrase: TextRows) -> int:
-        """Row of the last sub-token of a phrase's first occurrence in this text.
-
-        Args:
-            phrase: the phrase encoded alone, by the same encoder.
-
-        Raises:
-            MethodError: the phrase has no words, or its sub-tokens are not in the text.
-        """
-        wanted = phrase.token_ids[1 : phrase.last_subtoken() + 1]
-        for start in range(1, len(self.token_ids) - len(wanted) + 1):
-            if self.token_ids[start : start + len(wanted)] == wanted:
-                return start + len(wanted) - 1
-        raise MethodError(
-            f"the phrase {phrase.text!r} is not in the text {self.text!r}: "
-            "name it there, or attribute the phrase alone"
-        )
-
 
 def encode_text(pipe: Any, text: str, *, padded: bool = False, cut: bool = False) -> TextRows:
     """The rows of a text by the pipeline's own tokenizer and text encoder (methods 2.3).

@@ -47,18 +47,15 @@ def model(config: RunConfig) -> Iterator[Finding]:
 
 def tokens(config: RunConfig) -> Iterator[Finding]:
     """The token bank, and whether it fits the model."""
-    asked = config.attribution.tokens
-    if asked in ("words", "untrained"):
-        yield fine("tokens", f"'{asked}': no bank is read")
-        return
-    from ovamgen.attribution.token_bank import TokenBank
+    from ovamgen.attribution.token_bank import open_bank
     from ovamgen.diffusion.pipeline import check_model
 
-    bank = TokenBank.load(asked)
-    width = check_model(config.model).context_width
-    if width is not None:
-        bank.check_width(width, config.model.id)
-    yield fine("tokens", f"{asked}: pairs of width {bank.width}, sha256 {bank.sha256[:12]}")
+    asked = config.attribution.tokens
+    _, bank = open_bank(config, width=check_model(config.model).context_width)
+    if bank is None:
+        yield fine("tokens", f"'{asked}': no bank is read")
+    else:
+        yield fine("tokens", f"{asked}: pairs of width {bank.width}, sha256 {bank.sha256[:12]}")
 
 
 def output(config: RunConfig) -> Iterator[Finding]:

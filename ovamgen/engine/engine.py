@@ -14,12 +14,12 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from ovamgen.attribution.interface import ClassTarget, HeatmapMethod, HeatmapSink
-from ovamgen.attribution.method import build_method, check_method
-from ovamgen.attribution.targets import pair_targets, phrase_targets, untrained_bank
-from ovamgen.attribution.token_bank import TokenBank, open_bank
+from ovamgen.attribution.interface import HeatmapMethod, HeatmapSink
+from ovamgen.attribution.method import build_method
+from ovamgen.attribution.targets import ClassRows
+from ovamgen.attribution.token_bank import open_bank
 from ovamgen.classes.voc import VOC_CLASSES
-from ovamgen.config import MaskConfig, Normalisation, RunConfig
+from ovamgen.config import MaskConfig, Normalisation, RunConfig, check_method
 from ovamgen.diffusion.pipeline import LoadedPipeline, check_model, load_pipeline
 from ovamgen.diffusion.recorder import (
     Branch,
@@ -32,12 +32,25 @@ from ovamgen.diffusion.text import TextRows, encode_text
 from ovamgen.errors import ConfigError
 from ovamgen.records import ModelInfo, SampleFailure, SampleSpec, Stage, SynthesisBatch
 
+PHRASES = {voc.name: voc.phrase for voc in VOC_CLASSES}
+"""The words that name each class in a prompt, in the order of the heatmaps."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PipelineAttention:
     """A pipeline as attribution sees it: its cross-attention layers and its text encoder."""
 
     loaded: LoadedPipeline
+
+    @property
+    def name(self) -> str:
+        """The model as it was asked for."""
+        return self.loaded.info.model
+
+    @property
+    def context_width(self) -> int:
+        """Width of a row of the text encoder (ctx)."""
+        return self.loaded.info.context_width
 
     @property
     def layers(self) -> list[CrossAttentionLayer]:
@@ -113,17 +126,16 @@ class Engine:
         """
         # what is cheap to find wrong is looked at before gigabytes are loaded
         check_method(config.attribution.method)
-        config, bank = open_bank(config)
         facts = check_model(config.model, safety=config.synthesis.safety != "off")
-        if bank is not None and facts.context_width is not None:
-            bank.check_width(facts.context_width, config.model.id)
+        config, bank = open_bank(config, width=facts.context_width)
+        rows = ClassRows(config.attribution.token_source, bank)
         use_repeatable_arithmetic(config.runtime.cpu_threads)
         loaded = load_pipeline(config.model, safety=config.synthesis.safety != "off")
         attention = PipelineAttention(loaded)
         method = build_method(
             config.attribution.method,
             attention,
-            class_targets(config.attribution.tokens, bank, attention),
+            rows.targets(PHRASES, attention),
             config.masks,
         )
         return cls(
@@ -134,7 +146,7 @@ class Engine:
             branch=config.attribution.half,
             masks=config.masks,
             info=loaded.info,
-            tokens_digest=bank.sha256 if bank else "",
+            tokens_digest=rows.digest,
             drop_unsafe=config.synthesis.safety == "drop",
         )
 
@@ -189,9 +201,9 @@ class Engine:
         prompts = [spec.prompt for spec in specs]
         sink = self._method.open(prompts)
         drawing = self._synthesiser.begin(
-            prompts, [spec.seed for spec in specs], sink=sink, branch=self._branch
+            prompts, [spec.seed for spec in specs], listeners=[(sink, self._branch)]
         )
-        maps, fractions = _class_heatmaps(sink, self._masks)
+        maps, fractions = class_heatmaps(sink, self._masks)
         drawing.send(fractions, maps.half())
         return drawing, [self._unattributed(sink, index, spec) for index, spec in enumerate(specs)]
 
@@ -236,33 +248,9 @@ def use_repeatable_arithmetic(cpu_threads: int | None) -> None:
     torch.backends.cudnn.deterministic = True
 
 
-def class_targets(
-    tokens: str, bank: TokenBank | None, attention: PipelineAttention
-) -> tuple[ClassTarget, ...]:
-    """The 20 VOC classes as attribution rows of the pipeline's width.
-
-    Args:
-        tokens: ``words``, ``untrained``, or the name of the bank.
-        bank: the bank, where tokens names one.
-        attention: the pipeline.
-
-    Raises:
-        ConfigError: the bank lacks a class, or was made for another text encoder.
-    """
-    names = [voc.name for voc in VOC_CLASSES]
-    phrases = [voc.phrase for voc in VOC_CLASSES]
-    if tokens == "words":
-        return phrase_targets(names, phrases, attention.encode)
-    info = attention.loaded.info
-    if bank is None:
-        bank = untrained_bank(names, phrases, attention.encode, text_encoder=info.model)
-    bank.check_width(info.context_width, info.model)
-    return pair_targets(bank, names, phrases)
-
-
 def class_heatmaps(
     sink: HeatmapSink, masks: MaskConfig
-) -> tuple[Float32[np.ndarray, "B K h w"], Float32[np.ndarray, "B K"]]:
+) -> tuple[Float32[Tensor, "B K h w"], Float32[Tensor, "B K"]]:
     """What a sink recorded as normalised maps, as masks are made of them, and their maxima.
 
     Args:
@@ -276,19 +264,17 @@ def class_heatmaps(
     Raises:
         MethodError: nothing was recorded.
     """
-    maps, fractions = _class_heatmaps(sink, masks)
-    return maps.cpu().numpy(), fractions.cpu().numpy()
-
-
-def _class_heatmaps(
-    sink: HeatmapSink, masks: MaskConfig
-) -> tuple[Float32[Tensor, "B K h w"], Float32[Tensor, "B K"]]:
     maps, fractions = normalise(sink.class_maps(), sink.maximum, how=masks.normalisation)
     factor = sink.factor()
     if factor is not None:
-        low = 1.0 if masks.self_attention_low is None else masks.self_attention_low
-        maps = maps * (low + (1 - low) * factor[:, None])
+        maps = maps * factor_of(factor, masks)[:, None]
     return maps, fractions
+
+
+def factor_of(received: Float32[Tensor, "B h w"], masks: MaskConfig) -> Float32[Tensor, "B h w"]:
+    """What maps are multiplied by: the received self-attention, from [0, 1] to [low, 1]."""
+    low = 1.0 if masks.self_attention_low is None else masks.self_attention_low
+    return low + (1 - low) * received
 
 
 def normalise(

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float32
 
-from ovamgen.attribution.attn2mask import NearestCall
+from ovamgen.attribution.attn2mask import Attn2MaskSink
 from ovamgen.attribution.daam import Daam, DaamMaps, DaamSink, PromptContext, absent_word
-from ovamgen.attribution.ovam import TextMaps
+from ovamgen.attribution.ovam import OvamSink, TextMaps
 from ovamgen.attribution.targets import pair_targets
 from ovamgen.attribution.token_bank import TokenBank
-from ovamgen.classes.voc import VOC_CLASSES
-from ovamgen.config import NEEDS
+from ovamgen.config import METHODS
 from ovamgen.diffusion.recorder import AttentionSink
 from ovamgen.engine.array_files import Array
-from ovamgen.engine.engine import PipelineAttention
+from ovamgen.engine.engine import PHRASES, PipelineAttention
 from ovamgen.errors import ConfigError, MethodError
 
 
@@ -46,24 +44,20 @@ class Answer:
     """The array's shape before (h, w)."""
 
 
-@runtime_checkable
-class Listener(Protocol):
-    """A sink with answers."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Listener:
+    """A sink with answers; all but the sink can be told after the drawing."""
 
-    @property
-    def sink(self) -> AttentionSink:
-        """What a recorder feeds."""
-
-    @property
-    def maximum(self) -> int:
-        """The largest value that a map could have."""
-
-    @property
-    def meaning(self) -> str:
-        """What the maps are, for people."""
-
-    def answers(self) -> list[Answer]:
-        """The arrays, after the drawing."""
+    sink: AttentionSink
+    """What a recorder feeds."""
+    answers: Callable[[], list[Answer]]
+    """The arrays."""
+    maximum: Callable[[], int]
+    """The largest value that a map could have."""
+    meaning: Callable[[], str]
+    """What the maps are, for people."""
+    names: tuple[str, ...] = ()
+    """Classes of the array ``bank``."""
 
 
 def listen(method: str, attention: PipelineAttention, asked: Asked) -> list[Listener]:
@@ -73,80 +67,65 @@ def listen(method: str, attention: PipelineAttention, asked: Asked) -> list[List
         ConfigError: pairs or a bank of another width.
         MethodError: a text is too long, or the method has no maps of it.
     """
-    info = attention.loaded.info
-    if asked.pairs is not None and asked.pairs.shape[2] != info.context_width:
+    width = attention.context_width
+    if asked.pairs is not None and asked.pairs.shape[2] != width:
         raise ConfigError(
-            f"token_pairs must have rows of width {info.context_width} for {info.model}, got "
+            f"token_pairs must have rows of width {width} for {attention.name}, got "
             f"{asked.pairs.shape[2]}"
         )
     if asked.bank is not None:
-        asked.bank.check_width(info.context_width, info.model)
-    if NEEDS[method].in_prompt:
+        asked.bank.check_width(width, attention.name)
+    if METHODS[method].in_prompt:
         return _listen_to_prompt(attention, asked)
-    return [MatrixListener(attention, asked, one_call=NEEDS[method].one_call)]
+    return [_listen_to_matrices(attention, asked, one_call=METHODS[method].one_call)]
 
 
-class MatrixListener:
+def _listen_to_matrices(attention: PipelineAttention, asked: Asked, *, one_call: bool) -> Listener:
     """Maps of texts, pairs and a bank, which need not be in the prompt (OVAM, Attn2Mask).
 
-    Args:
-        attention: the model.
-        asked: where nothing is, the prompt itself is attributed.
-        one_call: maps of the one UNet call of Attn2Mask, rather than sums over all.
+    Where nothing is asked for, the prompt itself is attributed.
     """
+    parts: list[tuple[str, tuple[str | None, ...], tuple[int, ...]]] = []
+    matrices: list[torch.Tensor] = []
+    nothing = not asked.texts and asked.pairs is None and asked.bank is None
+    for index, text in enumerate((asked.prompt,) if nothing else asked.texts):
+        encoded = attention.encode(text)
+        labels = tuple(f"{index}: {word}" for word in encoded.words)
+        parts.append((f"text_{index}", labels, (len(encoded.rows),)))
+        matrices.append(encoded.rows)
+    banks: list[tuple[str, Sequence[str], Array]] = []
+    if asked.pairs is not None:
+        numbered = [f"pair {index}" for index in range(len(asked.pairs))]
+        banks.append(("token_pairs", numbered, asked.pairs))
+    if asked.bank is not None:
+        banks.append(("bank", asked.bank.class_names, asked.bank.pairs))
+    for array, names, pairs in banks:
+        # the background's map is what the class's leaves over
+        both = tuple(label for name in names for label in (None, name))
+        parts.append((array, both, (len(pairs), 2)))
+        matrices += list(torch.tensor(pairs, device=attention.loaded.pipe.device))
+    maps = TextMaps(attention.layers, matrices)
+    nearest = Attn2MaskSink(OvamSink(maps)) if one_call else None
 
-    def __init__(self, attention: PipelineAttention, asked: Asked, *, one_call: bool) -> None:
-        self._parts: list[tuple[str, tuple[str | None, ...], tuple[int, ...]]] = []
-        matrices: list[torch.Tensor] = []
-        nothing = not asked.texts and asked.pairs is None and asked.bank is None
-        for index, text in enumerate((asked.prompt,) if nothing else asked.texts):
-            encoded = attention.encode(text)
-            labels = tuple(f"{index}: {word}" for word in encoded.words)
-            self._parts.append((f"text_{index}", labels, (len(encoded.rows),)))
-            matrices.append(encoded.rows)
-        banks: list[tuple[str, Sequence[str], Array]] = []
-        if asked.pairs is not None:
-            numbered = [f"pair {index}" for index in range(len(asked.pairs))]
-            banks.append(("token_pairs", numbered, asked.pairs))
-        if asked.bank is not None:
-            banks.append(("bank", asked.bank.class_names, asked.bank.pairs))
-        for array, names, pairs in banks:
-            # the background's map is what the class's leaves over
-            both = tuple(label for name in names for label in (None, name))
-            self._parts.append((array, both, (len(pairs), 2)))
-            matrices += list(torch.tensor(pairs, device=attention.loaded.pipe.device))
-        self._maps = TextMaps(attention.layers, matrices)
-        self._nearest = NearestCall(self._maps) if one_call else None
+    def answers() -> list[Answer]:
+        found = iter(maps.result())
+        return [
+            Answer(array, labels, torch.cat([next(found)[0] for _ in range(count)]), shape)
+            for array, labels, shape in parts
+            for count in [shape[0] if len(shape) == 2 else 1]
+        ]
 
-    @property
-    def sink(self) -> AttentionSink:
-        """What a recorder feeds."""
-        return self._nearest or self._maps
-
-    @property
-    def maximum(self) -> int:
-        """Calls · heads, summed over the layers."""
-        return self._maps.sums.maximum
-
-    @property
-    def meaning(self) -> str:
-        """What the maps are, for people."""
-        if self._nearest is None or self._nearest.timestep is None:
-            return f"raw sums of at most {self.maximum}"
+    def meaning() -> str:
+        most = f"at most {maps.sums.maximum}"
+        if nearest is None or nearest.timestep is None:
+            return f"raw sums of {most}"
         return (
-            f"raw sums over heads and layers of UNet call {self._nearest.call} (timestep "
-            f"{self._nearest.timestep:g}) alone, of at most {self.maximum}"
+            f"raw sums over heads and layers of UNet call {nearest.call} (timestep "
+            f"{nearest.timestep:g}) alone, of {most}"
         )
 
-    def answers(self) -> list[Answer]:
-        """The arrays, after the drawing."""
-        maps = iter(self._maps.result())
-        answers = []
-        for array, labels, shape in self._parts:
-            count = shape[0] if len(shape) == 2 else 1
-            found = torch.cat([next(maps)[0] for _ in range(count)])
-            answers.append(Answer(array, labels, found, shape))
-        return answers
+    classes = asked.bank.class_names if asked.bank else ()
+    return Listener(nearest or maps, answers, lambda: maps.sums.maximum, meaning, classes)
 
 
 def _listen_to_prompt(attention: PipelineAttention, asked: Asked) -> list[Listener]:
@@ -164,73 +143,59 @@ def _listen_to_prompt(attention: PipelineAttention, asked: Asked) -> list[Listen
         )
     listeners: list[Listener] = []
     if asked.texts or asked.bank is None:
-        padded = attention.encode(asked.prompt, padded=True, cut=True)
         labels = tuple(f"0: {word}" for word in prompt.words)
-        listeners.append(PromptListener(attention, padded.rows, labels, max(1, len(asked.texts))))
+        listeners.append(_whole_prompt(attention, asked, labels))
     if asked.bank is not None:
-        listeners.append(InjectedListener(attention, asked.prompt, asked.bank))
+        listeners.append(_injected(attention, asked.prompt, asked.bank))
     return listeners
 
 
-class _PromptMaps:
-    """What is said of maps of the prompt's own tokens, which the drawing itself attends to."""
+def _whole_prompt(attention: PipelineAttention, asked: Asked, labels: tuple[str, ...]) -> Listener:
+    """The global heat map of DAAM: all rows of the prompt, without the padding (methods 1.2).
 
-    sink: DaamMaps | DaamSink
+    It is there once for each time that it was asked for.
+    """
+    padded = attention.encode(asked.prompt, padded=True, cut=True).rows
+    context = PromptContext(image=0, rows=padded, kept=tuple(range(len(labels))))
+    sink = DaamMaps(attention.layers, [context])
 
-    @property
-    def maximum(self) -> int:
-        """UNet calls."""
-        return round(self.sink.maximum)
+    def answers() -> list[Answer]:
+        (maps,) = sink.result()
+        copies = range(max(1, len(asked.texts)))
+        return [Answer(f"text_{index}", labels, maps, (len(maps),)) for index in copies]
 
-    @property
-    def meaning(self) -> str:
-        """What the maps are, for people."""
-        return f"sums over {self.maximum} UNet calls, means over heads and layers"
-
-
-class PromptListener(_PromptMaps):
-    """The global heat map of DAAM: all rows of the prompt, without the padding (methods 1.2)."""
-
-    def __init__(
-        self,
-        attention: PipelineAttention,
-        padded: Float32[torch.Tensor, "L ctx"],
-        labels: tuple[str, ...],
-        copies: int,
-    ) -> None:
-        kept = tuple(range(len(labels)))
-        context = PromptContext(image=0, rows=padded, kept=kept)
-        self.sink: DaamMaps = DaamMaps(attention.layers, [context])
-        self._labels = labels
-        self._copies = copies
-
-    def answers(self) -> list[Answer]:
-        """The heat map, once for each time that it was asked for."""
-        (maps,) = self.sink.result()
-        shape = (len(maps),)
-        return [Answer(f"text_{index}", self._labels, maps, shape) for index in range(self._copies)]
+    return _of_prompt(sink, answers)
 
 
-class InjectedListener(_PromptMaps):
+def _injected(attention: PipelineAttention, prompt: str, bank: TokenBank) -> Listener:
     """Maps of a bank's class rows in the place of the words that name the classes (methods 1.6).
 
     Raises:
         MethodError: the prompt names none of the bank's classes.
     """
+    phrases = {name: PHRASES.get(name, name) for name in bank.class_names}
+    sink = Daam(attention, pair_targets(bank, phrases)).open([prompt])
+    named = [index for index in range(len(phrases)) if sink.problem(0, index) is None]
+    if not named:
+        raise MethodError(absent_word(" or ".join(phrases.values()), prompt))
+    names = tuple(bank.class_names[index] for index in named)
 
-    def __init__(self, attention: PipelineAttention, prompt: str, bank: TokenBank) -> None:
-        phrases = {voc.name: voc.phrase for voc in VOC_CLASSES}
-        names = bank.class_names
-        worded = [phrases.get(name, name) for name in names]
-        sink = Daam(attention, pair_targets(bank, names, worded)).open([prompt])
-        named = [index for index in range(len(names)) if sink.problem(0, index) is None]
-        if not named:
-            raise MethodError(absent_word(" or ".join(worded), prompt))
-        self.sink: DaamSink = sink
-        self.names = tuple(names[index] for index in named)
-        self._named = named
+    def answers() -> list[Answer]:
+        maps = sink.class_maps()[0, named]
+        return [Answer("bank", names, maps, (len(maps), 1))]
 
-    def answers(self) -> list[Answer]:
-        """One map for each class that the prompt names."""
-        maps = self.sink.class_maps()[0, self._named]
-        return [Answer("bank", self.names, maps, (len(maps), 1))]
+    return _of_prompt(sink, answers, names)
+
+
+def _of_prompt(
+    sink: DaamMaps | DaamSink, answers: Callable[[], list[Answer]], names: tuple[str, ...] = ()
+) -> Listener:
+    """Maps of the prompt's own tokens, which the drawing itself attends to."""
+
+    def calls() -> int:
+        return round(sink.maximum)
+
+    def meaning() -> str:
+        return f"sums over {calls()} UNet calls, means over heads and layers"
+
+    return Listener(sink, answers, calls, meaning, names)

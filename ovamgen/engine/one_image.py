@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +11,18 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from ovamgen.attribution.method import check_method
-from ovamgen.attribution.self_attention import AttentionAffinity, ReceivedAttention
+from ovamgen.attribution.self_attention import (
+    AttentionAffinity,
+    ReceivedAttention,
+    self_attention_sink,
+)
 from ovamgen.attribution.token_bank import TokenBank
-from ovamgen.config import MaskConfig, RunConfig, SynthesisConfig
+from ovamgen.config import MaskConfig, RunConfig, SynthesisConfig, check_method
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
-from ovamgen.diffusion.recorder import CrossAttentionRecorder
 from ovamgen.diffusion.synthesis import Drawn, Synthesiser
 from ovamgen.engine.array_files import Array, array_names, read_array
-from ovamgen.engine.engine import PipelineAttention, use_repeatable_arithmetic
-from ovamgen.engine.listeners import Answer, Asked, InjectedListener, Listener, listen
+from ovamgen.engine.engine import PipelineAttention, factor_of, use_repeatable_arithmetic
+from ovamgen.engine.listeners import Answer, Asked, Listener, listen
 from ovamgen.engine.overlay import Panel, write_overlay
 from ovamgen.errors import ConfigError
 from ovamgen.storage.whole_files import check_place, write_whole
@@ -114,29 +115,24 @@ def attribute(
     if noise is not None:
         settings = _sized_by(noise, settings, loaded)
     attention = PipelineAttention(loaded)
-    beside = _self_attention(config.masks)
+    beside = self_attention_sink(config.masks)
     if beside is not None:
         attention.check_self_attention()
     listeners = listen(config.attribution.method, attention, asked)
     synthesiser = Synthesiser(loaded, settings)
-    with contextlib.ExitStack() as recording:
-        sinks = [listener.sink for listener in listeners] + ([beside] if beside else [])
-        for sink in sinks:
-            recording.enter_context(
-                CrossAttentionRecorder(
-                    loaded.pipe.unet, config.attribution.half, synthesiser.guided, sink
-                )
-            )
-        drawn = synthesiser.draw(
-            [prompt], [seed], latents=None if noise is None else torch.from_numpy(noise)
-        )
+    sinks = [listener.sink for listener in listeners] + ([beside] if beside else [])
+    drawn = synthesiser.draw(
+        [prompt],
+        [seed],
+        listeners=[(sink, config.attribution.half) for sink in sinks],
+        latents=None if noise is None else torch.from_numpy(noise),
+    )
     if drawn.errors[0] is not None:
         raise drawn.errors[0]
     answers = [answer for listener in listeners for answer in listener.answers()]
     arrays, panels = _arrays(drawn, answers, beside, config.masks)
-    names = [listener.names for listener in listeners if isinstance(listener, InjectedListener)]
     if asked.bank is not None:
-        arrays["bank_classes"] = np.array(names[0] if names else asked.bank.class_names)
+        arrays["bank_classes"] = np.array(listeners[-1].names)
     return _write(Path(out), overlay, prompt, arrays, panels, listeners[0])
 
 
@@ -162,25 +158,17 @@ def _arrays(
     return arrays, panels
 
 
-def _self_attention(masks: MaskConfig) -> ReceivedAttention | AttentionAffinity | None:
-    if masks.self_attention == "received":
-        return ReceivedAttention()
-    if masks.self_attention == "affinity":
-        return AttentionAffinity(
-            positions=masks.self_attention_positions, power=masks.self_attention_power
-        )
-    return None
-
-
 def _factor(
     beside: ReceivedAttention | AttentionAffinity | None,
     masks: MaskConfig,
     size: tuple[int, ...],
 ) -> Float32[torch.Tensor, "h w"] | None:
-    low = 1.0 if masks.self_attention_low is None else masks.self_attention_low
     if isinstance(beside, ReceivedAttention):
-        return low + (1 - low) * beside.result()[0]
-    return torch.full(size, low) if masks.self_attention == "constant" else None
+        return factor_of(beside.result(), masks)[0]
+    # nothing received is the lower end
+    return (
+        factor_of(torch.zeros(1, *size), masks)[0] if masks.self_attention == "constant" else None
+    )
 
 
 def _write(
@@ -195,14 +183,14 @@ def _write(
     if overlay is not None:
         write_whole(
             Path(overlay),
-            lambda file: write_overlay(file, prompt, arrays["image"], panels, listener.maximum),
+            lambda file: write_overlay(file, prompt, arrays["image"], panels, listener.maximum()),
         )
     return Attributed(
         out=out,
         overlay=None if overlay is None else Path(overlay),
         shapes={name: array.shape for name, array in arrays.items()},
-        maximum=listener.maximum,
-        meaning=listener.meaning,
+        maximum=listener.maximum(),
+        meaning=listener.meaning(),
     )
 
 

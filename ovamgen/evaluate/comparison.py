@@ -7,10 +7,11 @@ reported beside them, on the same pictures.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ovamgen.console.progress import Progress
 from ovamgen.diffusion.pipeline import load_pipeline
 from ovamgen.errors import ConfigError
 from ovamgen.evaluate.judging import Judged, judge
@@ -18,10 +19,6 @@ from ovamgen.evaluate.recording import Recordings, check_strength_for, record
 from ovamgen.evaluate.scoring import BOOTSTRAP_DRAWS, Interval, IouTable, iou_table, miou_difference
 from ovamgen.evaluate.setups import Setup, check_classes
 from ovamgen.pictures.picture_set import Picture, PictureSet
-
-PRESETS = ("ovam-voc-sim", "daam-ovam", "daam", "attn2mask-supplementary")
-"""The rows of a comparison, each with words and with tokens."""
-TUNE_FRACTION = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -133,9 +130,7 @@ def compare(
     strength: float,
     draws: int = BOOTSTRAP_DRAWS,
     seed: int = 0,
-    on_start: Callable[[int, int], None] | None = None,
-    on_drawing: Callable[[], None] | None = None,
-    on_judging: Callable[[str], None] | None = None,
+    counting: Progress | None = None,
 ) -> Comparison:
     """Records and judges all setups; the maps are kept in the folder, so that a rerun goes on.
 
@@ -146,9 +141,7 @@ def compare(
         strength: of image-to-image, for real pictures.
         draws: of the bootstrap.
         seed: of the bootstrap.
-        on_start: told how many drawings there are in a part and how many are done.
-        on_drawing: called after each drawing.
-        on_judging: told each setup before it is judged.
+        counting: is told of the drawings of each part, and of each setup before it is judged.
 
     Raises:
         ConfigError: something does not fit, or the folder cannot be written.
@@ -160,21 +153,13 @@ def compare(
         check_classes(setups, pictures.pictures)
     loaded = load_pipeline(setups[0].config.model)
     recordings = [
-        record(
-            pictures,
-            setups,
-            out,
-            strength=strength,
-            loaded=loaded,
-            on_start=on_start,
-            on_drawing=on_drawing,
-        )
+        record(pictures, setups, out, strength=strength, loaded=loaded, counting=counting)
         for pictures in sets
     ]
     lines = []
     for setup in setups:
-        if on_judging is not None:
-            on_judging(setup.name)
+        if counting is not None:
+            counting.say(f"scoring {setup.name}")
         lines.append(_line(parts, setup, recordings, draws, seed))
     return Comparison(
         pictures=parts.report,

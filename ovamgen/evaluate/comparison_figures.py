@@ -108,7 +108,7 @@ def _masks(found: Comparison, lines: Sequence[Line], picture: Picture) -> list[_
     image = _enlarged(found.pictures.image(picture))
     truth = found.pictures.truth(picture)
     class_id = picture.targets[0].voc.id
-    panels = [_Panel(image), _Panel(_cut_out(image, truth == class_id, truth == IGNORE))]
+    panels = [_Panel(image), _Panel(cut_out(image, truth == class_id, truth == IGNORE))]
     for line in lines:
         shown = picture_mask(found.pictures, line.setup, found.recordings, picture, line.tuned.tau)
         if shown is None:
@@ -116,7 +116,7 @@ def _masks(found: Comparison, lines: Sequence[Line], picture: Picture) -> list[_
             continue
         hits, union = count_pixels(shown[1], truth, class_id)
         caption = f"{100 * hits / union:.0f}" if union else "–"
-        panels.append(_Panel(_cut_out(image, shown[1]), caption))
+        panels.append(_Panel(cut_out(image, shown[1]), caption))
     return panels
 
 
@@ -202,7 +202,7 @@ def _legend(figure: Figure) -> None:
     bar.outline.set_visible(False)
 
 
-def _cut_out(
+def cut_out(
     image: UInt8[np.ndarray, "H W 3"],
     mask: Bool[np.ndarray, "h w"],
     unknown: Bool[np.ndarray, "h w"] | None = None,

@@ -1,28 +1,73 @@
-"""A comparison as Markdown and JSON, beside the paper's own figures."""
+"""A comparison as Markdown and JSON, beside the paper's own figures, never mixed with them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 from typing import Any
+
+import yaml
 
 from ovamgen import __version__
 from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.evaluate.comparison import Comparison, Line
 from ovamgen.evaluate.judging import Judged
 from ovamgen.evaluate.masks import data_set_name, describe_setup, drawing_note
-from ovamgen.evaluate.paper import paper_miou, paper_rows, paper_source
-from ovamgen.evaluate.scoring import Interval, IouTable
+from ovamgen.evaluate.scoring import Interval, IouTable, plain_values
 from ovamgen.evaluate.tables import (
+    SCORE_HEAD,
     SPLITS,
     absent_note,
     left_out_note,
     markdown_table,
     percent,
+    score_cells,
     split_tables,
 )
 from ovamgen.masks.iou import TAUS
 
 _PAPER_DATA = ("VOC-sim", "COCO-cap")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaperRow:
+    """One row of the paper's results, IoU × 100, with Stable Diffusion 1.5."""
+
+    data: str
+    """``VOC-sim`` or ``COCO-cap``."""
+    title: str
+    """The paper's name of the method."""
+    method: str
+    """Our name of what was run."""
+    tokens: str
+    """``words`` or ``tokens``."""
+    miou: float
+    overall: float
+    iou: tuple[float, ...]
+    """By class, in the order of VOC's ids."""
+    not_included: float | None = None
+    """mIoU where the prompt does not name the class (Table S2)."""
+    included: float | None = None
+
+
+@cache
+def paper_results() -> tuple[str, tuple[PaperRow, ...]]:
+    """Where the paper's figures are from, and all rows of ``data/paper_results.yaml``."""
+    text = (resources.files("ovamgen") / "data" / "paper_results.yaml").read_text("utf-8")
+    data = yaml.safe_load(text)
+    return data["source"], tuple(
+        PaperRow(**{**row, "iou": tuple(row["iou"])}) for row in data["rows"]
+    )
+
+
+def paper_miou(data: str, method: str, tokens: str) -> float | None:
+    """The paper's mIoU of a method on one of its data sets, or None where it has none."""
+    for row in paper_results()[1]:
+        if (row.data, row.method, row.tokens) == (data, method, tokens):
+            return row.miou
+    return None
 
 
 def comparison_markdown(
@@ -90,10 +135,14 @@ def comparison_data(found: Comparison, remarks: Sequence[str]) -> dict[str, Any]
         "notes": notes(found),
         "rows": [_line_data(found, line) for line in found.lines],
         "gains": [
-            {"preset": gain.preset, "fixed": _plain(gain.fixed), "tuned": _plain(gain.tuned)}
+            {
+                "preset": gain.preset,
+                "fixed": plain_values(gain.fixed),
+                "tuned": plain_values(gain.tuned),
+            }
             for gain in found.gains
         ],
-        "paper": {"model": "Stable Diffusion 1.5", "source": paper_source()},
+        "paper": {"model": "Stable Diffusion 1.5", "source": paper_results()[0]},
     }
 
 
@@ -114,7 +163,7 @@ def notes(found: Comparison) -> list[str]:
     texts = list(found.pictures.notes)
     texts += [left_out_note(line.fixed) for line in found.lines]
     texts.append(drawing_note(found.lines[0].fixed, found.pictures))
-    if any(line.setup.tokens == "untrained pairs" for line in found.lines):
+    if any(line.setup.rows.source.untrained for line in found.lines):
         texts.append(
             "Tokens are untrained pairs, the text encoder's own rows: what an optimiser starts "
             "from, not what it ends with. Name a bank with --tokens."
@@ -136,25 +185,21 @@ def notes(found: Comparison) -> list[str]:
 
 
 def _table(found: Comparison, *, tuned: bool) -> str:
-    phrases = [voc.phrase for voc in VOC_CLASSES]
-    head = ["method", "by", "preset", "τ", *phrases, "mIoU", "overall", "pictures"]
+    head = ["method", "by", "preset", "τ", *SCORE_HEAD]
     head += [f"paper, {data}" for data in _PAPER_DATA]
     rows = []
     for line in found.lines:
         judged, table = _chosen(line, tuned=tuned)
         setup = line.setup
-        tokens = "words" if setup.words else "tokens"
-        paper = [paper_miou(data, setup.method, tokens) for data in _PAPER_DATA]
+        label = setup.rows.source.label
+        paper = [paper_miou(data, setup.method, label) for data in _PAPER_DATA]
         rows.append(
             [
                 setup.method,
                 setup.tokens,
                 setup.config.masks.preset,
                 f"{judged.tau:g}",
-                *(percent(table.per_class.get(voc.name)) for voc in VOC_CLASSES),
-                percent(table.miou, interval=True),
-                percent(table.overall, interval=True),
-                str(table.pictures),
+                *score_cells(table),
                 *("–" if value is None else f"{value:.1f}" for value in paper),
             ]
         )
@@ -179,7 +224,7 @@ def _by_word(found: Comparison) -> str:
 
 def _paper_note() -> str:
     return (
-        f"From {paper_source()}: Stable Diffusion 1.5, every method on its own pictures. The "
+        f"From {paper_results()[0]}: Stable Diffusion 1.5, every method on its own pictures. The "
         "paper's DAAM is `daam-ovam` here. Its Table S2 shows 11 of these classes. Attn2Mask has "
         "no published outputs."
     )
@@ -196,13 +241,13 @@ def _paper_table() -> str:
             f"{row.miou:.1f}",
             f"{row.overall:.1f}",
         ]
-        for row in paper_rows()
+        for row in paper_results()[1]
     ]
     return markdown_table(head, rows)
 
 
 def _line_data(found: Comparison, line: Line) -> dict[str, Any]:
-    tokens = "words" if line.setup.words else "tokens"
+    method, label = line.setup.method, line.setup.rows.source.label
     return {
         **describe_setup(line.setup),
         "fixed": {"tau": line.fixed.tau, **line.fixed_table.to_json()},
@@ -210,7 +255,7 @@ def _line_data(found: Comparison, line: Line) -> dict[str, Any]:
             "tau": line.tuned.tau,
             **line.tuned_table.to_json(),
             "by_word": {
-                name: table.to_json()["miou"]
+                name: plain_values(table.miou)
                 for name, table in split_tables(
                     line.tuned.final, draws=found.draws, seed=found.seed
                 ).items()
@@ -223,7 +268,7 @@ def _line_data(found: Comparison, line: Line) -> dict[str, Any]:
                 TAUS, line.tuning.mious(), line.fixed.mious(), strict=True
             )
         ],
-        "paper_miou": {data: paper_miou(data, line.setup.method, tokens) for data in _PAPER_DATA},
+        "paper_miou": {data: paper_miou(data, method, label) for data in _PAPER_DATA},
     }
 
 
@@ -240,10 +285,6 @@ def _signed(found: Interval | None) -> str:
     if found is None:
         return "–"
     return f"{100 * found.value:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
-
-
-def _plain(found: Interval | None) -> dict[str, float] | None:
-    return found.to_json() if found else None
 
 
 def _rounded(value: float) -> float | None:

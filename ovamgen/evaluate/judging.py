@@ -6,7 +6,7 @@ classes do not compete for a pixel here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,7 +73,6 @@ def judge(
     crf: bool | None = None,
     crf_sweep: bool = False,
     only: Collection[str] | None = None,
-    on_picture: Callable[[], None] | None = None,
 ) -> Judged:
     """The counts of a setup on all pictures, or on some.
 
@@ -85,7 +84,6 @@ def judge(
         crf: whether to refine; as the setup says where None.
         crf_sweep: refine at all of `TAUS` too, which takes 20 times as long.
         only: keys of the pictures to score.
-        on_picture: called after each picture.
     """
     threshold = setup.tau if tau is None else tau
     refine = setup.config.masks.crf.enabled if crf is None else crf
@@ -119,8 +117,6 @@ def judge(
                     for step in TAUS
                 ]
                 refined_swept.append(np.array(by_tau, np.int64).T)
-        if on_picture is not None:
-            on_picture()
     sweep = np.array(swept, np.int64).reshape(-1, 2, len(TAUS))
     crf_steps = np.array(refined_swept, np.int64).reshape(-1, 2, len(TAUS))
     return Judged(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from ovamgen import __version__
+from ovamgen.console.progress import Progress
 from ovamgen.errors import MethodError
 from ovamgen.evaluate.judging import Judged, judge
 from ovamgen.evaluate.plots import COLOURS, Curve, plot_miou_over_tau
-from ovamgen.evaluate.recording import check_strength_for, record
-from ovamgen.evaluate.scoring import BOOTSTRAP_DRAWS, Counts, IouTable, iou_table
-from ovamgen.evaluate.setups import Setup, check_classes
+from ovamgen.evaluate.recording import record
+from ovamgen.evaluate.scoring import BOOTSTRAP_DRAWS, IouTable, iou_table, plain_values
+from ovamgen.evaluate.setups import Setup
 from ovamgen.evaluate.tables import (
     absent_note,
     class_table,
@@ -78,8 +78,7 @@ def evaluate_masks(
     crf_sweep: bool = False,
     draws: int = BOOTSTRAP_DRAWS,
     seed: int = 0,
-    on_start: Callable[[int, int], None] | None = None,
-    on_drawing: Callable[[], None] | None = None,
+    counting: Progress | None = None,
 ) -> MaskScores:
     """Scores a setup's masks and writes JSON, Markdown, CSV and a plot.
 
@@ -92,19 +91,14 @@ def evaluate_masks(
         crf_sweep: refine at every threshold of the sweep too.
         draws: of the bootstrap.
         seed: of the bootstrap.
-        on_start: told how many drawings there are in all and how many are done.
-        on_drawing: called after each drawing.
+        counting: is told of the drawings.
 
     Raises:
         ConfigError: something does not fit, or the folder cannot be written.
         MethodError: no picture has a map by this method.
     """
     folder = Path(out)
-    check_strength_for(pictures, [setup], strength)
-    check_classes([setup], pictures.pictures)
-    recordings = record(
-        pictures, [setup], folder, strength=strength, on_start=on_start, on_drawing=on_drawing
-    )
+    recordings = record(pictures, [setup], folder, strength=strength, counting=counting)
     judged = judge(pictures, setup, recordings, crf=crf, crf_sweep=crf_sweep)
     check_judged(judged)
     tables = split_tables(judged.final, draws=draws, seed=seed)
@@ -150,21 +144,10 @@ def sweep_tables(judged: Judged, *, draws: int, seed: int) -> list[IouTable]:
     """The table at each of `TAUS`, without dense CRF."""
     return [
         iou_table(
-            at_step(judged.plain, judged.intersections, judged.unions, step), draws=draws, seed=seed
+            judged.plain.at(step, judged.intersections, judged.unions), draws=draws, seed=seed
         )
         for step in range(len(TAUS))
     ]
-
-
-def at_step(rows: Counts, intersections: np.ndarray, unions: np.ndarray, step: int) -> Counts:
-    """The counts of the same rows at one threshold of a sweep."""
-    return Counts(
-        keys=rows.keys,
-        class_ids=rows.class_ids,
-        included=rows.included,
-        intersections=intersections[:, step],
-        unions=unions[:, step],
-    )
 
 
 def data_set_name(pictures: PictureSet) -> str:
@@ -195,7 +178,7 @@ def describe_setup(setup: Setup) -> dict[str, Any]:
         "method": setup.method,
         "preset": config.masks.preset,
         "tokens": setup.tokens,
-        "token_bank_sha256": setup.bank.sha256 if setup.bank else "",
+        "token_bank_sha256": setup.rows.digest,
         "text": setup.text if setup.words else "",
         "branch": config.attribution.branch,
         "masks": config.masks.model_dump(mode="json"),
@@ -215,8 +198,8 @@ def _data(
     setup = judged.setup
     refined: list[dict[str, float] | None] = [None] * len(TAUS)
     if judged.refined_sweep is not None:
-        steps = [at_step(judged.plain, *judged.refined_sweep, step) for step in range(len(TAUS))]
-        refined = [_miou(iou_table(rows, draws=draws, seed=seed)) for rows in steps]
+        steps = [judged.plain.at(step, *judged.refined_sweep) for step in range(len(TAUS))]
+        refined = [plain_values(iou_table(rows, draws=draws, seed=seed).miou) for rows in steps]
     differences = list(judged.differences.values())
     return {
         "ovamgen_version": __version__,
@@ -240,7 +223,12 @@ def _data(
         "scores": {name: table.to_json() for name, table in tables.items()},
         "without_crf": plain.to_json(),
         "sweep": [
-            {"tau": tau, "miou": _miou(table), "overall": _overall(table), "miou_with_crf": crf}
+            {
+                "tau": tau,
+                "miou": plain_values(table.miou),
+                "overall": plain_values(table.overall),
+                "miou_with_crf": crf,
+            }
             for tau, table, crf in zip(TAUS, sweep, refined, strict=True)
         ],
         "best_tau_on_these_pictures": judged.best_tau(),
@@ -271,14 +259,6 @@ def _markdown(found: MaskScores, draws: int) -> str:
         text for text in (left_out_note(judged), drawing_note(judged, found.pictures)) if text
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _miou(table: IouTable) -> dict[str, float] | None:
-    return table.miou.to_json() if table.miou else None
-
-
-def _overall(table: IouTable) -> dict[str, float] | None:
-    return table.overall.to_json() if table.overall else None
 
 
 def _values(tables: list[IouTable], name: str) -> np.ndarray:

@@ -6,31 +6,81 @@ scores.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 from ovamgen.attribution.interface import HeatmapSink
 from ovamgen.attribution.method import build_method
 from ovamgen.config import SynthesisConfig, canonical_json
+from ovamgen.console.progress import Progress
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
-from ovamgen.diffusion.recorder import CrossAttentionRecorder
-from ovamgen.diffusion.recreate import Listener, Recreator, check_strength
-from ovamgen.diffusion.synthesis import Synthesiser
+from ovamgen.diffusion.recorder import Listener
+from ovamgen.diffusion.recreate import Recreator, check_strength
 from ovamgen.engine.engine import PipelineAttention, class_heatmaps, use_repeatable_arithmetic
+from ovamgen.engine.redraw import Redrawer
 from ovamgen.errors import ConfigError, SampleError
-from ovamgen.evaluate.map_files import RecordedMaps, read_maps, write_maps
 from ovamgen.evaluate.setups import Setup, check_classes
 from ovamgen.pictures.picture_set import Picture, PictureSet
+from ovamgen.storage.damaged_files import BROKEN_ARRAYS
+from ovamgen.storage.whole_files import write_whole
 
 MAPS = "maps"
 _VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class RecordedMaps:
+    """The maps of one picture by one setup."""
+
+    maps: Float32[np.ndarray, "K h w"]
+    """One for each of the picture's classes, in their order; all zero where there is a problem."""
+    problems: dict[int, str]
+    """Why a class has no map, by its place."""
+    difference: float
+    """Between the picture and what was drawn: mean absolute difference in levels of 0 to 255."""
+
+
+def read_maps(path: Path, fingerprint: str) -> RecordedMaps | None:
+    """The maps in a file; None where there is none, or one of something else, or a damaged one."""
+    try:
+        # numpy would leave the file open where it is no archive
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            described = json.loads(str(archive["description"]))
+            if described["fingerprint"] != fingerprint:
+                return None
+            return RecordedMaps(
+                maps=archive["maps"],
+                problems={int(place): text for place, text in described["problems"].items()},
+                difference=float(described["difference"]),
+            )
+    except BROKEN_ARRAYS:
+        return None
+
+
+def write_maps(path: Path, recorded: RecordedMaps, fingerprint: str) -> None:
+    """Writes the maps; the file is there whole or not at all.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    description = {
+        "fingerprint": fingerprint,
+        "problems": recorded.problems,
+        "difference": recorded.difference,
+    }
+    told = np.array(json.dumps(description))
+
+    def write(file: BinaryIO) -> None:
+        np.savez_compressed(file, maps=recorded.maps, description=told)
+
+    write_whole(path, write, make_folder=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,8 +122,7 @@ def record(
     *,
     strength: float,
     loaded: LoadedPipeline | None = None,
-    on_start: Callable[[int, int], None] | None = None,
-    on_drawing: Callable[[], None] | None = None,
+    counting: Progress | None = None,
 ) -> Recordings:
     """Has the maps of all pictures by all setups on disk; what is there already stays.
 
@@ -86,8 +135,7 @@ def record(
         out: the maps are written to ``out/maps``.
         strength: of image-to-image, in (0, 1].
         loaded: the pipeline, where it is loaded already.
-        on_start: told how many drawings there are in all and how many are done.
-        on_drawing: called after each drawing.
+        counting: is told how many drawings there are, are done already, and each one that is made.
 
     Raises:
         ConfigError: a bank lacks a class, or the folder cannot be written.
@@ -118,10 +166,10 @@ def record(
             ]
         )
     ]
-    if on_start is not None:
+    if counting is not None:
         total = len(groups) * len(pictures.pictures)
-        on_start(total, total - len(work))
-    artists: dict[str, Callable[..., float]] = {}
+        counting.start(total, total - len(work))
+    artists: dict[str, _Artist] = {}
     for drawing, picture, missing in work:
         name = canonical_json(drawing.describe())
         if name not in artists:
@@ -130,9 +178,13 @@ def record(
         for setup, recorded in zip(missing, found, strict=True):
             path = _path(folder, setup, picture)
             write_maps(path, recorded, prints[setup.name, picture.key])
-        if on_drawing is not None:
-            on_drawing()
+        if counting is not None:
+            counting.add()
     return Recordings(folder, prints)
+
+
+_Artist = Callable[[Picture, UInt8[np.ndarray, "H W 3"], list[Listener]], float]
+"""Draws a picture again, heard by the listeners: its mean absolute difference to the pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,28 +199,16 @@ class _Drawing:
         synthesis = self.synthesis.model_dump(mode="json", exclude={"safety"})
         return {"synthesis": synthesis, "strength": None if self.generated else self.strength}
 
-    def open(self, pipeline: LoadedPipeline) -> Callable[..., float]:
-        """Draws (picture, pixels, listeners) and returns the mean absolute difference."""
-        if not self.generated:
-            recreator = Recreator(pipeline, self.synthesis, self.strength)
-
-            def recreate(picture: Picture, image: np.ndarray, listeners: list[Listener]) -> float:
-                return recreator.draw(image, picture.prompt, picture.seed, listeners).difference
-
-            return recreate
-        synthesiser = Synthesiser(pipeline, self.synthesis)
-        unet, guided = pipeline.pipe.unet, synthesiser.guided
-
-        def redraw(picture: Picture, image: np.ndarray, listeners: list[Listener]) -> float:
-            with contextlib.ExitStack() as stack:
-                for sink, branch in listeners:
-                    stack.enter_context(CrossAttentionRecorder(unet, branch, guided, sink))
-                drawn = synthesiser.draw([picture.prompt], [picture.seed])
-            if drawn.errors[0] is not None:
-                raise drawn.errors[0]
-            return _difference(drawn.images[0], image)
-
-        return redraw
+    def open(self, pipeline: LoadedPipeline) -> _Artist:
+        if self.generated:
+            redrawer = Redrawer(pipeline, self.synthesis)
+            return lambda picture, image, listeners: redrawer.draw(
+                [picture.prompt], [picture.seed], [image], listeners
+            )[0]
+        recreator = Recreator(pipeline, self.synthesis, self.strength)
+        return lambda picture, image, listeners: (
+            recreator.draw(image, picture.prompt, picture.seed, listeners).difference
+        )
 
 
 def _groups(
@@ -188,7 +228,7 @@ def _record_one(
     pictures: PictureSet,
     picture: Picture,
     setups: Sequence[Setup],
-    draw: Callable[..., float],
+    draw: _Artist,
 ) -> list[RecordedMaps]:
     """One drawing, heard by all setups at once; those that record the same share a sink."""
     attention = PipelineAttention(pipeline)
@@ -196,13 +236,13 @@ def _record_one(
     listeners: list[Listener] = []
     problems: list[dict[int, str]] = []
     for setup in setups:
-        targets, without = setup.targets(picture, attention, pipeline.info.model)
+        targets, without = setup.targets(picture, attention)
         problems.append(dict(without))
         if setup.recorded not in sinks and targets:
             method = build_method(setup.method, attention, targets, setup.config.masks)
             sink = method.open([picture.prompt])
             sinks[setup.recorded] = sink
-            listeners.append((sink, setup.config.attribution.branch))  # type: ignore[arg-type]  # resolved
+            listeners.append((sink, setup.config.attribution.half))
     try:
         difference = draw(picture, pictures.image(picture), listeners)
     except SampleError as error:
@@ -228,7 +268,7 @@ def _heard(
     if sink is None:
         maps = np.zeros((len(picture.targets), 1, 1), np.float32)
         return RecordedMaps(maps=maps, problems=problems, difference=difference)
-    found, fractions = class_heatmaps(sink, setup.config.masks)
+    found, fractions = (t.cpu().numpy() for t in class_heatmaps(sink, setup.config.masks))
     maps = np.zeros((len(picture.targets), *found.shape[2:]), np.float32)
     for index, place in enumerate(places):
         if reason := sink.problem(0, index):
@@ -267,12 +307,3 @@ def _fingerprint(
 
 def _path(folder: Path, setup: Setup, picture: Picture) -> Path:
     return folder / setup.name / f"{picture.key}.npz"
-
-
-def _difference(a: UInt8[np.ndarray, "H W 3"], b: UInt8[np.ndarray, "H W 3"]) -> float:
-    if a.shape != b.shape:
-        raise ConfigError(
-            f"a sample is {b.shape[0]}x{b.shape[1]} pixels but its settings draw {a.shape[0]}x"
-            f"{a.shape[1]}: is this the model that drew it?"
-        )
-    return float(np.abs(a.astype(np.int16) - b.astype(np.int16)).mean())

@@ -10,7 +10,7 @@ Shapes: R scored rows (picture x class), T thresholds, K = 20 classes, D bootstr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,12 @@ class Counts:
             unions=self.unions[chosen],
         )
 
+    def at(
+        self, step: int, intersections: Int64[np.ndarray, "R T"], unions: Int64[np.ndarray, "R T"]
+    ) -> Counts:
+        """The same rows at one threshold of a sweep."""
+        return replace(self, intersections=intersections[:, step], unions=unions[:, step])
+
     def ious(self) -> Float64[np.ndarray, " R"]:
         """IoU of each row, NaN where the union is empty: nothing was there and nothing claimed."""
         return iou(self.intersections, self.unions)
@@ -58,9 +64,12 @@ class Interval:
     low: float
     high: float
 
-    def to_json(self) -> dict[str, float]:
-        """Plain values, rounded to six digits."""
-        return {name: round(getattr(self, name), 6) for name in ("value", "low", "high")}
+
+def plain_values(found: Interval | None) -> dict[str, float] | None:
+    """An interval for JSON, rounded to six digits; None where there is none."""
+    if found is None:
+        return None
+    return {name: round(value, 6) for name, value in asdict(found).items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,9 +90,9 @@ class IouTable:
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
-            "miou": self.miou.to_json() if self.miou else None,
-            "overall": self.overall.to_json() if self.overall else None,
-            "per_class": {name: found.to_json() for name, found in self.per_class.items()},
+            "miou": plain_values(self.miou),
+            "overall": plain_values(self.overall),
+            "per_class": {name: plain_values(found) for name, found in self.per_class.items()},
             "absent_classes": list(self.absent),
             "classes": len(self.per_class),
             "pictures": self.pictures,

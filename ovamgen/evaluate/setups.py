@@ -6,22 +6,22 @@ pictures' pixels, nor how they are drawn.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ovamgen.attribution.interface import AttributedModel, ClassTarget
-from ovamgen.attribution.method import check_method
-from ovamgen.attribution.targets import pair_targets, prompt_target, untrained_bank
-from ovamgen.attribution.token_bank import TokenBank, open_bank
-from ovamgen.classes.voc import VOC_CLASSES
-from ovamgen.config import RunConfig
+from ovamgen.attribution.targets import ClassRows, prompt_target
+from ovamgen.attribution.token_bank import open_bank
+from ovamgen.config import METHODS, RunConfig, check_method, merge
 from ovamgen.diffusion.pipeline import check_model
 from ovamgen.errors import ConfigError, MethodError
 from ovamgen.pictures.picture_set import Picture, PictureSet
 
 TEXT = "{class}"
 """The attribution text of words: the class's phrase alone, as a run has it."""
+Sections = dict[str, dict[str, Any]]
+"""Keys of a configuration by section."""
 _NOT_OF_MAPS = ("preset", "tau", "beta", "crf", "ignore_low", "ignore_high")
 """Fields of the section ``masks`` that come after the maps."""
 
@@ -33,29 +33,26 @@ class Setup:
     name: str
     """Short and fit for a file name: ``ovam-voc-sim-words``."""
     config: RunConfig
-    bank: TokenBank | None
-    """The tokens; None for words, and for untrained pairs until the model is there."""
+    rows: ClassRows
+    """What stands for the classes."""
     text: str = TEXT
     """What is attributed for words: ``{class}`` becomes the class's phrase, ``{prompt}`` the
     picture's prompt (methods 2.4)."""
-    banks: dict[str, TokenBank] = field(default_factory=dict, repr=False)
-    """Untrained pairs by model, once they are made."""
 
     @property
     def method(self) -> str:
-        """A key of `ovamgen.attribution.method.METHODS`."""
+        """A key of `ovamgen.config.METHODS`."""
         return self.config.attribution.method
 
     @property
     def words(self) -> bool:
         """Classes are natural text, not optimised tokens."""
-        return self.config.attribution.tokens == "words"
+        return self.rows.source.words
 
     @property
     def tokens(self) -> str:
         """What stands for the classes, in a word: words, tokens, or untrained pairs."""
-        known = {"words": "words", "untrained": "untrained pairs"}
-        return known.get(self.config.attribution.tokens, "tokens")
+        return self.rows.source.described
 
     @property
     def tau(self) -> float:
@@ -66,8 +63,7 @@ class Setup:
     @property
     def recorded(self) -> tuple[str, ...]:
         """What decides which sink hears a drawing: setups that agree in it share one."""
-        # what the paper calls DAAM reads OVAM's maps (methods 1.5)
-        method = "ovam" if self.method == "daam-ovam" else self.method
+        method = METHODS[self.method].made_by
         masks = self.config.masks.model_dump(mode="json")
         attended = masks["self_attention"] in ("received", "affinity")
         self_attention = [
@@ -76,7 +72,7 @@ class Setup:
             if attended and name.startswith("self_attention")
         ]
         text = self.text if self.words else ""
-        rows = self.bank.sha256 if self.bank else self.tokens
+        rows = self.rows.digest or self.tokens
         return (method, rows, text, self.config.attribution.branch, *self_attention)
 
     def identity(self) -> dict[str, Any]:
@@ -85,13 +81,13 @@ class Setup:
         return {
             "method": self.method,
             "branch": self.config.attribution.branch,
-            "tokens": self.bank.sha256 if self.bank else self.config.attribution.tokens,
+            "tokens": self.rows.digest or self.rows.source.name,
             "text": self.text if self.words else "",
             "masks": {name: value for name, value in masks.items() if name not in _NOT_OF_MAPS},
         }
 
     def targets(
-        self, picture: Picture, model: AttributedModel, model_id: str
+        self, picture: Picture, model: AttributedModel
     ) -> tuple[list[ClassTarget], Mapping[int, str]]:
         """The picture's classes as attribution rows, and why some have none, by their place.
 
@@ -103,7 +99,7 @@ class Setup:
         for place, target in enumerate(picture.targets):
             name, phrase = target.voc.name, target.voc.phrase
             if not self.words:
-                found += pair_targets(self._bank(model, model_id), [name], [phrase])
+                found += self.rows.targets({name: phrase}, model)
                 continue
             text = self.text.replace("{class}", phrase).replace("{prompt}", picture.prompt)
             try:
@@ -112,24 +108,13 @@ class Setup:
                 problems[place] = str(error)
         return found, problems
 
-    def _bank(self, model: AttributedModel, model_id: str) -> TokenBank:
-        if self.bank is not None:
-            return self.bank
-        if model_id not in self.banks:
-            names = [voc.name for voc in VOC_CLASSES]
-            phrases = [voc.phrase for voc in VOC_CLASSES]
-            self.banks[model_id] = untrained_bank(
-                names, phrases, model.encode, text_encoder=model_id
-            )
-        return self.banks[model_id]
 
-
-def make_setup(name: str, config: RunConfig, *, text: str = TEXT) -> Setup:
+def make_setup(config: RunConfig, *, name: str = "", text: str = TEXT) -> Setup:
     """The setup of a resolved configuration; the bank is read, the model's files are looked at.
 
     Args:
-        name: of the setup.
         config: model, attribution, masks and synthesis count.
+        name: of the setup; of method, preset and words or tokens where not given.
         text: what is attributed for words.
 
     Raises:
@@ -139,11 +124,36 @@ def make_setup(name: str, config: RunConfig, *, text: str = TEXT) -> Setup:
     check_method(config.attribution.method)
     if "{class}" not in text and "{prompt}" not in text:
         raise ConfigError(f"--text must hold '{{class}}' or '{{prompt}}', got '{text[:60]}'")
-    config, bank = open_bank(config)
-    facts = check_model(config.model)
-    if bank is not None and facts.context_width is not None:
-        bank.check_width(facts.context_width, config.model.id)
-    return Setup(name=name, config=config, bank=bank, text=text)
+    config, bank = open_bank(config, width=check_model(config.model).context_width)
+    rows = ClassRows(config.attribution.token_source, bank)
+    if not name:
+        method, preset = config.attribution.method, config.masks.preset
+        name = preset if preset.startswith(method) else f"{method}-{preset}"
+        name = f"{name}-{rows.source.label}"
+    return Setup(name=name, config=config, rows=rows, text=text)
+
+
+def configure(
+    pictures: PictureSet, asked: Sections, build: Callable[[Sections], RunConfig]
+) -> RunConfig:
+    """The configuration to score with; samples bring the model and settings that drew them.
+
+    Args:
+        pictures: what is scored.
+        asked: what was asked for by section, None where nothing was; it is laid over the samples'.
+        build: resolves such sections.
+
+    Raises:
+        ConfigError: other settings are asked for than the samples were drawn with.
+    """
+    own = sample_sections(pictures)
+    given = {
+        section: {name: value for name, value in values.items() if value is not None}
+        for section, values in asked.items()
+    }
+    config = build(merge(own, given))
+    check_drawn_by(pictures, config)
+    return config
 
 
 def check_classes(setups: Sequence[Setup], pictures: Sequence[Picture]) -> None:
@@ -154,11 +164,11 @@ def check_classes(setups: Sequence[Setup], pictures: Sequence[Picture]) -> None:
     """
     names = sorted({target.voc.name for picture in pictures for target in picture.targets})
     for setup in setups:
-        if setup.bank is not None:
-            setup.bank.select(names)
+        if setup.rows.bank is not None:
+            setup.rows.bank.select(names)
 
 
-def sample_sections(pictures: PictureSet) -> dict[str, dict[str, Any]]:
+def sample_sections(pictures: PictureSet) -> Sections:
     """The sections ``model`` and ``synthesis`` of the drawing that was annotated.
 
     Without device and precision, which are the machine's; empty for real pictures.

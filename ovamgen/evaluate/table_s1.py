@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from ovamgen.config import RunConfig, canonical_json
 from ovamgen.console.progress import RunProgress
@@ -39,24 +38,10 @@ class TableRow:
     tokens: str
     preset: str
     images: int
-    miou_21: float | None
-    """VOC's own mean, background included, in [0, 1]."""
-    miou_20: float | None
-    """Over the foreground classes."""
-    iou: dict[str, float | None]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "name": self.name,
-            "method": self.method,
-            "tokens": self.tokens,
-            "preset": self.preset,
-            "images": self.images,
-            "miou_21_with_background": self.miou_21,
-            "miou_20_foreground": self.miou_20,
-            "iou": self.iou,
-        }
+    miou_21_with_background: float | None = None
+    """VOC's own mean, in [0, 1]; None where it is not scored yet."""
+    miou_20_foreground: float | None = None
+    iou: dict[str, float | None] = field(default_factory=dict)
 
 
 def make_table(
@@ -93,33 +78,19 @@ def make_table(
         say(f"row {len(rows) + 1} of {len(runs)}: {row.name}: drawing {settings.images} pictures")
         images = _generate(config)
         say(f"row {row.name}: training on {images} pictures")
-        rows.append(
-            _score(
-                settings,
-                training,
-                place,
-                name=row.name,
-                method=config.attribution.method,
-                tokens=config.attribution.tokens.rsplit("/", 1)[-1],
-                preset=row.preset,
-                images=images,
-            )
+        bare = TableRow(
+            name=row.name,
+            method=config.attribution.method,
+            tokens=config.attribution.tokens.rsplit("/", 1)[-1],
+            preset=row.preset,
+            images=images,
         )
+        rows.append(_score(settings, training, place, bare))
         _write(root, settings, rows)
     if reference:
         say(f"upper reference: training on {real_images} real pictures")
-        rows.append(
-            _score(
-                settings,
-                reference,
-                root / "rows" / "real-pictures",
-                name=REAL,
-                method="",
-                tokens="",
-                preset="",
-                images=real_images,
-            )
-        )
+        bare = TableRow(name=REAL, method="", tokens="", preset="", images=real_images)
+        rows.append(_score(settings, reference, root / "rows" / "real-pictures", bare))
         _write(root, settings, rows)
     return rows
 
@@ -141,7 +112,7 @@ def to_markdown(settings: TableSettings, rows: Sequence[TableRow]) -> str:
     ]
     lines += [
         f"| {row.name} | {row.method} | {row.tokens} | {row.preset} | "
-        f"{_percent(row.miou_21)} | {_percent(row.miou_20)} |"
+        f"{_percent(row.miou_21_with_background)} | {_percent(row.miou_20_foreground)} |"
         for row in rows
     ]
     lines += [
@@ -170,16 +141,9 @@ def _generate(config: RunConfig) -> int:
 
 
 def _score(
-    settings: TableSettings,
-    trainings: Sequence[TrainSettings],
-    place: Path,
-    *,
-    name: str,
-    method: str,
-    tokens: str,
-    preset: str,
-    images: int,
+    settings: TableSettings, trainings: Sequence[TrainSettings], place: Path, bare: TableRow
 ) -> TableRow:
+    """The row with how its segmentor did, once that is trained."""
     *first, last = trainings
     for training in first:
         train(training, place / "pretrained")
@@ -188,16 +152,8 @@ def _score(
     score = score_segmentor(
         place / "segmentor", settings.voc, settings.split, place / "scores"
     ).to_json()
-    return TableRow(
-        name=name,
-        method=method,
-        tokens=tokens,
-        preset=preset,
-        images=images,
-        miou_21=score["miou_21_with_background"],
-        miou_20=score["miou_20_foreground"],
-        iou=score["iou"],
-    )
+    names = ("miou_21_with_background", "miou_20_foreground", "iou")
+    return replace(bare, **{name: score[name] for name in names})
 
 
 def _claim(root: Path, settings: TableSettings) -> None:
@@ -215,7 +171,7 @@ def _claim(root: Path, settings: TableSettings) -> None:
 
 
 def _write(root: Path, settings: TableSettings, rows: Sequence[TableRow]) -> None:
-    data = {"settings": settings.model_dump(mode="json"), "rows": [row.to_json() for row in rows]}
+    data = {"settings": settings.model_dump(mode="json"), "rows": [asdict(row) for row in rows]}
     write_json(root / "table.json", data)
     write_text(root / "table.md", to_markdown(settings, rows))
 

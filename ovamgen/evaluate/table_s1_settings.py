@@ -97,13 +97,18 @@ def _shortened(training: dict[str, Any]) -> dict[str, Any]:
     return {**training, "steps": min(int(training.get("steps", _STEPS)), _QUICK_STEPS)}
 
 
-def build_table_settings(data: dict[str, Any]) -> TableSettings:
+def build_table_settings(data: dict[str, Any], *, quick: bool = False) -> TableSettings:
     """The settings in a configuration file's mapping.
+
+    Args:
+        data: of the file.
+        quick: few pictures and steps.
 
     Raises:
         ConfigError: a key is missing, unknown or of another kind; it is named.
     """
     try:
-        return TableSettings.model_validate(data)
+        settings = TableSettings.model_validate(data)
     except ValidationError as error:
         raise ConfigError(one_line(error, TableSettings, "table setting")) from None
+    return settings.quick() if quick else settings

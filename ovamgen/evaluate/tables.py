@@ -48,20 +48,23 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def class_table(tables: Mapping[str, IouTable], first: str = "word in the prompt") -> str:
+def class_table(tables: Mapping[str, IouTable]) -> str:
     """A row for each table: IoU of all classes, then mIoU and overall with their intervals."""
-    head = [first, *(voc.phrase for voc in VOC_CLASSES), "mIoU", "overall", "pictures"]
-    rows = [
-        [
-            name,
-            *(percent(table.per_class.get(voc.name)) for voc in VOC_CLASSES),
-            percent(table.miou, interval=True),
-            percent(table.overall, interval=True),
-            str(table.pictures),
-        ]
-        for name, table in tables.items()
+    rows = [[name, *score_cells(table)] for name, table in tables.items()]
+    return markdown_table(["word in the prompt", *SCORE_HEAD], rows)
+
+
+SCORE_HEAD = (*(voc.phrase for voc in VOC_CLASSES), "mIoU", "overall", "pictures")
+
+
+def score_cells(table: IouTable) -> list[str]:
+    """IoU of all classes, then mIoU and overall with their intervals: below `SCORE_HEAD`."""
+    return [
+        *(percent(table.per_class.get(voc.name)) for voc in VOC_CLASSES),
+        percent(table.miou, interval=True),
+        percent(table.overall, interval=True),
+        str(table.pictures),
     ]
-    return markdown_table(head, rows)
 
 
 def absent_note(table: IouTable) -> str:

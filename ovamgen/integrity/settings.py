@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from ovamgen.config import RunConfig, build_config
-from ovamgen.mini import bank_place
 from ovamgen.plan.planning import Plan
 from ovamgen.run.files import digest_of
 
@@ -33,7 +32,6 @@ def inputs_of(config: RunConfig, plan: Plan) -> dict[str, str]:
     Raises:
         ConfigError: the token bank cannot be read.
     """
-    tokens = config.attribution.tokens
-    if tokens in ("words", "untrained"):
+    if (bank := config.attribution.token_source.file) is None:
         return dict(plan.inputs)
-    return {**plan.inputs, "tokens": digest_of(bank_place(tokens))}
+    return {**plan.inputs, "tokens": digest_of(bank)}

@@ -19,14 +19,6 @@ TOKENS_TAU = 0.55
 """The threshold that suits `TOKENS` (docs/results/mini.md). It stands here and not in that file,
 whose digest is part of the fingerprint of every corpus that was made with it."""
 
-OWN = "own"
-"""What configurations call `TOKENS`, so that no path of a machine stands in them."""
-
-
-def bank_place(tokens: str) -> str:
-    """Where a token bank lies: `TOKENS` for ``own``, else as it was asked for."""
-    return str(TOKENS) if tokens == OWN else tokens
-
 
 def voc_place(folder: str) -> str:
     """Where a data set in VOC's layout lies: `VOC` for ``mini``, else as it was asked for."""

@@ -16,9 +16,8 @@ from typing import Any
 import yaml
 
 from ovamgen import __version__, fault_points
-from ovamgen.config import RunConfig, SynthesisConfig, fingerprint, identity
+from ovamgen.config import RunConfig, SynthesisConfig, check_method, fingerprint, identity
 from ovamgen.errors import ConfigError, OvamgenError
-from ovamgen.mini import bank_place
 from ovamgen.plan.plan_rows import PlannedTasks
 from ovamgen.plan.planning import Plan, make_plan
 from ovamgen.records import ModelInfo, RunSummary, ShardRecord
@@ -191,9 +190,8 @@ def open_run(config: RunConfig) -> Iterator[Run]:
         _refuse_another(store, replaced, may_replace=bool(config.plan.captions))
     plan = plan_for(config) if plan is None or replaced else plan
     inputs = dict(plan.inputs)
-    tokens = config.attribution.tokens
-    if tokens not in ("words", "untrained"):
-        inputs["tokens"] = digest_of(bank_place(tokens))
+    if (bank := config.attribution.token_source.file) is not None:
+        inputs["tokens"] = digest_of(bank)
     mark = fingerprint(config, inputs)
     saved = read_run_file(store)
     if saved is not None and saved["fingerprint"] != mark:
@@ -250,8 +248,6 @@ def captions_path(name: str) -> str:
 
 def _check_model_and_tokens(config: RunConfig) -> RunConfig:
     """The configuration with the threshold of its token bank, once all of them were looked at."""
-    # torch is imported by the methods: only here, so that planning stays quick
-    from ovamgen.attribution.method import check_method
     from ovamgen.attribution.token_bank import open_bank
     from ovamgen.diffusion.pipeline import check_model
 
@@ -263,10 +259,7 @@ def _check_model_and_tokens(config: RunConfig) -> RunConfig:
         from ovamgen.diffusion.schedulers import scheduler_class
 
         scheduler_class(config.synthesis.scheduler)
-    config, bank = open_bank(config)
-    if bank is not None and facts.context_width is not None:
-        bank.check_width(facts.context_width)
-    return config
+    return open_bank(config, width=facts.context_width)[0]
 
 
 def _input_digests(config: RunConfig) -> dict[str, str]:

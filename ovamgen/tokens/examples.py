@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,14 +130,14 @@ def check_held_out(training: SampleFolder, validation: SampleFolder) -> None:
 
 
 def drawn_with(
-    folder: SampleFolder, model: str | None, given: dict[str, dict[str, object]]
+    folder: SampleFolder, model: str | None, given: Mapping[str, Mapping[str, object]]
 ) -> RunConfig:
     """The configuration that drew the folder's samples, for their queries to be drawn again.
 
     Args:
         folder: its ``synthesis.yaml`` decides model and synthesis.
         model: the model that was asked for, or None for the folder's own.
-        given: sections that may change: device, branch, runtime.
+        given: sections that may change: device, branch, runtime; None where nothing is given.
 
     Raises:
         ConfigError: another model was asked for, or the folder's settings are not usable.
@@ -146,10 +146,14 @@ def drawn_with(
     own = recorded.get("model", {}).get("id")
     if not isinstance(own, str):
         raise ConfigError(f"{folder.root}/synthesis.yaml must name the model: 'model: {{id: ...}}'")
-    if given.get("model", {}).get("device") not in (None, recorded["model"].get("device")):
+    changes = {
+        section: {key: value for key, value in values.items() if value is not None}
+        for section, values in given.items()
+    }
+    if changes.get("model", {}).get("device") not in (None, recorded["model"].get("device")):
         # the precision is the device's: halves on CUDA, float32 on CPU
         recorded["model"].pop("dtype", None)
-    config = build_config(recorded, given)
+    config = build_config(recorded, changes)
     if model is not None:
         asked = build_config({"model": {"id": model, "device": config.model.device}}).model
         if (asked.id, asked.revision or config.model.revision) != (

@@ -16,10 +16,11 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from ovamgen.classes.voc import class_by_name
+from ovamgen.config import TOKEN_TAU, WORD_TAU
 from ovamgen.report.panels import COLOUR_MAP, heatmap_overlay, mask_overlay
 from ovamgen.shards.arrays import encode_png
 from ovamgen.tokens.examples import Example
-from ovamgen.tokens.iou import TOKEN_TAU, WORD_TAU, scaled_map
+from ovamgen.tokens.iou import scaled_map
 from ovamgen.tokens.learning import ClassResult
 from ovamgen.tokens.optimiser import OptimiserSettings
 

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
+from ovamgen.config import TOKEN_TAU, WORD_TAU
 from ovamgen.masks.iou import FINE_TAUS, iou, sweep_pixels
 from ovamgen.masks.resize import resize
 
-WORD_TAU = 0.4
-"""The published threshold of word maps (supplementary A.2)."""
-TOKEN_TAU = 0.8
-"""The published threshold of optimised tokens."""
+PUBLISHED_TAUS = (WORD_TAU, TOKEN_TAU)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,6 +76,18 @@ def scaled_map(
     peak = raw.max()
     scaled = raw / peak if peak > 0 else np.zeros_like(raw)
     return resize(scaled[None], size[0], size[1], "bilinear")[0]
+
+
+def curve_values(iou: Float64[np.ndarray, " T"]) -> dict[str, Any]:
+    """A curve over `FINE_TAUS` for JSON, with its peak and the published thresholds; 4 digits."""
+    best = int(iou.argmax())
+    at = {f"iou_at_{tau:g}": round(float(iou[index_of(tau)]), 4) for tau in PUBLISHED_TAUS}
+    return {
+        **at,
+        "best_tau": FINE_TAUS[best],
+        "best_iou": round(float(iou[best]), 4),
+        "iou": [round(float(value), 4) for value in iou],
+    }
 
 
 def mean_iou(by_class: Iterable[IouCounts]) -> Float64[np.ndarray, " T"]:

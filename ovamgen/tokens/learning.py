@@ -23,7 +23,7 @@ from ovamgen.diffusion.pipeline import load_pipeline
 from ovamgen.engine.engine import use_repeatable_arithmetic
 from ovamgen.errors import MethodError, SampleError
 from ovamgen.records import ModelInfo
-from ovamgen.tokens.drawing import Redrawing, SinkGroup
+from ovamgen.tokens.drawing import Redrawing
 from ovamgen.tokens.examples import Example
 from ovamgen.tokens.iou import IouCounts
 from ovamgen.tokens.memory import QueryMemory, free_bytes, query_memory
@@ -190,7 +190,7 @@ class TokenLearner:
         annotated, words = [], None
         for example in task.training:
             stored, sink = StoredQueries(), self._redrawing.word_maps(task.class_name)
-            self._redrawing.draw([example], SinkGroup(stored, sink.sink))
+            self._redrawing.draw([example], stored, sink.sink)
             words = sink.result()[0] if words is None else words
             mask = torch.from_numpy(example.mask.astype(np.float32)).to(self._device)
             annotated.append(AnnotatedScores(PairScores(stored, layers), mask))

@@ -12,7 +12,7 @@ from ovamgen.config import SynthesisConfig
 from ovamgen.console.wording import readable_bytes
 from ovamgen.diffusion.pipeline import LoadedPipeline
 from ovamgen.diffusion.recorder import CrossAttentionLayer, cross_attention_layers
-from ovamgen.diffusion.schedulers import scheduler_class
+from ovamgen.diffusion.schedulers import count_calls
 from ovamgen.errors import ConfigError
 
 _FLOAT32_BYTES = 4
@@ -76,9 +76,7 @@ def query_memory(
         MethodError: the model has no cross-attention.
     """
     pipe = loaded.pipe
-    scheduler = scheduler_class(settings.scheduler).from_config(pipe.scheduler.config)
-    scheduler.set_timesteps(settings.steps)
-    calls = len(scheduler.timesteps)
+    calls = count_calls(pipe, settings.scheduler, settings.steps)
     sizes, scores = [], 0
     for layer in cross_attention_layers(pipe.unet):
         height, width = _layer_size(pipe.unet, layer, latent_size)

@@ -6,17 +6,17 @@ class is kept at once; the bank itself is written last, whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from ovamgen import __version__
 from ovamgen.attribution.token_bank import TAU_FROM, TokenBank, check_tau
-from ovamgen.config import RunConfig, canonical_json
+from ovamgen.config import TOKEN_TAU, WORD_TAU, RunConfig, canonical_json, load_preset
 from ovamgen.diffusion.pipeline import check_model
-from ovamgen.errors import ConfigError, IncompleteError, MethodError, SampleError
+from ovamgen.errors import ConfigError, IncompleteError, MethodError
 from ovamgen.masks.iou import FINE_TAUS
 from ovamgen.pictures.sample_folder import SampleFolder
 from ovamgen.tokens.examples import (
@@ -26,11 +26,11 @@ from ovamgen.tokens.examples import (
     drawn_with,
     read_examples,
 )
-from ovamgen.tokens.iou import TOKEN_TAU, WORD_TAU, mean_iou
-from ovamgen.tokens.learning import ClassResult, ClassTask, LearnerLimits, TokenLearner
+from ovamgen.tokens.iou import mean_iou
+from ovamgen.tokens.learning import ClassResult, ClassTask
+from ovamgen.tokens.optimiser import OptimiserSettings
 from ovamgen.tokens.partial import PartialBank
-from ovamgen.tokens.presets import DEFAULT_PRESET, load_token_preset, settings_text
-from ovamgen.tokens.progress import LearningProgress
+from ovamgen.tokens.running import LearningProgress, learn_here, learn_on_ray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class OptimiseRequest:
     """The samples' own folder where None."""
     classes: tuple[str, ...] = ()
     """All that have samples where empty."""
-    preset: str = DEFAULT_PRESET
+    preset: str = "paper"
     steps: int | None = None
     learning_rate: float | None = None
     images_per_class: int = 1
@@ -129,7 +129,10 @@ def optimise_tokens(request: OptimiseRequest) -> Optimised:
     with LearningProgress(total=len(tasks), done=len(results)) as progress:
         if results:
             progress.say(f"{len(results)} of {len(tasks)} classes are kept from an earlier call")
-        for name, came in _learn(request, config, pending, progress):
+        given = request.max_memory_gb
+        memory = None if given is None else int(given * 10**9)
+        learn = learn_on_ray if request.ray else learn_here
+        for name, came in learn(config, pending, memory, progress) if pending else ():
             if isinstance(came, ClassResult):
                 partial.add(came)
                 results[name] = came
@@ -160,9 +163,9 @@ def prepare(request: OptimiseRequest) -> tuple[RunConfig, list[ClassTask]]:
         ConfigError: a folder, class, annotation, preset or model that cannot be used.
         MethodError: the model has no cross-attention.
     """
-    settings = load_token_preset(
-        request.preset, steps=request.steps, learning_rate=request.learning_rate
-    )
+    chosen = {"steps": request.steps, "learning_rate": request.learning_rate}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    settings = OptimiserSettings(**(load_preset(request.preset, "tokens") | chosen))
     if request.images_per_class < 1:
         raise ConfigError(f"--images-per-class must be positive, got {request.images_per_class}")
     if request.max_memory_gb is not None and not request.max_memory_gb > 0:
@@ -176,10 +179,6 @@ def prepare(request: OptimiseRequest) -> tuple[RunConfig, list[ClassTask]]:
         "model": {"device": request.device},
         "attribution": {"branch": request.branch},
         "runtime": {"workers": request.workers},
-    }
-    given = {
-        section: {key: value for key, value in values.items() if value is not None}
-        for section, values in given.items()
     }
     config = drawn_with(folder, request.model, given)
     held_out = None
@@ -240,7 +239,7 @@ def make_bank(
         "preset": preset,
         "branch": config.attribution.half,
         "synthesis": canonical_json(synthesis),
-        **settings_text(tasks[0].settings),
+        **{name: str(value) for name, value in asdict(tasks[0].settings).items()},
     }
     for task in tasks:
         provenance[f"class {task.class_name}"] = canonical_json(
@@ -276,43 +275,6 @@ def _described(task: ClassTask, result: ClassResult) -> dict[str, object]:
         described["iou_held_out"] = round(result.held_out[2].at(TOKEN_TAU), 4)
         described["held_out_samples"] = len(task.held_out)
     return described
-
-
-def _learn(
-    request: OptimiseRequest,
-    config: RunConfig,
-    tasks: Sequence[ClassTask],
-    progress: LearningProgress,
-) -> Iterable[tuple[str, ClassResult | str]]:
-    """(class, result or reason), as they come."""
-    if not tasks:
-        return ()
-    given = request.max_memory_gb
-    memory = None if given is None else int(given * 10**9)
-    if request.ray:
-        from ovamgen.tokens.parallel import learn_on_ray
-
-        return learn_on_ray(config, tasks, memory, progress)
-    return _learn_here(config, tasks, LearnerLimits(memory_bytes=memory), progress)
-
-
-def _learn_here(
-    config: RunConfig,
-    tasks: Sequence[ClassTask],
-    limits: LearnerLimits,
-    progress: LearningProgress,
-) -> Iterator[tuple[str, ClassResult | str]]:
-    progress.say(f"loading {config.model.id} on {config.model.device}")
-    learner = TokenLearner(config, limits)
-    images = max(len(task.training) for task in tasks)
-    learner.check_memory(images)
-    progress.say(learner.memory.line(images))
-    for task in tasks:
-        progress.started(task.class_name, task.settings.steps)
-        try:
-            yield task.class_name, learner.learn(task, progress.step)
-        except SampleError as error:
-            yield task.class_name, str(error)
 
 
 def _check_places(out: Path, report: str | None) -> None:

@@ -29,7 +29,7 @@ Normalisation = Literal["maximum", "joint-min-max"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimiserSettings:
-    """How a pair is learnt; the published values are the presets of `ovamgen.tokens.presets`."""
+    """How a pair is learnt; the published values are in ``presets/tokens``."""
 
     loss: Loss
     """``binary-cross-entropy``: per channel (supplementary A.1). ``cross-entropy``: of the softmax
@@ -69,7 +69,7 @@ class PairScores:
 
     The softmax over two rows is a sigmoid of the difference of their scores (methods 2.4), and
     keys are linear in the rows: one product of a layer's queries, of all calls at once, with one
-    vector a head. Equal to `ovamgen.attribution.stored.evaluate` of the same rows.
+    vector a head.
 
     Args:
         stored: the queries of one drawing of one image; they are moved out of it layer by layer,

@@ -14,6 +14,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from ovamgen.config import RunConfig, canonical_json
+from ovamgen.masks.iou import FINE_TAUS
 from ovamgen.storage.whole_files import write_whole
 from ovamgen.tokens.iou import IouCounts
 from ovamgen.tokens.learning import ClassResult, ClassTask
@@ -66,12 +67,10 @@ class PartialBank:
 def _to_bytes(result: ClassResult) -> bytes:
     tensors: dict[str, np.ndarray] = {name: getattr(result, name) for name in _ARRAYS}
     for name in _COUNTS:
-        for index, counts in enumerate(getattr(result, name)):
-            tensors[f"{name}.{index}.intersections"] = counts.intersections
-            tensors[f"{name}.{index}.unions"] = counts.unions
+        pixels = [(counts.intersections, counts.unions) for counts in getattr(result, name)]
+        tensors[name] = np.array(pixels, np.int64).reshape(-1, 2, len(FINE_TAUS))
     described: dict[str, Any] = {name: getattr(result, name) for name in _TEXTS}
     described["best_step"] = result.best_step
-    described |= {name: len(getattr(result, name)) for name in _COUNTS}
     contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     return save_tensors(contiguous, {_METADATA_KEY: canonical_json(described)})
 
@@ -82,9 +81,5 @@ def _from_bytes(data: bytes) -> ClassResult:
     described = json.loads(header["__metadata__"][_METADATA_KEY])
     values: dict[str, Any] = {name: str(described[name]) for name in _TEXTS}
     values |= {name: tensors[name] for name in _ARRAYS}
-    for name in _COUNTS:
-        kinds = [f"{name}.{index}" for index in range(described[name])]
-        values[name] = tuple(
-            IouCounts(tensors[f"{kind}.intersections"], tensors[f"{kind}.unions"]) for kind in kinds
-        )
+    values |= {name: tuple(IouCounts(*pixels) for pixels in tensors[name]) for name in _COUNTS}
     return ClassResult(best_step=int(described["best_step"]), **values)

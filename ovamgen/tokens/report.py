@@ -15,7 +15,7 @@ from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.masks.iou import FINE_TAUS
 from ovamgen.storage.whole_files import write_whole
 from ovamgen.tokens.figures import before_and_after, loss_curves
-from ovamgen.tokens.iou import TOKEN_TAU, WORD_TAU, IouCounts, mean_iou
+from ovamgen.tokens.iou import PUBLISHED_TAUS, IouCounts, curve_values, mean_iou
 from ovamgen.tokens.learning import KINDS, ClassResult, ClassTask
 
 _DIGITS = 4
@@ -98,29 +98,18 @@ def report_json(
 
 
 def _kinds_json(kinds: Sequence[IouCounts]) -> dict[str, Any]:
-    return {name: _curve(counts.iou()) for name, counts in zip(KINDS, kinds, strict=True)}
+    return {name: curve_values(counts.iou()) for name, counts in zip(KINDS, kinds, strict=True)}
 
 
 def _means(results: Sequence[Sequence[IouCounts]]) -> dict[str, Any]:
     by_kind = zip(*results, strict=True)
-    return {name: _curve(mean_iou(kind)) for name, kind in zip(KINDS, by_kind, strict=True)}
-
-
-def _curve(iou: Any) -> dict[str, Any]:
-    best = int(iou.argmax())
-    return {
-        f"iou_at_{WORD_TAU:g}": _rounded(iou[round(WORD_TAU * 100) - 1]),
-        f"iou_at_{TOKEN_TAU:g}": _rounded(iou[round(TOKEN_TAU * 100) - 1]),
-        "best_tau": FINE_TAUS[best],
-        "best_iou": _rounded(iou[best]),
-        "iou": [_rounded(value) for value in iou],
-    }
+    return {name: curve_values(mean_iou(kind)) for name, kind in zip(KINDS, by_kind, strict=True)}
 
 
 def _table(tasks: Mapping[str, ClassTask], results: Mapping[str, ClassResult]) -> str:
     columns = ["class", "samples", "loss_initial", "loss_best", "best_step"]
     sets = ["training"] + (["held_out"] if any(r.held_out for r in results.values()) else [])
-    measures = (f"iou_at_{WORD_TAU:g}", f"iou_at_{TOKEN_TAU:g}", "best_tau", "best_iou")
+    measures = [*(f"iou_at_{tau:g}" for tau in PUBLISHED_TAUS), "best_tau", "best_iou"]
     columns += [f"{group}_{kind}_{m}" for group in sets for kind in KINDS for m in measures]
     rows = []
     for name, result in results.items():

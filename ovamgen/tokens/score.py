@@ -25,9 +25,7 @@ from ovamgen.tokens.examples import (
     drawn_with,
     read_examples,
 )
-from ovamgen.tokens.iou import TOKEN_TAU, WORD_TAU, IouCounts, index_of, mean_iou
-
-PUBLISHED_TAUS = (WORD_TAU, TOKEN_TAU)
+from ovamgen.tokens.iou import PUBLISHED_TAUS, IouCounts, curve_values, index_of, mean_iou
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -123,8 +121,7 @@ def score_bank(
     if not names:
         check_annotated(bare, folder, annotations, "--samples")
     given = {"model": {"device": device}, "attribution": {"branch": branch}}
-    given = {k: {a: b for a, b in v.items() if b is not None} for k, v in given.items()}
-    config = drawn_with(folder, model, {name: dict(values) for name, values in given.items()})
+    config = drawn_with(folder, model, given)
     examples = {name: read_examples(folder, annotations, name) for name in names}
     use_repeatable_arithmetic(config.runtime.cpu_threads)
     say(f"loading {config.model.id} on {config.model.device}")
@@ -151,19 +148,8 @@ def score_bank(
 def _kind_json(by_class: dict[str, IouCounts]) -> dict[str, Any]:
     mean = mean_iou(by_class.values())
     return {
-        "classes": {name: _curve_json(counts.iou()) for name, counts in by_class.items()},
-        "mean": _curve_json(mean),
-    }
-
-
-def _curve_json(iou: Any) -> dict[str, Any]:
-    best = int(iou.argmax())
-    at = {f"iou_at_{tau:g}": round(float(iou[index_of(tau)]), 4) for tau in PUBLISHED_TAUS}
-    return {
-        **at,
-        "best_tau": FINE_TAUS[best],
-        "best_iou": round(float(iou[best]), 4),
-        "iou": [round(float(value), 4) for value in iou],
+        "classes": {name: curve_values(counts.iou()) for name, counts in by_class.items()},
+        "mean": curve_values(mean),
     }
 
 

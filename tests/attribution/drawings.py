@@ -1,11 +1,8 @@
 """Small drawings of the golden pipeline that several tests of methods listen to."""
 
-import contextlib
-
 import torch
 
 from ovamgen.config import SynthesisConfig
-from ovamgen.diffusion.recorder import CrossAttentionRecorder
 from ovamgen.diffusion.synthesis import Synthesiser
 from tests.golden.reference import tiny_sd
 
@@ -15,11 +12,7 @@ def draw(listeners, prompts=("a photograph of a cat",), *, latents=None, **setti
     synthesiser = Synthesiser(
         tiny_sd(), SynthesisConfig(**{"steps": 1, "height": 64, "width": 128} | settings)
     )
-    unet = tiny_sd().pipe.unet
-    with contextlib.ExitStack() as recording:
-        for sink, branch in listeners:
-            recording.enter_context(CrossAttentionRecorder(unet, branch, synthesiser.guided, sink))
-        return synthesiser.draw(prompts, range(len(prompts)), latents=latents)
+    return synthesiser.draw(prompts, range(len(prompts)), listeners=listeners, latents=latents)
 
 
 class AttentionInputs:

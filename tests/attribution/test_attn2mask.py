@@ -6,8 +6,8 @@ import diffusers
 import pytest
 import torch
 
-from ovamgen.attribution.attn2mask import Attn2Mask, NearestCall
-from ovamgen.attribution.ovam import PairMaps, TextMaps
+from ovamgen.attribution.attn2mask import Attn2Mask, Attn2MaskSink
+from ovamgen.attribution.ovam import OvamSink, PairMaps, TextMaps
 from ovamgen.attribution.targets import phrase_targets
 from ovamgen.diffusion.text import encode_text
 from ovamgen.engine.engine import PipelineAttention, normalise
@@ -40,12 +40,13 @@ class Timesteps:
 @functools.cache
 def hundred_steps():
     """100 PNDM steps at 64x64: the method, all timesteps, and each layer's inputs by call."""
-    sink = Attn2Mask(model(), phrase_targets(["cat"], ["a cat"], encode)).open(["a cat"])
-    texts = NearestCall(TextMaps(model().layers, [encode("a cat").rows]))
+    sink = Attn2Mask(model(), phrase_targets({"cat": "a cat"}, encode)).open(["a cat"])
+    texts = TextMaps(model().layers, [encode("a cat").rows])
+    nearest = Attn2MaskSink(OvamSink(texts))
     times = Timesteps()
     with AttentionInputs([layer.name for layer in model().layers]) as inputs:
         draw(
-            [(sink, "unconditional"), (texts, "unconditional"), (times, "conditional")],
+            [(sink, "unconditional"), (nearest, "unconditional"), (times, "conditional")],
             ["a cat"],
             steps=100,
             width=64,
@@ -66,8 +67,8 @@ class TestParity:
 
     def test_3_tokens_sum_to_heads_times_layers(self):
         _, texts, _, _ = hundred_steps()
-        assert texts.maps.sums.maximum == 4 * 15
-        (maps,) = texts.maps.result()
+        assert texts.sums.maximum == 4 * 15
+        (maps,) = texts.result()
         torch.testing.assert_close(maps.sum(1), torch.full((1, 8, 8), 60.0))
 
     def test_4_min_max_does_not_see_scale(self):
@@ -108,7 +109,7 @@ class TestParity:
 def test_the_nearest_call_is_taken_whatever_the_schedule(timesteps, call):
     pairs = torch.randn(1, 2, 24, generator=torch.Generator().manual_seed(1))
     layers = model().layers
-    nearest = NearestCall(PairMaps(layers, pairs))
+    nearest = Attn2MaskSink(OvamSink(PairMaps(layers, pairs)))
     generator = torch.Generator().manual_seed(2)
     given = [torch.randn(1, 4, 16, layers[0].head_dim, generator=generator) for _ in timesteps]
     for timestep, queries in zip(timesteps, given, strict=True):
@@ -117,13 +118,13 @@ def test_the_nearest_call_is_taken_whatever_the_schedule(timesteps, call):
     alone = PairMaps(layers, pairs)
     alone.update(0, given[call], (4, 4))
     assert (nearest.call, nearest.timestep) == (call, timesteps[call])
-    assert torch.equal(nearest.maps.result(), alone.result())
+    assert torch.equal(nearest.class_maps(), alone.result())
 
 
 def test_state_does_not_grow_with_steps():
     sizes = []
     for steps in (1, 5):
-        sink = Attn2Mask(model(), phrase_targets(["a"], ["cat"], encode)).open([""])
+        sink = Attn2Mask(model(), phrase_targets({"a": "cat"}, encode)).open([""])
         draw([(sink, "unconditional")], steps=steps)
         assert sink.maximum == 60
         sizes.append(sink.nbytes)
@@ -131,7 +132,7 @@ def test_state_does_not_grow_with_steps():
 
 
 def test_nothing_recorded_is_said():
-    sink = Attn2Mask(model(), phrase_targets(["a"], ["cat"], encode)).open([""])
+    sink = Attn2Mask(model(), phrase_targets({"a": "cat"}, encode)).open([""])
     assert sink.timestep is None
     with pytest.raises(MethodError, match="no attention was recorded"):
         sink.class_maps()

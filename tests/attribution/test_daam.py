@@ -15,8 +15,8 @@ from ovamgen.attribution.ovam import TextMaps
 from ovamgen.attribution.targets import pair_targets, phrase_targets
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.config import SynthesisConfig
+from ovamgen.diffusion.random_weights import skeleton_of
 from ovamgen.diffusion.recorder import cross_attention_layers
-from ovamgen.diffusion.skeleton import skeleton_of
 from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.diffusion.text import encode_text
 from ovamgen.engine.engine import PipelineAttention
@@ -42,7 +42,7 @@ def context(prompt, kept=range(77), image=0):
 
 
 def words(*phrases):
-    return phrase_targets(phrases, phrases, encode)
+    return phrase_targets({phrase: phrase for phrase in phrases}, encode)
 
 
 @functools.cache
@@ -53,7 +53,7 @@ def golden_drawing():
     latents = torch.from_numpy(golden["latents"])
     settings = SynthesisConfig(steps=4, guidance=7.5, height=512, width=512)
     Synthesiser(tiny_sd(), settings).draw(
-        [str(golden["prompt"])], [0], sink=maps, branch="conditional", latents=latents
+        [str(golden["prompt"])], [0], listeners=[(maps, "conditional")], latents=latents
     )
     return maps
 
@@ -90,6 +90,8 @@ def test_nothing_comes_from_the_host_while_it_is_drawn(kind):
     """A Python list as an index is copied to the device at every use (issue 12, point 15)."""
 
     class OnMeta:
+        name = "tiny"
+        context_width = 24
         layers = cross_attention_layers(skeleton_of(tiny_sd().pipe.unet))
 
         def check_self_attention(self):
@@ -205,7 +207,7 @@ def test_a_pair_stands_in_for_the_words_of_the_class():
     draws = np.random.default_rng(0)
     pairs = draws.normal(size=(2, 2, 24)).astype(np.float32)
     bank = TokenBank(class_names=("cat", "diningtable"), pairs=pairs)
-    targets = pair_targets(bank, bank.class_names, ["cat", "dining table"])
+    targets = pair_targets(bank, dict(zip(bank.class_names, ["cat", "dining table"], strict=True)))
     sink = Daam(model(), targets).open([TABLE])
     rows = encode(TABLE, padded=True).rows
     for row in TABLE_ROWS:

@@ -3,11 +3,16 @@ import pytest
 import torch
 
 from ovamgen.attribution.interface import ClassTarget, HeatmapMethod, HeatmapSink
-from ovamgen.attribution.method import METHODS, build_method, check_method
+from ovamgen.attribution.method import build_method
 from ovamgen.attribution.ovam import PairMaps
-from ovamgen.attribution.targets import pair_targets, phrase_targets, prompt_target, untrained_bank
+from ovamgen.attribution.targets import (
+    pair_targets,
+    phrase_targets,
+    prompt_target,
+    untrained_targets,
+)
 from ovamgen.attribution.token_bank import TokenBank
-from ovamgen.config import NEEDS, MaskConfig
+from ovamgen.config import METHODS, MaskConfig, check_method
 from ovamgen.diffusion.recorder import CallSink, SelfAttentionSink
 from ovamgen.diffusion.text import encode_text
 from ovamgen.engine.engine import PipelineAttention
@@ -35,18 +40,18 @@ def test_unknown_methods_name_the_nearest():
         check_method("ovan")
     with pytest.raises(MethodError, match="'dam': did you mean 'daam'"):
         check_method("dam")
-    with pytest.raises(MethodError, match="known: attn2mask, daam, daam-ovam, ovam"):
+    with pytest.raises(MethodError, match="known are attn2mask, daam, daam-ovam, ovam"):
         check_method("x")
 
 
 def test_every_method_declares_what_it_needs():
-    assert METHODS.keys() == NEEDS.keys()
-    assert {name for name in NEEDS if NEEDS[name].branch == "conditional"} == {"daam"}
-    assert NEEDS["attn2mask"].steps == 100
+    assert {name for name in METHODS if METHODS[name].branch == "conditional"} == {"daam"}
+    assert {name for name in METHODS if METHODS[name].in_prompt} == {"daam"}
+    assert {name for name in METHODS if METHODS[name].one_call} == {"attn2mask"}
 
 
 def test_every_method_fits_the_interface(model):
-    targets = phrase_targets(["cat"], ["cat"], encode)
+    targets = phrase_targets({"cat": "cat"}, encode)
     for name in METHODS:
         for kind in ("none", "constant", "received", "affinity"):
             method = build_method(name, model, targets, MaskConfig(self_attention=kind))
@@ -62,7 +67,7 @@ def test_every_method_fits_the_interface(model):
 def test_pairs_are_summed_as_pairs(model):
     pairs = recorded("unconditional").pairs
     bank = TokenBank(class_names=("a", "b", "c"), pairs=pairs.numpy())
-    method = build_method("ovam", model, pair_targets(bank, ["c", "a"]))
+    method = build_method("ovam", model, pair_targets(bank, {"c": "c", "a": "a"}))
     sink = fed(method.open(["", ""]))
     expected = fed(PairMaps(model.layers, pairs[[2, 0]]))
     torch.testing.assert_close(sink.class_maps(), expected.result())
@@ -72,8 +77,8 @@ def test_pairs_are_summed_as_pairs(model):
 
 def test_words_are_the_last_subtoken_of_the_phrase_alone(model):
     """Methods 2.4, COCO-cap: the class name alone, channel -2, no mean over sub-tokens."""
-    phrases = ["cat", "a photograph of a cat"]
-    sink = fed(build_method("ovam", model, phrase_targets(["x", "y"], phrases, encode)).open([""]))
+    phrases = {"x": "cat", "y": "a photograph of a cat"}
+    sink = fed(build_method("ovam", model, phrase_targets(phrases, encode)).open([""]))
     prompt, word = recorded("unconditional").texts.result()[:2]
     expected = torch.stack([word[:, -2], prompt[:, -2]], dim=1)
     torch.testing.assert_close(sink.class_maps(), expected, rtol=1e-4, atol=1e-3)
@@ -85,7 +90,7 @@ def test_a_class_as_its_words_in_a_prompt():
     target = prompt_target("diningtable", "dining table", prompt, encode)
     text = encode(prompt)
     assert torch.equal(target.rows, text.rows)
-    assert target.channel == 3 == text.phrase_row(encode("dining table"))
+    assert target.channel == 3
     with pytest.raises(MethodError, match="'cat' is not in the prompt 'a dog'"):
         prompt_target("cat", "cat", "a dog", encode)
 
@@ -104,10 +109,10 @@ def test_no_targets_are_refused(model):
 
 
 def test_untrained_pairs_are_the_encoders_own_rows():
-    bank = untrained_bank(["cat", "table"], ["cat", "dining table"], encode, text_encoder="tiny")
-    table = encode("dining table")
+    cat, table = untrained_targets({"cat": "cat", "table": "dining table"}, encode)
+    rows = encode("dining table").rows
     # one row of the encoder; kernels chosen by the text's length differ in the last bits
-    np.testing.assert_allclose(bank.pairs[0, 0], bank.pairs[1, 0], atol=2e-6)
-    np.testing.assert_array_equal(bank.pairs[1, 0], table.rows[0])
-    np.testing.assert_array_equal(bank.pairs[1, 1], table.rows[-2])
-    assert bank.provenance == {"kind": "untrained", "text_encoder": "tiny"}
+    np.testing.assert_allclose(cat.rows[0], table.rows[0], atol=2e-6)
+    assert torch.equal(table.rows, rows[[0, -2]])
+    assert cat.is_pair
+    assert table.phrase == "dining table"

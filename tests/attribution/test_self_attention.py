@@ -133,7 +133,7 @@ def test_every_method_can_have_it_and_its_state_does_not_grow(method, kind):
     def encode(text):
         return encode_text(tiny_sd().pipe, text)
 
-    targets = phrase_targets(["cat"], ["cat"], encode)
+    targets = phrase_targets({"cat": "cat"}, encode)
     masks = MaskConfig(self_attention=kind, self_attention_positions=32)
     sizes = []
     for steps in (1, 2):

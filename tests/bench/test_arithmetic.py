@@ -5,7 +5,7 @@ from diffusers.models.attention_processor import Attention
 from ovamgen.bench.arithmetic import call_cost, image_cost, matmul_rate, sd15_call_cost
 from ovamgen.bench.memory import ScratchMeter, TrafficBytes
 from ovamgen.diffusion.architectures import SD15
-from ovamgen.diffusion.skeleton import skeleton_of, unet_skeleton
+from ovamgen.diffusion.random_weights import skeleton_of, unet_skeleton
 from tests.golden.reference import load_model
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from ovamgen.bench import LiveTensorBytes, bench_attention
 from ovamgen.bench.arithmetic import sd15_call_cost
-from ovamgen.bench.attention import PROMPT, plain_diffusers
+from ovamgen.bench.attention import PROMPT, bench_attention, plain_diffusers
+from ovamgen.bench.memory import LiveTensorBytes
 from ovamgen.config import build_config
 from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.errors import ConfigError
@@ -63,7 +63,7 @@ def test_stored_queries_would_be_seen(result):
         drawer = Synthesiser(load_model("mini"), config(steps=steps, height=64, width=64).synthesis)
         with LiveTensorBytes() as live:
             sink = StoredQueries()
-            drawer.draw(["a cat"] * 2, [0, 1], sink=sink)
+            drawer.draw(["a cat"] * 2, [0, 1], listeners=[(sink, "unconditional")])
         peaks.append(live.peak)
     # 6 more calls, 2 images; of the 6 layers alone the 3 of 8x8 cells and width 64
     assert peaks[1] - peaks[0] > 6 * 2 * 3 * 64 * 64 * 4

@@ -3,11 +3,12 @@ import torch
 
 from ovamgen.attribution.maps import MapSums
 from ovamgen.attribution.ovam import Ovam
+from ovamgen.attribution.targets import untrained_targets
 from ovamgen.bench.combinations import Combination, default_combinations, parse_all, prepare
 from ovamgen.bench.unet_calls import FastUnet, GraphedCall, second_unet
 from ovamgen.config import ModelConfig, RunConfig
 from ovamgen.diffusion.recorder import CrossAttentionRecorder
-from ovamgen.engine.engine import PipelineAttention, class_targets
+from ovamgen.engine.engine import PHRASES, PipelineAttention
 from ovamgen.errors import ConfigError
 from tests.golden.reference import load_model
 
@@ -28,8 +29,8 @@ def test_names():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("bf16+fuse", "did you mean fused"),
-        ("bf16+zzz", "known: fp32"),
+        ("bf16+fuse", "did you mean 'fused'"),
+        ("bf16+zzz", "known are bf16"),
         ("channels_last", "has 0"),
         ("bf16+fp16", "has 2"),
         ("", "unknown part ''"),
@@ -78,7 +79,7 @@ def inputs(unet):
 def test_a_pure_call_gives_the_noise_and_the_maps_of_the_recorder():
     loaded = load_model("mini")
     attention = PipelineAttention(loaded)
-    targets = class_targets("untrained", None, attention)
+    targets = untrained_targets(PHRASES, attention.encode)
     latents, text = inputs(loaded.pipe.unet)
     sink = Ovam(attention, targets).open(["a cat"] * 2)
     with CrossAttentionRecorder(loaded.pipe.unet, "unconditional", True, sink):

@@ -11,7 +11,7 @@ from typer.main import get_command
 
 from ovamgen import __version__
 from ovamgen.cli import app
-from ovamgen.config import DEFAULT_MODEL, NEEDS, preset_names
+from ovamgen.config import DEFAULT_MODEL, METHODS, preset_names
 from ovamgen.config.describe import run_keys
 from tests.cli.test_cli import ovamgen, ovamgen_alone
 
@@ -71,7 +71,7 @@ def test_help_shows_the_defaults_of_the_configuration():
 @pytest.mark.parametrize("command", ["generate", "attribute", "evaluate masks"])
 def test_methods_and_presets_are_listed(command):
     text = told(*command.split())
-    assert all(name in option(text, "--method") for name in NEEDS)
+    assert all(name in option(text, "--method") for name in METHODS)
     if command != "attribute":
         assert all(name in option(text, "--preset") for name in preset_names())
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ovamgen.attribution.token_bank import TokenBank, open_bank
 from ovamgen.config import (
     DEFAULT_REVISION,
-    NEEDS,
+    METHODS,
     RunConfig,
     build_config,
     fingerprint,
@@ -154,7 +154,7 @@ def test_a_threshold_that_is_given_takes_the_place_of_a_presets_beta():
 def test_every_method_has_its_half():
     halves = {
         method: build_config(MINI, {"attribution": {"method": method}}).attribution
-        for method in NEEDS
+        for method in METHODS
     }
     assert {method: a.branch for method, a in halves.items()} == {
         "attn2mask": "unconditional",

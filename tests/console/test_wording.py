@@ -1,6 +1,6 @@
 import pytest
 
-from ovamgen.console.wording import counted, readable_bytes
+from ovamgen.console.wording import counted, nearest, readable_bytes
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,17 @@ def test_a_number_with_its_noun(number, text):
 )
 def test_bytes_in_a_unit_that_leaves_something_before_the_point(size, text):
     assert readable_bytes(size) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("ovan", ": did you mean 'ovam'?"),
+        ("OVAM", ": did you mean 'ovam'?"),
+        ("daa", ": did you mean 'daam' or 'daam-ovam'?"),
+        ("x", ": known are daam, daam-ovam, ovam"),
+        ("", ": known are daam, daam-ovam, ovam"),
+    ],
+)
+def test_the_name_that_may_have_been_meant(name, text):
+    assert nearest(name, ["ovam", "daam-ovam", "daam"]) == text

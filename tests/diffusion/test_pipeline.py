@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ovamgen.config import ModelConfig
-from ovamgen.diffusion.pipeline import _digest_weights, check_model, load_pipeline
+from ovamgen.diffusion.pipeline import check_model, digest_weights, load_pipeline
 from ovamgen.diffusion.recorder import cross_attention_layers
 from ovamgen.errors import ConfigError
 from tests.diffusion.small import small_pipeline
@@ -97,25 +97,24 @@ class TestCheck:
             check_model(tiny(folder))
 
     @pytest.mark.parametrize(
-        ("content", "reason"),
+        "content",
         [
-            (b"version https://git-lfs.github.com/spec/v1\n", "no safetensors file"),
-            (b"", "no safetensors file"),
-            (b"\xff" * 64, "no safetensors file"),
-            (b"\x02" + bytes(7) + b"[]", "no safetensors file"),
+            b"version https://git-lfs.github.com/spec/v1\n",
+            b"",
+            b"\xff" * 64,
+            b"\x02" + bytes(7) + b"[]",
         ],
     )
-    def test_other_files_are_no_weights(self, folder, content, reason):
+    def test_other_files_are_no_weights(self, folder, content):
         (folder / UNET).write_bytes(content)
-        with pytest.raises(ConfigError, match=f"{UNET} is {reason}"):
+        with pytest.raises(ConfigError, match=f"{UNET} is no whole safetensors file"):
             check_model(tiny(folder))
 
-    def test_a_truncated_file_is_found(self, folder):
+    @pytest.mark.parametrize("change", [lambda whole: whole[:-1], lambda whole: whole + b"x"])
+    def test_a_truncated_file_is_found(self, folder, change):
         whole = (folder / UNET).read_bytes()
-        (folder / UNET).write_bytes(whole[:-1])
-        with pytest.raises(
-            ConfigError, match=f"must have {len(whole)} bytes, got {len(whole) - 1}"
-        ):
+        (folder / UNET).write_bytes(change(whole))
+        with pytest.raises(ConfigError, match=f"{UNET} is no whole safetensors file"):
             check_model(tiny(folder))
 
     def test_broken_json_is_named(self, folder):
@@ -300,7 +299,7 @@ class TestLoad:
 class TestRandomWeights:
     def test_they_are_the_same_everywhere(self):
         """The digest of this machine's weights; other machines and versions must find the same."""
-        digest = _digest_weights(small_pipeline())
+        digest = digest_weights(small_pipeline())
         assert digest == "9f1263042587ffb8d0b05430eec588c7c451df932a165cfdbab7fbe7ccc41308"
 
     def test_the_small_one_has_the_layout_of_sd15(self):

@@ -85,7 +85,7 @@ def test_generation_is_bit_equal_with_recording(branch):
     synthesiser = Synthesiser(loaded, settings(height=128, width=64))
     plain = synthesiser.draw(["a cat", "a dog"], [1, 2])
     sink = PairMaps(cross_attention_layers(loaded.pipe.unet), pairs)
-    recorded = synthesiser.draw(["a cat", "a dog"], [1, 2], sink=sink, branch=branch)
+    recorded = synthesiser.draw(["a cat", "a dog"], [1, 2], listeners=[(sink, branch)])
     assert sink.sums.maximum == 3 * 4 * 15
     assert (plain.pixels == recorded.pixels).all()
 
@@ -95,12 +95,12 @@ def test_generation_is_bit_equal_with_everything_recorded():
     loaded = tiny_sd()
     synthesiser = Synthesiser(loaded, settings(height=128, width=64))
     plain = synthesiser.draw(["a cat", "a dog"], [1, 2])
-    words = phrase_targets(["cat"], ["cat"], lambda text: encode_text(loaded.pipe, text))
+    words = phrase_targets({"cat": "cat"}, lambda text: encode_text(loaded.pipe, text))
     for kind in ("received", "affinity"):
         masks = MaskConfig(self_attention=kind)
         method = build_method("daam", PipelineAttention(loaded), words, masks)
         sink = method.open(["a cat", "a dog"])
-        recorded = synthesiser.draw(["a cat", "a dog"], [1, 2], sink=sink, branch="conditional")
+        recorded = synthesiser.draw(["a cat", "a dog"], [1, 2], listeners=[(sink, "conditional")])
         assert sink.maximum == 3
         assert (plain.pixels == recorded.pixels).all()
 
@@ -151,7 +151,7 @@ def test_recorders_stack_on_one_drawing():
         synthesiser.draw(["a cat"], [0])
     for branch, notes in zip(BRANCHES, each, strict=True):
         alone = Notes()
-        synthesiser.draw(["a cat"], [0], sink=alone, branch=branch)
+        synthesiser.draw(["a cat"], [0], listeners=[(alone, branch)])
         assert all(
             one[0] == other[0] and torch.equal(one[1], other[1])
             for one, other in zip(notes.calls, alone.calls, strict=True)
@@ -228,7 +228,9 @@ def test_sizes_are_height_and_width(height, width, sizes):
     """Trap 1.6 (b): 2:1 images, and latents whose halves are odd."""
     loaded = tiny_sd()
     notes = Notes()
-    Synthesiser(loaded, settings(height=height, width=width)).draw(["a cat"], [0], sink=notes)
+    Synthesiser(loaded, settings(height=height, width=width)).draw(
+        ["a cat"], [0], listeners=[(notes, "unconditional")]
+    )
     assert {size for _, _, size in notes.calls} == sizes
     assert all(queries.shape[2] == h * w for _, queries, (h, w) in notes.calls)
 
@@ -277,7 +279,7 @@ def test_hooks_are_gone_after_an_exception():
     before = hooks(loaded.pipe.unet)
     synthesiser = Synthesiser(loaded, settings())
     with pytest.raises(RuntimeError, match="full"):
-        synthesiser.draw(["a cat"], [0], sink=Broken())
+        synthesiser.draw(["a cat"], [0], listeners=[(Broken(), "unconditional")])
     assert hooks(loaded.pipe.unet) == before
     assert synthesiser.draw(["a cat"], [0]).errors == (None,)
 
@@ -287,9 +289,9 @@ def test_3_without_guidance_there_is_the_conditional_half_only():
     loaded = tiny_sd()
     synthesiser = Synthesiser(loaded, settings(guidance=1.0))
     with pytest.raises(MethodError, match="guidance above 1"):
-        synthesiser.draw(["a cat"], [0], sink=Notes(), branch="unconditional")
+        synthesiser.draw(["a cat"], [0], listeners=[(Notes(), "unconditional")])
     notes = Notes()
-    synthesiser.draw(["a cat", "a dog"], [0, 1], sink=notes, branch="conditional")
+    synthesiser.draw(["a cat", "a dog"], [0, 1], listeners=[(notes, "conditional")])
     assert all(len(queries) == 2 for _, queries, _ in notes.calls)
 
 

@@ -13,10 +13,9 @@ from ovamgen.errors import ConfigError, SampleError
 from tests.golden.reference import OVAM_FILE, recorded, reference, tiny_sd
 
 
-def synthesiser(**changes):
-    return Synthesiser(
-        tiny_sd(), SynthesisConfig(**{"steps": 2, "height": 64, "width": 64} | changes)
-    )
+def synthesiser(decode_images=1, **changes):
+    settings = SynthesisConfig(**{"steps": 2, "height": 64, "width": 64} | changes)
+    return Synthesiser(tiny_sd(), settings, decode_images=decode_images)
 
 
 @pytest.fixture
@@ -80,7 +79,7 @@ def test_drawing_twice_gives_the_same(scheduler):
     drawer = synthesiser(scheduler=scheduler)
     first = drawer.draw(["a cat"], [5])
     with pytest.raises(RuntimeError):
-        drawer.draw(["a dog"], [6], sink=Broken())
+        drawer.draw(["a dog"], [6], listeners=[(Broken(), "unconditional")])
     assert (drawer.draw(["a cat"], [5]).pixels == first.pixels).all()
 
 
@@ -113,7 +112,7 @@ def test_broken_latents_fail_one_sample():
 def test_broken_pixels_fail_a_sample(pipe_copy):
     drawer = synthesiser()
     # the pipeline is shared by all tests of the process
-    bias = drawer._pipe.vae.decoder.conv_out.bias.data
+    bias = tiny_sd().pipe.vae.decoder.conv_out.bias.data
     before = bias[0].clone()
     bias[0] = torch.inf
     try:
@@ -189,7 +188,7 @@ def pixels_of(pipe, image):
 def test_slices_of_decoding_change_rounding_alone(slices):
     drawer = synthesiser()
     single = drawer.draw(["a cat"] * 3, [1, 2, 3])
-    several = Synthesiser(tiny_sd(), drawer._settings, decode_images=slices)
+    several = synthesiser(decode_images=slices)
     together = several.draw(["a cat"] * 3, [1, 2, 3])
     np.testing.assert_allclose(single.pixels, together.pixels, atol=1e-4)
 
@@ -197,9 +196,9 @@ def test_slices_of_decoding_change_rounding_alone(slices):
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("pndmm", "did you mean PNDM?"),
-        ("Euler", "did you mean EulerDiscrete or EulerAncestralDiscrete?"),
-        ("x", "known: DDIM, DDPM"),
+        ("pndmm", "did you mean 'PNDM'?"),
+        ("Euler", "did you mean 'EulerAncestralDiscrete' or 'EulerDiscrete'?"),
+        ("x", "known are DDIM, DDPM"),
     ],
 )
 def test_unknown_schedulers_name_the_nearest(name, hint):

@@ -48,13 +48,6 @@ def test_last_subtoken_of_a_padded_text(clip):
     assert text.last_subtoken() == 2
 
 
-def test_phrase_row_is_the_last_subtoken_of_the_first_occurrence(clip):
-    text = encode_text(clip, "An Aeroplane and a small aeroplane")
-    assert text.phrase_row(encode_text(clip, "aeroplane")) == 3
-    with pytest.raises(MethodError, match="'dining table' is not in the text"):
-        text.phrase_row(encode_text(clip, "dining table"))
-
-
 def test_long_texts_are_refused(clip):
     assert len(encode_text(clip, "cat " * 75).rows) == 77
     with pytest.raises(MethodError, match="75 tokens, got 76"):

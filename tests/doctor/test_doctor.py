@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from ovamgen import mini
 from ovamgen.config import build_config
 from ovamgen.config.models import DEFAULT_MODEL
 from ovamgen.doctor import inputs, machine
 from ovamgen.doctor.examine import examine
 from ovamgen.doctor.findings import Finding, guarded
 from ovamgen.errors import ConfigError
-from ovamgen.mini import bank_place
 from ovamgen.run.local import generate_local
 from ovamgen.run.run import open_run, write_plan
 from ovamgen.storage.local import LocalStore
@@ -190,7 +190,7 @@ def test_a_bank_of_another_width_is_a_problem():
                 other.model_copy(
                     update={
                         "attribution": other.attribution.model_copy(
-                            update={"tokens": bank_place("own")}
+                            update={"tokens": str(mini.TOKENS)}
                         )
                     }
                 )

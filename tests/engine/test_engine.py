@@ -6,14 +6,16 @@ import pytest
 import torch
 
 from ovamgen.attribution.ovam import PairMaps
-from ovamgen.attribution.targets import untrained_bank
+from ovamgen.attribution.targets import untrained_targets
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.config import build_config
+from ovamgen.diffusion.pipeline import load_pipeline
 from ovamgen.diffusion.recorder import cross_attention_layers
 from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.diffusion.text import encode_text
-from ovamgen.engine.engine import Engine, normalise
+from ovamgen.engine import engine as engine_module
+from ovamgen.engine.engine import PHRASES, Engine, normalise
 from ovamgen.errors import ConfigError, MethodError
 from ovamgen.records import SampleSpec
 from ovamgen.run.shard import SampleEngine
@@ -90,7 +92,9 @@ def test_maps_are_those_of_the_pair_sums(engine):
     start, cat = (encode_text(loaded.pipe, "cat").rows[row] for row in (0, -2))
     maps = PairMaps(layers, torch.stack([start, cat])[None])
     settings = config().synthesis
-    Synthesiser(loaded, settings).draw(["a photograph of a cat"], [1], sink=maps)
+    Synthesiser(loaded, settings).draw(
+        ["a photograph of a cat"], [1], listeners=[(maps, "unconditional")]
+    )
     raw = maps.result()[0, 0].numpy()
     assert maps.sums.maximum == CALLS * HEADS * LAYERS
     batch = engine.synthesise(specs(1))
@@ -132,10 +136,9 @@ def test_words_are_attributed_as_text():
 
 
 def bank(pipe, **changes):
-    names = [voc.name for voc in VOC_CLASSES]
-    phrases = [voc.phrase for voc in VOC_CLASSES]
-    made = untrained_bank(names, phrases, lambda t: encode_text(pipe, t), text_encoder="tiny")
-    return TokenBank(**{"class_names": made.class_names, "pairs": made.pairs} | changes)
+    targets = untrained_targets(PHRASES, lambda text: encode_text(pipe, text))
+    pairs = np.stack([target.rows.numpy() for target in targets])
+    return TokenBank(**{"class_names": tuple(PHRASES), "pairs": pairs} | changes)
 
 
 def test_a_bank_is_read_whatever_its_order(tmp_path, engine):
@@ -170,7 +173,7 @@ def test_a_bank_that_lacks_a_class_names_it(tmp_path):
     [
         ({"attribution": {"method": "ovan"}}, MethodError, "did you mean 'ovam'"),
         ({"attribution": {"tokens": "nowhere.safetensors"}}, ConfigError, "does not exist"),
-        ({"synthesis": {"scheduler": "PNDMM"}}, ConfigError, "did you mean PNDM"),
+        ({"synthesis": {"scheduler": "PNDMM"}}, ConfigError, "did you mean 'PNDM'"),
         ({"model": {"id": "nowhere/at/all"}}, ConfigError, "neither built in nor a folder"),
     ],
 )
@@ -241,10 +244,12 @@ def test_other_methods_draw_the_same_images(engine, method):
 
 @pytest.mark.parametrize(("policy", "made"), [("flag", 2), ("drop", 0), ("off", 2)])
 def test_the_safety_policy(monkeypatch, policy, made):
-    guarded = Engine.load(config(synthesis={"safety": policy}))
-    pipe = guarded._synthesiser._pipe
-    pipe.safety_checker, pipe.feature_extractor = tiny_checker(-2.0)
-    batch = guarded.synthesise(specs(1, 2))
+    asked = config(synthesis={"safety": policy})
+    loaded = load_pipeline(asked.model)
+    loaded.pipe.safety_checker, loaded.pipe.feature_extractor = tiny_checker(-2.0)
+    # the golden pipeline has no checker in its folder
+    monkeypatch.setattr(engine_module, "load_pipeline", lambda model, safety: loaded)
+    batch = Engine.load(asked).synthesise(specs(1, 2))
     assert len(batch.specs) == made
     assert batch.unsafe == (policy == "flag",) * made
     assert [failure.stage for failure in batch.failures] == ["safety"] * (2 - made)
@@ -287,30 +292,32 @@ def test_min_max_by_hand():
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_sd15_sized_random_weights_on_a_cpu():
+def test_sd15_sized_random_weights_on_a_cpu(monkeypatch):
     """512x512, 2 steps: 64x64 maps out of 15 layers, in less than 20 GB."""
     import resource
 
-    sd15 = Engine.load(
-        build_config(
-            {
-                "model": {"id": "random:sd15", "device": "cpu"},
-                "synthesis": {"steps": 2},
-                "runtime": {"cpu_threads": 2},
-            }
-        )
+    asked = build_config(
+        {
+            "model": {"id": "random:sd15", "device": "cpu"},
+            "synthesis": {"steps": 2},
+            "runtime": {"cpu_threads": 2},
+        }
     )
+    loaded = load_pipeline(asked.model)
+    monkeypatch.setattr(engine_module, "load_pipeline", lambda model, safety: loaded)
+    sd15 = Engine.load(asked)
     assert sd15.info.cross_attention_layers == 15
     batch = sd15.synthesise(specs(1))
     assert batch.images.shape == (1, 512, 512, 3)
     assert batch.images.std() > 5
     assert batch.heatmaps.shape == (1, 20, 64, 64)
     assert (np.array(batch.heatmap_max) > 0.3).all()
-    synthesiser, layers = sd15._synthesiser, cross_attention_layers(sd15._synthesiser._pipe.unet)
+    synthesiser = Synthesiser(loaded, asked.synthesis)
+    layers = cross_attention_layers(loaded.pipe.unet)
     from ovamgen.attribution.ovam import TextMaps
 
     maps = TextMaps(layers, [torch.randn(2, 768)])
-    synthesiser.draw(["a cat"], [1], sink=maps)
+    synthesiser.draw(["a cat"], [1], listeners=[(maps, "unconditional")])
     assert maps.sums.maximum == 3 * 8 * 15
     assert sorted(maps.sums.by_size) == [(16, 16), (32, 32), (64, 64)]
     torch.testing.assert_close(maps.result()[0].sum(1), torch.full((1, 64, 64), 360.0))

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from ovamgen.attribution.ovam import TextMaps
 from ovamgen.cli import app
+from ovamgen.console.progress import Progress
 from ovamgen.diffusion.recreate import Recreator
 from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.engine.engine import PipelineAttention
@@ -35,9 +36,25 @@ def one_pipeline(monkeypatch):
     monkeypatch.setattr(recording, "load_pipeline", lambda _: tiny_sd())
 
 
+class Told(Progress):
+    """What an evaluation says of its drawings; the user may stop it after one."""
+
+    def __init__(self, stop_at=None):
+        super().__init__("drawings")
+        self.started, self.drawings, self.stop_at = [], 0, stop_at
+
+    def start(self, total, done=0):
+        self.started.append((total, done))
+
+    def add(self, count=1):
+        self.drawings += count
+        if self.drawings == self.stop_at:
+            raise KeyboardInterrupt
+
+
 def words(preset="ovam-voc-sim", name="ovam-words", text="{class}", **sections):
     sections["masks"] = {"preset": preset} | sections.get("masks", {})
-    return make_setup(name, tiny(**{"attribution": {"tokens": "words"}} | sections), text=text)
+    return make_setup(tiny(**{"attribution": {"tokens": "words"}} | sections), name=name, text=text)
 
 
 def bilinear(values, height, width):
@@ -61,7 +78,7 @@ def test_maps_of_samples_are_those_of_their_own_drawing(sample_folder, tmp_path)
     text = PipelineAttention(loaded).encode("cat")
     sink = TextMaps(PipelineAttention(loaded).layers, [text.rows])
     synthesiser = Synthesiser(loaded, tiny().synthesis)
-    drawn = synthesiser.draw([cat.prompt], [cat.seed], sink=sink)
+    drawn = synthesiser.draw([cat.prompt], [cat.seed], listeners=[(sink, "unconditional")])
     assert np.array_equal(drawn.images[0], pictures.image(cat))
     raw = sink.result()[0][0, text.last_subtoken()].numpy()
     scores = bilinear(raw, 64, 64).numpy()
@@ -109,11 +126,9 @@ def test_setups_that_share_a_drawing_hear_what_they_hear_alone(voc_folder, tmp_p
         words("daam-ovam", "e"),
         words("ovam-voc-sim", "f", attribution={"tokens": "untrained"}),
     ]
-    drawings = []
-    together = record(
-        pictures, setups, tmp_path / "together", strength=0.5, on_drawing=lambda: drawings.append(1)
-    )
-    assert len(drawings) == 1
+    counting = Told()
+    together = record(pictures, setups, tmp_path / "together", strength=0.5, counting=counting)
+    assert counting.drawings == 1
     for setup in setups:
         alone = record(pictures, [setup], tmp_path / setup.name, strength=0.5)
         for picture in pictures.pictures:
@@ -127,19 +142,13 @@ def test_setups_that_share_a_drawing_hear_what_they_hear_alone(voc_folder, tmp_p
 
 def test_an_interrupted_evaluation_goes_on(voc_folder, tmp_path):
     pictures = open_pictures(voc_folder, limit=2)
-    told = []
-
-    def stop():
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        record(pictures, [words()], tmp_path, strength=0.5, on_drawing=stop)
+        record(pictures, [words()], tmp_path, strength=0.5, counting=Told(stop_at=1))
     left = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
     assert left == ["val_000.npz"]
-    recordings = record(
-        pictures, [words()], tmp_path, strength=0.5, on_start=lambda *n: told.append(n)
-    )
-    assert told == [(2, 1)]
+    counting = Told()
+    recordings = record(pictures, [words()], tmp_path, strength=0.5, counting=counting)
+    assert counting.started == [(2, 1)]
     whole = record(pictures, [words()], tmp_path / "whole", strength=0.5)
     for picture in pictures.pictures:
         a, b = recordings.maps(words(), picture), whole.maps(words(), picture)
@@ -151,9 +160,9 @@ def test_other_settings_are_recorded_anew_and_damaged_files_too(voc_folder, tmp_
     told = []
 
     def again(setup, strength):
-        record(
-            pictures, [setup], tmp_path, strength=strength, on_start=lambda *n: told.append(n[1])
-        )
+        counting = Told()
+        record(pictures, [setup], tmp_path, strength=strength, counting=counting)
+        told.append(counting.started[0][1])
 
     again(words(), 0.5)
     again(words(masks={"tau": 0.7}), 0.5)  # thresholds come after the maps

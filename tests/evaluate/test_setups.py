@@ -26,27 +26,27 @@ def bank(path, names, width=24, seed=0):
 
 def setup(tokens="words", preset="ovam-voc-sim", text="{class}", **masks):
     config = tiny(attribution={"tokens": tokens}, masks={"preset": preset} | masks)
-    return make_setup(f"{preset}-{tokens[:5]}", config, text=text)
+    return make_setup(config, name=f"{preset}-{tokens[:5]}", text=text)
 
 
 def test_words_alone_and_in_the_prompt():
     """Methods 2.4: the last sub-token before the end, or the word's place in the whole prompt."""
     model = PipelineAttention(tiny_sd())
-    (alone,), problems = setup().targets(picture("cat"), model, "tiny")
+    (alone,), problems = setup().targets(picture("cat"), model)
     assert not problems
     assert len(alone.rows) == 2 + alone.channel
-    (within,), problems = setup(text="{prompt}").targets(picture("cat"), model, "tiny")
+    (within,), problems = setup(text="{prompt}").targets(picture("cat"), model)
     assert not problems
     whole = model.encode("a photo of a cat")
     assert np.allclose(within.rows, whole.rows)
     assert within.channel == whole.last_subtoken()
-    (image,), _ = setup(text="an image of a {class}").targets(picture("cat"), model, "tiny")
+    (image,), _ = setup(text="an image of a {class}").targets(picture("cat"), model)
     assert len(image.rows) == len(model.encode("an image of a cat").rows)
 
 
 def test_words_that_the_prompt_does_not_name_are_a_problem_of_their_own():
     model = PipelineAttention(tiny_sd())
-    targets, problems = setup(text="{prompt}").targets(picture("dog", "cat"), model, "tiny")
+    targets, problems = setup(text="{prompt}").targets(picture("dog", "cat"), model)
     assert [target.name for target in targets] == ["cat"]
     assert list(problems) == [0]
     assert "is not in the prompt" in problems[0]
@@ -56,11 +56,11 @@ def test_tokens_of_a_bank_and_untrained_ones(tmp_path):
     model = PipelineAttention(tiny_sd())
     path = bank(tmp_path / "b.safetensors", ["cat", "dog"])
     found = setup(path)
-    (target,), _ = found.targets(picture("dog"), model, "tiny")
+    (target,), _ = found.targets(picture("dog"), model)
     assert np.array_equal(target.rows, TokenBank.load(path).select(["dog"])[0])
     assert (found.tokens, found.words) == ("tokens", False)
     untrained = setup("untrained")
-    (target,), _ = untrained.targets(picture("dog"), model, "tiny")
+    (target,), _ = untrained.targets(picture("dog"), model)
     assert target.is_pair
     assert untrained.tokens == "untrained pairs"
     assert setup().tokens == "words"
@@ -98,7 +98,7 @@ def test_thresholds_do_not_change_what_is_recorded():
 
 def test_unknown_methods_presets_and_texts():
     with pytest.raises(MethodError, match="did you mean 'ovam'"):
-        make_setup("x", tiny(attribution={"method": "ovan"}))
+        make_setup(tiny(attribution={"method": "ovan"}))
     with pytest.raises(ConfigError, match="unknown preset 'ovam-voc'"):
         setup(preset="ovam-voc")
     with pytest.raises(ConfigError, match="--text must hold"):
@@ -123,6 +123,6 @@ def test_samples_bring_their_settings(sample_folder, voc_folder):
 def test_every_class_can_be_looked_for():
     model = PipelineAttention(tiny_sd())
     names = [voc.name for voc in VOC_CLASSES]
-    targets, problems = setup().targets(picture(*names), model, "tiny")
+    targets, problems = setup().targets(picture(*names), model)
     assert len(targets) == 20
     assert not problems

@@ -45,11 +45,11 @@ def test_every_row_is_made_trained_and_scored_once(asked, tmp_path):
         (REAL, "", "", 4),
     ]
     for row in rows:
-        assert row.miou_21 is not None
-        assert 0 <= row.miou_21 <= 1
+        assert row.miou_21_with_background is not None
+        assert 0 <= row.miou_21_with_background <= 1
         assert len(row.iou) == 21
     scores = json.loads((out / "rows/words/scores/scores.json").read_text())
-    assert scores["miou_21_with_background"] == rows[0].miou_21
+    assert scores["miou_21_with_background"] == rows[0].miou_21_with_background
     assert (out / "table.md").read_text() == to_markdown(settings, rows)
     assert [r["name"] for r in json.loads((out / "table.json").read_text())["rows"]] == [
         row.name for row in rows

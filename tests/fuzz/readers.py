@@ -44,7 +44,7 @@ from ovamgen.shards.shard_record import finished_shards, read_records
 from ovamgen.status.status import failures_by_reason, run_status
 from ovamgen.storage.store import LocalStore, open_store
 from ovamgen.tokens.authors_tokens import import_authors_tokens
-from ovamgen.tokens.export import export_bank, read_plain_arrays
+from ovamgen.tokens.banks import export_bank, read_plain_arrays
 from tests.fakes import DiscEngine
 from tests.pictures.voc_folders import write_voc
 from tests.runs import make, run_config

@@ -36,17 +36,6 @@ def tiny_sd():
     return load_model(str(TINY_SD))
 
 
-class Several:
-    """A sink that hands everything to several sinks."""
-
-    def __init__(self, *sinks):
-        self.sinks = sinks
-
-    def update(self, layer, queries, size):
-        for sink in self.sinks:
-            sink.update(layer, queries, size)
-
-
 @functools.cache
 def recorded(branch: str) -> SimpleNamespace:
     """The drawing of the OVAM reference, with every kind of sink listening to one half."""
@@ -76,8 +65,7 @@ def recorded(branch: str) -> SimpleNamespace:
     drawn = Synthesiser(loaded, settings).draw(
         [prompt],
         [0],
-        sink=Several(texts, classes, stored),
-        branch=branch,
+        listeners=[(sink, branch) for sink in (texts, classes, stored)],
         latents=torch.from_numpy(golden["latents"]),
     )
     return SimpleNamespace(

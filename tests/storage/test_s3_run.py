@@ -7,10 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
+from ovamgen import mini
 from ovamgen.config import build_config
 from ovamgen.corpus.dataset import segmentation_dataset
 from ovamgen.corpus.export.hf import export_hf
@@ -20,7 +20,6 @@ from ovamgen.corpus.select.filters import SelectionSettings
 from ovamgen.corpus.select.select import select
 from ovamgen.errors import ConfigError, PlanError, ShardError
 from ovamgen.generation import generate
-from ovamgen.mini import bank_place
 from ovamgen.report.write import write_report
 from ovamgen.run.local import generate_local
 from ovamgen.run.run import open_run, write_plan
@@ -151,7 +150,7 @@ def test_training_reads_from_a_bucket(local, tmp_path, bucket):
 def test_plan_captions_and_tokens_come_from_a_bucket(tmp_path, bucket, short_pauses):
     captions = captions_file(tmp_path / "captions.csv", PROMPTS)
     bucket.put("in/captions.csv", captions.read_bytes())
-    bucket.put("in/bank.safetensors", Path(bank_place("own")).read_bytes())
+    bucket.put("in/bank.safetensors", mini.TOKENS.read_bytes())
     place = f"s3://{bucket.name}/in"
     base = {
         "plan": {"captions": f"{place}/captions.csv", "shard_size": 4},

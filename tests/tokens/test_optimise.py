@@ -11,7 +11,7 @@ import torch
 import yaml
 from PIL import Image
 
-from ovamgen.attribution.stored import StoredQueries, evaluate
+from ovamgen.attribution.stored import StoredQueries
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.config import SynthesisConfig
 from ovamgen.diffusion.recorder import cross_attention_layers
@@ -24,6 +24,7 @@ from ovamgen.tokens.learning import TokenLearner
 from ovamgen.tokens.memory import query_memory
 from ovamgen.tokens.optimise import OptimiseRequest, make_bank, optimise_tokens, prepare
 from ovamgen.tokens.partial import PartialBank
+from tests.attribution.stored_maps import evaluate
 from tests.golden.reference import TINY_SD, tiny_sd
 from tests.tokens.conftest import HEIGHT, WIDTH, disc
 
@@ -88,7 +89,9 @@ def test_the_reported_iou_is_that_of_the_bank_s_maps(finished, training, held_ou
     hits = claimed = 0
     for sample in [s for s in held_out.samples if s.class_name == "cat"]:
         sink = StoredQueries()
-        Synthesiser(loaded, settings).draw([sample.prompt], [sample.seed], sink=sink)
+        Synthesiser(loaded, settings).draw(
+            [sample.prompt], [sample.seed], listeners=[(sink, "unconditional")]
+        )
         with torch.no_grad():
             maps = evaluate(sink, layers, torch.from_numpy(bank.select(["cat"])[0]))
         scaled = maps[:, 1:] / maps[:, 1:].max()
@@ -345,7 +348,7 @@ def test_memory_is_known_before_drawing(height, width, steps):
     settings = SynthesisConfig(steps=steps, height=height, width=width)
     synthesiser = Synthesiser(loaded, settings)
     said = query_memory(loaded, settings, synthesiser.latent_shape[1:])
-    synthesiser.draw(["a cat"], [0], sink=sink)
+    synthesiser.draw(["a cat"], [0], listeners=[(sink, "unconditional")])
     assert said.image_bytes == sink.nbytes
     assert said.calls == len(sink.calls) / len(cross_attention_layers(loaded.pipe.unet))
     assert said.needed(2) == 2 * sink.nbytes + said.extra_bytes

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy, cross_entropy, interpolate
 
-from ovamgen.attribution.stored import StoredQueries, evaluate
+from ovamgen.attribution.stored import StoredQueries
 from ovamgen.config import SynthesisConfig
 from ovamgen.diffusion.recorder import cross_attention_layers
 from ovamgen.diffusion.synthesis import Synthesiser
@@ -19,6 +19,7 @@ from ovamgen.tokens.optimiser import (
     map_loss,
     optimise_pair,
 )
+from tests.attribution.stored_maps import evaluate
 from tests.golden.reference import OVAM_FILE, recorded, reference, tiny_sd
 
 
@@ -117,7 +118,12 @@ def test_the_published_trajectory_of_40_steps(golden, initial):
                 height=128,
                 width=128,
             ),
-        ).draw([str(golden["prompt"])], [0], sink=sink, latents=torch.from_numpy(golden["latents"]))
+        ).draw(
+            [str(golden["prompt"])],
+            [0],
+            listeners=[(sink, "unconditional")],
+            latents=torch.from_numpy(golden["latents"]),
+        )
         same_arithmetic = np.array_equal(drawn.pixels[0], golden["image"])
         mask = torch.from_numpy(golden["optim/target"][0, 1])
         layers = cross_attention_layers(loaded.pipe.unet)

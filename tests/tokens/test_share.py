@@ -7,9 +7,13 @@ from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.config import ModelConfig
 from ovamgen.errors import ConfigError
-from ovamgen.tokens.banks import import_tokens
-from ovamgen.tokens.export import export_bank, holds_plain_arrays, read_plain_arrays
-from ovamgen.tokens.merge import merge_banks
+from ovamgen.tokens.banks import (
+    export_bank,
+    holds_plain_arrays,
+    import_tokens,
+    merge_banks,
+    read_plain_arrays,
+)
 from tests.golden.reference import TINY_SD
 
 

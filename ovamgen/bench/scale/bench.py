@@ -7,9 +7,9 @@ import multiprocessing
 import os
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,13 +53,13 @@ def bench_driver(
             runs.append(apart(measure_driver, replace(settings, workers=count)))
         shares = sorted(run.utilisation for run in runs)
         middle = statistics.median_low(shares)
-        row = next(run for run in runs if run.utilisation == middle).to_json()
+        row = asdict(next(run for run in runs if run.utilisation == middle))
         rows.append(row | {"utilisations": shares})
     found: dict[str, Any] = {"driver": rows, "recovery": []}
     if recovery:
         for number in range(repeats):
             say(f"a worker is killed, run {number + 1} of {repeats}")
-            found["recovery"].append(apart(measure_recovery).to_json())
+            found["recovery"].append(asdict(apart(measure_recovery)))
     return found | {"machine": _machine(loads)}
 
 
@@ -71,7 +71,7 @@ def bench_plan(
     loads = [os.getloadavg()[0]]
     for count in captions:
         say(f"a plan of {count:,} captions")
-        rows.append(apart(measure_plan, count).to_json())
+        rows.append(asdict(apart(measure_plan, count)))
         loads.append(os.getloadavg()[0])
     found: dict[str, Any] = {"plan": rows}
     if len(rows) > 1:
@@ -81,7 +81,7 @@ def bench_plan(
         found["bytes_per_caption"] = round(grown / more, 1)
     if shards is not None:
         say(f"resuming over {shards:,} finished shards")
-        found["resume"] = apart(measure_resume, shards).to_json()
+        found["resume"] = asdict(apart(measure_resume, shards))
     return found | {"machine": _machine(loads)}
 
 
@@ -94,78 +94,66 @@ def save(folder: Path, name: str, found: dict[str, Any]) -> Path:
 
 def driver_tables(found: dict[str, Any]) -> list[Table]:
     """The figures of `bench_driver` for people."""
-    table = _table(
-        "the driver over simulated workers",
-        *[
-            "workers",
-            "busy",
-            "from the start",
-            "batches/s",
-            "gap ms",
-            "driver ms/batch",
-            "process ms/batch",
-        ],
-        *["driver core", "driver MB", "store MB"],
-    )
-    for row in found["driver"]:
-        table.add_row(
-            str(row["workers"]),
-            f"{100 * row['utilisation']:.1f} %",
-            f"{100 * row['utilisation_from_start']:.1f} %",
-            f"{row['batches'] / row['window_seconds']:.1f}",
-            f"{row['gap_ms_median']:.0f} .. {row['gap_ms_p99']:.0f}",
-            f"{row['driver_ms_per_batch']:.2f}",
-            f"{row['process_ms_per_batch']:.2f}",
-            f"{100 * row['driver_load']:.1f} %",
-            f"{row['private_bytes_first'] / 1e6:.0f} .. {row['private_bytes_peak'] / 1e6:.0f}",
-            f"{row['object_store_bytes_peak'] / 1e6:.0f}",
-        )
-    if not found["recovery"]:
-        return [table]
-    recovery = _table(
-        "batches a second before and after a worker is killed",
-        *["before", "after", "after / before", "s without it"],
-    )
-    for row in found["recovery"]:
-        recovery.add_row(
-            f"{row['before']:.2f}",
-            f"{row['after']:.2f}",
-            f"{row['ratio']:.3f}",
-            f"{row['seconds_without']:.1f}",
-        )
-    return [table, recovery]
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+        "workers": lambda row: str(row["workers"]),
+        "busy": lambda row: f"{row['utilisation']:.1%}",
+        "from the start": lambda row: f"{row['utilisation_from_start']:.1%}",
+        "batches/s": lambda row: f"{row['batches'] / row['window_seconds']:.1f}",
+        "gap ms": lambda row: f"{row['gap_ms_median']:.0f} .. {row['gap_ms_p99']:.0f}",
+        "driver ms/batch": lambda row: f"{row['driver_ms_per_batch']:.2f}",
+        "process ms/batch": lambda row: f"{row['process_ms_per_batch']:.2f}",
+        "driver core": lambda row: f"{row['driver_load']:.1%}",
+        "driver MB": lambda row: (
+            f"{row['private_bytes_first'] / 1e6:.0f} .. {row['private_bytes_peak'] / 1e6:.0f}"
+        ),
+        "store MB": lambda row: f"{row['object_store_bytes_peak'] / 1e6:.0f}",
+    }
+    tables = [_table("the driver over simulated workers", columns, found["driver"])]
+    if found["recovery"]:
+        columns = {
+            "before": lambda row: f"{row['before']:.2f}",
+            "after": lambda row: f"{row['after']:.2f}",
+            "after / before": lambda row: f"{row['ratio']:.3f}",
+            "s without it": lambda row: f"{row['seconds_without']:.1f}",
+        }
+        title = "batches a second before and after a worker is killed"
+        tables.append(_table(title, columns, found["recovery"]))
+    return tables
 
 
 def plan_tables(found: dict[str, Any]) -> list[Table]:
     """The figures of `bench_plan` for people."""
-    table = _table(
-        "plans",
-        *["captions", "plan MB", "CPU s", "peak MB", "open CPU s", "open MB", "shard ms"],
-        *["far shard ms"],
-    )
-    for row in found["plan"]:
-        table.add_row(
-            f"{row['captions']:,}",
-            f"{row['plan_bytes'] / 1e6:.1f}",
-            f"{row['make_seconds']:.1f}",
-            f"{row['make_private_bytes'] / 1e6:.0f}",
-            f"{row['open_seconds']:.1f}",
-            f"{row['open_private_bytes'] / 1e6:.0f}",
-            f"{row['task_ms']:.1f}",
-            f"{row['far_task_ms']:.1f}",
-        )
-    if "resume" not in found:
-        return [table]
-    resume = _table("resuming", "finished shards", "s", "CPU s")
-    row = found["resume"]
-    resume.add_row(f"{row['shards']:,}", f"{row['seconds']:.1f}", f"{row['processor_seconds']:.1f}")
-    return [table, resume]
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {
+        "captions": lambda row: f"{row['captions']:,}",
+        "plan MB": lambda row: f"{row['plan_bytes'] / 1e6:.1f}",
+        "CPU s": lambda row: f"{row['make_seconds']:.1f}",
+        "peak MB": lambda row: f"{row['make_private_bytes'] / 1e6:.0f}",
+        "open CPU s": lambda row: f"{row['open_seconds']:.1f}",
+        "open MB": lambda row: f"{row['open_private_bytes'] / 1e6:.0f}",
+        "shard ms": lambda row: f"{row['task_ms']:.1f}",
+        "far shard ms": lambda row: f"{row['far_task_ms']:.1f}",
+    }
+    tables = [_table("plans", columns, found["plan"])]
+    if "resume" in found:
+        columns = {
+            "finished shards": lambda row: f"{row['shards']:,}",
+            "s": lambda row: f"{row['seconds']:.1f}",
+            "CPU s": lambda row: f"{row['processor_seconds']:.1f}",
+        }
+        tables.append(_table("resuming", columns, [found["resume"]]))
+    return tables
 
 
-def _table(title: str, *columns: str) -> Table:
+def _table(
+    title: str,
+    columns: Mapping[str, Callable[[dict[str, Any]], str]],
+    rows: Sequence[dict[str, Any]],
+) -> Table:
     table = Table(title=title)
     for name in columns:
         table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(*(cell(row) for cell in columns.values()))
     return table
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +31,13 @@ def draw_driver(found: dict[str, Any], folder: Path) -> Path:
     for each in axes.flat:
         each.spines[["top", "right"]].set_visible(False)
         each.title.set_fontweight("bold")
-    sink = io.BytesIO()
-    figure.savefig(sink, format="png", metadata={"Software": None})
     path = folder / FIGURE_NAME
-    write_whole(path, sink.getvalue(), make_folder=True)
+    nameless = {"Software": None}
+    write_whole(
+        path,
+        lambda file: figure.savefig(file, format="png", metadata=nameless),
+        make_folder=True,
+    )
     return path
 
 

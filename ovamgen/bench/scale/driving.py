@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,10 +19,11 @@ from ovamgen.bench.scale.refining import simulated_refine
 from ovamgen.bench.scale.watch import Look, Watch
 from ovamgen.cluster.connection import object_store_bytes, simulated_cluster
 from ovamgen.cluster.driver import generate_on_ray
-from ovamgen.cluster.processes import SharedProcesses
+from ovamgen.cluster.processes import OwnProcesses, SharedProcesses
 from ovamgen.config import RunConfig, build_config
 from ovamgen.console.progress import RunProgress
 from ovamgen.errors import ConfigError
+from ovamgen.run.bad_samples import EngineFactory
 from ovamgen.run.run import Run, open_run
 
 
@@ -81,10 +82,6 @@ class DriveMeasurement:
     timeline: tuple[dict[str, float], ...]
     """Second by second: seconds, private_bytes, object_store_bytes, in_flight_bytes."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for programs."""
-        return asdict(self)
-
 
 def measure_driver(settings: DriveSettings) -> DriveMeasurement:
     """One simulated run on the Ray that is connected, or on one of this machine.
@@ -92,21 +89,23 @@ def measure_driver(settings: DriveSettings) -> DriveMeasurement:
     Raises:
         ConfigError: the run is too short for its workers to be at work all at once.
     """
+    with simulated_run(settings) as (run, marks, factory):
+        processes = SharedProcesses(run.config, factory, min(settings.seats, settings.workers))
+        with Watch(1.0, partial(_others, run)) as watch:
+            drive(run, processes)
+        return _measurement(settings, run, read_marks(marks), watch)
+
+
+@contextlib.contextmanager
+def simulated_run(settings: DriveSettings) -> Iterator[tuple[Run, Path, EngineFactory]]:
+    """A run on simulated engines, the folder that they write down batches in, and how they load."""
     with tempfile.TemporaryDirectory(prefix="ovamgen-simulate-") as folder:
-        root = Path(folder)
-        marks = root / "marks"
+        marks = Path(folder) / "marks"
         marks.mkdir()
-        config = simulated_config(root, settings)
+        config = simulated_config(Path(folder), settings)
         factory = partial(SimulatedEngine, batch_seconds=settings.batch_seconds, marks=marks)
         with simulated_cluster(settings.cpus), open_run(config) as run:
-            seats = min(settings.seats, settings.workers)
-            with Watch(1.0, partial(_others, run)) as watch:
-                drive(
-                    run,
-                    processes=SharedProcesses(config, factory, seats),
-                    refine=simulated_refine,
-                )
-            return _measurement(settings, run, read_marks(marks), watch)
+            yield run, marks, factory
 
 
 def simulated_config(root: Path, settings: DriveSettings) -> RunConfig:
@@ -127,12 +126,12 @@ def simulated_config(root: Path, settings: DriveSettings) -> RunConfig:
     )
 
 
-def drive(run: Run, **options: Any) -> None:
+def drive(run: Run, processes: SharedProcesses | OwnProcesses) -> None:
     """Makes the run's shards with the real driver, showing its progress."""
     with RunProgress(
         total_samples=run.total_samples, done_samples=0, total_shards=len(run.pending)
     ) as progress:
-        generate_on_ray(run, progress, **options)
+        generate_on_ray(run, progress, processes=processes, refine=simulated_refine)
 
 
 def steady_window(batches: Mapping[str, list[Interval]], warmup: int = 0) -> Interval:

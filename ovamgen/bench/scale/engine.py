@@ -31,6 +31,21 @@ class Interval:
     end: float
 
 
+def simulated_model(config: RunConfig, side_px: int, cells: int) -> ModelInfo:
+    """What an engine without a model says of it: square images, and latents of so many cells."""
+    return ModelInfo(
+        model=config.model.id,
+        revision="",
+        digest="0" * 64,
+        height=side_px,
+        width=side_px,
+        vae_scale_factor=side_px // cells,
+        context_width=768,
+        cross_attention_layers=15,
+        trained=False,
+    )
+
+
 class SimulatedEngine:
     """Sleeps for as long as a batch takes, and hands over images and heatmaps of SD 1.5's sizes.
 
@@ -41,18 +56,8 @@ class SimulatedEngine:
         """Loads nothing."""
         self._seconds = batch_seconds
         self._marks = marks / f"{os.getpid()}-{next(_numbers)}.txt"
-        self.info = ModelInfo(
-            model=config.model.id,
-            revision="",
-            digest="0" * 64,
-            height=SIDE_PX,
-            width=SIDE_PX,
-            vae_scale_factor=8,
-            context_width=768,
-            cross_attention_layers=15,
-            trained=False,
-        )
-        self.tokens_digest = "0" * 64
+        self.info = simulated_model(config, SIDE_PX, CELLS)
+        self.tokens_digest = self.info.digest
         self.class_ids = CLASS_IDS
 
     def synthesise(self, specs: Sequence[SampleSpec]) -> SynthesisBatch:

@@ -6,9 +6,8 @@ import os
 import statistics
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ovamgen.bench.scale.corpora import FINGERPRINT, SPLIT, write_captions, write_finished_shards
 from ovamgen.bench.scale.watch import Watch
@@ -47,10 +46,6 @@ class PlanMeasurement:
     far_task_ms: float
     """The same of shards anywhere in the plan."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for programs."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumeMeasurement:
@@ -62,10 +57,6 @@ class ResumeMeasurement:
     processor_seconds: float
     load: float
     """Processes that wanted a core in the last minute."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for programs."""
-        return asdict(self)
 
 
 def measure_plan(captions: int) -> PlanMeasurement:

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from ovamgen.bench.scale.driving import DriveSettings, drive, simulated_config
-from ovamgen.bench.scale.engine import Interval, SimulatedEngine, read_marks
-from ovamgen.bench.scale.refining import simulated_refine
-from ovamgen.cluster.connection import simulated_cluster
+from ovamgen.bench.scale.driving import DriveSettings, drive, simulated_run
+from ovamgen.bench.scale.engine import Interval, read_marks
 from ovamgen.cluster.processes import OwnProcesses
 from ovamgen.errors import ConfigError
-from ovamgen.run.run import open_run
 
 KILL_AFTER_BATCHES = 15
 """Batches that every worker has made when one of them is killed."""
@@ -49,10 +43,6 @@ class RecoveryMeasurement:
     timeline: tuple[tuple[int, int], ...]
     """(whole seconds since the kill, batches that ended in that second)"""
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for programs."""
-        return asdict(self)
-
 
 def measure_recovery(settings: DriveSettings = DEFAULTS) -> RecoveryMeasurement:
     """A simulated run, each worker in a process of its own, one of which gets a SIGKILL.
@@ -60,20 +50,10 @@ def measure_recovery(settings: DriveSettings = DEFAULTS) -> RecoveryMeasurement:
     Raises:
         ConfigError: the run was over before the new worker had work for long enough.
     """
-    with tempfile.TemporaryDirectory(prefix="ovamgen-simulate-") as folder:
-        root = Path(folder)
-        marks = root / "marks"
-        marks.mkdir()
-        config = simulated_config(root, settings)
-        factory = partial(SimulatedEngine, batch_seconds=settings.batch_seconds, marks=marks)
-        killer = _Killer(marks, settings.workers)
-        with simulated_cluster(settings.cpus), open_run(config) as run, killer:
-            drive(
-                run,
-                processes=OwnProcesses(config, factory),
-                refine=simulated_refine,
-            )
-            summary = run.summary()
+    with simulated_run(settings) as (run, marks, factory):
+        with _Killer(marks, settings.workers) as killer:
+            drive(run, OwnProcesses(run.config, factory))
+        summary = run.summary()
         measured = _measurement(settings, read_marks(marks), killer.killed_at)
         return replace(measured, samples=summary.samples, failed=summary.failed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from dataclasses import replace
 
@@ -10,10 +11,11 @@ import numpy as np
 from ovamgen.bench.scale.engine import CELLS, CLASS_IDS, SIDE_PX
 from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.cluster.workers import RefineStatus
+from ovamgen.config import ShardConfig
 from ovamgen.records import EncodedSample, SampleFailure, SampleSpec, SynthesisBatch
 from ovamgen.run.shard import SampleContext
 from ovamgen.shards.codec import encode_sample
-from ovamgen.shards.schema import spec_fields
+from ovamgen.shards.schema import Provenance, spec_fields
 
 IMAGE_SECONDS = 0.005
 """Seconds an image. The real dCRF takes some 70 times that, on as many cores as it needs; here a
@@ -35,7 +37,7 @@ def simulated_refine(
 
 def sample_like_template(spec: SampleSpec, context: SampleContext) -> EncodedSample:
     """The template under another key: its pixels, the spec's own metadata and caption."""
-    template = _template(context)
+    template = _template(context.provenance, context.config.shards)
     members = dict(template.members) | {"txt": spec.caption.encode()}
     return replace(
         template,
@@ -45,18 +47,9 @@ def sample_like_template(spec: SampleSpec, context: SampleContext) -> EncodedSam
     )
 
 
-_templates: dict[str, EncodedSample] = {}
-
-
-def _template(context: SampleContext) -> EncodedSample:
+@functools.cache
+def _template(provenance: Provenance, settings: ShardConfig) -> EncodedSample:
     """One sample, really encoded, once in a process."""
-    fingerprint = context.provenance.fingerprint
-    if fingerprint not in _templates:
-        _templates[fingerprint] = _encoded(context)
-    return _templates[fingerprint]
-
-
-def _encoded(context: SampleContext) -> EncodedSample:
     random = np.random.default_rng(0)
     image = random.integers(128 - _NOISE, 128 + _NOISE, (SIDE_PX, SIDE_PX, 3), np.uint8)
     labels = np.zeros((SIDE_PX, SIDE_PX), np.uint8)
@@ -82,6 +75,6 @@ def _encoded(context: SampleContext) -> EncodedSample:
         heatmap_max=(0.5,) * len(CLASS_IDS),
         class_ids=CLASS_IDS,
         unsafe=False,
-        provenance=context.provenance,
-        settings=context.config.shards,
+        provenance=provenance,
+        settings=settings,
     )

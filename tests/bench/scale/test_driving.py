@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import asdict
 from functools import partial
 from itertools import pairwise
 
@@ -47,7 +48,7 @@ def test_a_small_run_is_measured():
     assert found.driver_ms_per_batch <= found.process_ms_per_batch
     assert found.private_bytes_peak > 10**6
     assert found.in_flight_bytes_peak > 0
-    assert json.loads(json.dumps(found.to_json()))["timeline"][0]["private_bytes"] > 10**6
+    assert json.loads(json.dumps(asdict(found)))["timeline"][0]["private_bytes"] > 10**6
 
 
 @pytest.mark.cluster
@@ -105,11 +106,11 @@ def test_throughput_comes_back_after_a_worker_was_killed():
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["driver", "--workers", "1,x"], "--workers must be numbers above 0"),
-        (["driver", "--workers", "0"], "--workers must be numbers above 0"),
+        (["driver", "--workers", "1,x"], "--workers expects whole numbers of at least 1"),
+        (["driver", "--workers", "0"], "--workers expects whole numbers of at least 1"),
         (["driver", "--batch-seconds", "0"], "--batch-seconds must be above 0"),
         (["driver", "--batches", "6"], "--batches must be above 6"),
-        (["plan", "--captions", ""], "--captions must be numbers above 0"),
+        (["plan", "--captions", ""], "--captions expects whole numbers of at least 1"),
         (["plan", "--shards", "0"], "--shards must be at least 1"),
     ],
 )

@@ -1,0 +1,166 @@
+"""``ovamgen evaluate compare``, from what is asked for to the files of the comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ovamgen.config import RunConfig, TokenSource
+from ovamgen.console.progress import Progress
+from ovamgen.errors import ConfigError
+from ovamgen.evaluate.comparison import Comparison, Parts, compare, split_by_hash, split_by_name
+from ovamgen.evaluate.comparison_figures import write_figures
+from ovamgen.evaluate.comparison_report import comparison_data, comparison_markdown, summary_lines
+from ovamgen.evaluate.masks import data_set_name
+from ovamgen.evaluate.setups import Sections, Setup, configure, make_setup
+from ovamgen.evaluate.tables import per_image_csv, write_json, write_text
+from ovamgen.pictures.picture_set import PictureSet, open_pictures
+
+PRESETS = ("ovam-voc-sim", "daam-ovam", "daam", "attn2mask-supplementary")
+"""The rows of a comparison, each with words and with tokens."""
+TUNE_FRACTION = 0.5
+QUICK_PICTURES, QUICK_DRAWS, QUICK_STEPS = 40, 200, 30
+_QUICK_REMARK = (
+    f"This is a quick look (--quick): at most {QUICK_PICTURES} pictures a split, {QUICK_STEPS} "
+    f"steps for every method, {QUICK_DRAWS} bootstrap draws."
+)
+
+Build = Callable[[Sections], RunConfig]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareRequest:
+    """What the command was asked for; None where nothing was said."""
+
+    dataset: str
+    out: str
+    asked: Sections
+    """Keys of the sections model and synthesis."""
+    strength: float
+    text: str
+    seed: int
+    draws: int
+    tokens: str | None = None
+    presets: str | None = None
+    """Joined by commas."""
+    split: str | None = None
+    tune_split: str | None = None
+    tune_fraction: float | None = None
+    annotations: str | None = None
+    limit: int | None = None
+    quick: bool = False
+
+    def open(self, split: str | None, annotations: str | None = None) -> PictureSet:
+        """The pictures of a split."""
+        return open_pictures(
+            self.dataset, split=split, annotations=annotations, limit=self.limit, seed=self.seed
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Compared:
+    """A comparison that was written."""
+
+    found: Comparison
+    out: Path
+    data: dict[str, Any]
+    """As in ``comparison.json``."""
+
+    def lines(self) -> list[str]:
+        """As text for people."""
+        written = f"written to {self.out}: comparison.md, comparison.json"
+        return [*summary_lines(self.found), written]
+
+
+def compare_data_set(request: CompareRequest, build: Build, counting: Progress) -> Compared:
+    """Compares all presets, with words and with tokens, on a data set, and writes the files.
+
+    Args:
+        request: what is asked for.
+        build: resolves the sections of a configuration.
+        counting: is told what goes on.
+
+    Raises:
+        ConfigError: something does not fit, or the folder cannot be written.
+        MethodError: a method cannot be recorded on this model.
+    """
+    if request.tune_split is not None and request.tune_fraction is not None:
+        raise ConfigError("--tune-split and --tune-fraction are two ways to tune: give one")
+    if request.tokens is not None and TokenSource(request.tokens).words:
+        raise ConfigError("--tokens must name a bank or 'untrained': words are compared anyway")
+    if request.quick:
+        request = replace(
+            request,
+            limit=min(request.limit or QUICK_PICTURES, QUICK_PICTURES),
+            draws=min(request.draws, QUICK_DRAWS),
+        )
+    pictures = request.open(request.split, request.annotations)
+    parts = _parts(request, pictures)
+    setups = _setups(request, pictures, build)
+    out = Path(request.out)
+    found = compare(
+        parts,
+        setups,
+        out,
+        strength=request.strength,
+        draws=request.draws,
+        seed=request.seed,
+        counting=counting,
+    )
+    return write_comparison(found, out, [_QUICK_REMARK] if request.quick else [])
+
+
+def write_comparison(found: Comparison, out: Path, remarks: Sequence[str]) -> Compared:
+    """Writes ``comparison.json``, ``comparison.md``, the figures and a CSV for each row.
+
+    Args:
+        found: the results.
+        out: the folder.
+        remarks: sentences that a reader must know first.
+
+    Raises:
+        ConfigError: they cannot be written.
+    """
+    figures = write_figures(found, out, data_set_name(found.pictures))
+    for line in found.lines:
+        write_text(out / "per_image" / f"{line.setup.name}.csv", per_image_csv(line.tuned))
+    page = comparison_markdown(found, figures=figures, remarks=remarks)
+    write_text(out / "comparison.md", page)
+    data = comparison_data(found, remarks)
+    # last, as the mark that everything is there
+    write_json(out / "comparison.json", data)
+    return Compared(found=found, out=out, data=data)
+
+
+def _parts(request: CompareRequest, pictures: PictureSet) -> Parts:
+    if request.tune_split is not None:
+        return split_by_name(pictures, request.open(request.tune_split))
+    fraction = request.tune_fraction
+    return split_by_hash(pictures, TUNE_FRACTION if fraction is None else fraction)
+
+
+def _setups(request: CompareRequest, pictures: PictureSet, build: Build) -> list[Setup]:
+    given = request.presets
+    names = [name.strip() for name in (given or ",".join(PRESETS)).split(",") if name.strip()]
+    if not names or len(set(names)) < len(names):
+        raise ConfigError(f"--presets must name presets, each once, got '{given}'")
+    asked = request.asked
+    # the steps of samples are those of the drawing that was annotated
+    if request.quick and pictures.kind != "samples" and asked["synthesis"]["steps"] is None:
+        asked = {**asked, "synthesis": {**asked["synthesis"], "steps": QUICK_STEPS}}
+    setups = []
+    for preset in names:
+        for tokens, of_a_bank in (("words", False), (request.tokens or "auto", True)):
+            sections = {"attribution": {"tokens": tokens}, "masks": {"preset": preset}}
+            config = configure(pictures, {**asked, **sections}, build)
+            source = config.attribution.token_source
+            if of_a_bank and source.words:
+                raise ConfigError(
+                    f"a comparison needs tokens, and {config.model.id} has no bank of its own: "
+                    "give --tokens BANK (see 'ovamgen tokens')"
+                )
+            name = f"{preset}-{source.label}"
+            setups.append(make_setup(config, name=name, text=request.text))
+    return setups

@@ -21,15 +21,13 @@ from ovamgen.records import RunSummary, ShardRecord
 from ovamgen.run.bad_samples import EngineFactory
 from ovamgen.run.drain import drain_on_signals
 from ovamgen.run.run import Run, open_run
-from ovamgen.shards.shard_record import shard_name
+from ovamgen.shards.output_files import CONTACT_SHEET_NAME, shard_name
 from ovamgen.status.heartbeat import keep_logs
 from ovamgen.status.status import failures_by_reason
 from ovamgen.storage.store import Store
 
 if TYPE_CHECKING:
     from PIL import Image
-
-CONTACT_SHEET_NAME = "contact_sheet.png"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -173,6 +173,7 @@ def export_voc(
     Example: `ovamgen export voc corpus --out voc`
     """
     from ovamgen.corpus.export.voc import export_voc as run
+    from ovamgen.shards.output_files import DEVKIT
 
     with _progress(source, partial) as progress:
         done = run(
@@ -185,7 +186,7 @@ def export_voc(
     if as_json:
         print(json.dumps(done.to_json(), indent=2))
     else:
-        print(f"VOC layout     {done.out}/VOCdevkit/VOC2012")
+        print(f"VOC layout     {done.out}/{DEVKIT}")
         print(f"samples        {done.train} train, {done.val} val")
 
 

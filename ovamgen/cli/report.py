@@ -11,13 +11,14 @@ import typer
 from ovamgen.cli.options import AsJson
 from ovamgen.console.progress import Progress
 from ovamgen.console.wording import counted, readable_bytes
+from ovamgen.shards.output_files import REPORT_NAME
 
 
 def report(
     url: Annotated[str, typer.Argument(metavar="DIR_OR_URL", help="What generate wrote.")],
     out: Annotated[
         str | None,
-        typer.Option(metavar="FILE_OR_URL", help="By default report.html in the corpus."),
+        typer.Option(metavar="FILE_OR_URL", help=f"By default {REPORT_NAME} in the corpus."),
     ] = None,
     max_samples: Annotated[
         int, typer.Option(min=0, help="Samples shown with pictures, at most.")

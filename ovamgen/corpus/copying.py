@@ -16,14 +16,9 @@ from typing import BinaryIO
 from ovamgen.corpus.open import Corpus
 from ovamgen.errors import ShardError
 from ovamgen.records import EncodedSample, ShardRecord
+from ovamgen.shards.output_files import metadata_name, record_name
 from ovamgen.shards.schema import SAMPLE_SCHEMA
-from ovamgen.shards.shard_record import (
-    finished_shards,
-    metadata_name,
-    publish_shard,
-    record_name,
-    record_to_json,
-)
+from ovamgen.shards.shard_record import finished_shards, publish_shard, record_to_json
 from ovamgen.storage.store import LocalStore, Store
 
 _BLOCK_BYTES = 1 << 20

@@ -20,9 +20,9 @@ from ovamgen.corpus.view import View, read_view
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import SampleFailure, SampleSpec, ShardRecord, Target
 from ovamgen.run.files import read_run_file
-from ovamgen.shards.manifest import MANIFEST_NAME
+from ovamgen.shards.output_files import MANIFEST_NAME, metadata_name, record_name
 from ovamgen.shards.reader import read_tar
-from ovamgen.shards.shard_record import metadata_name, read_records, record_name
+from ovamgen.shards.shard_record import read_records
 from ovamgen.storage.store import Store, open_store
 
 

@@ -23,7 +23,6 @@ from ovamgen.corpus.reannotate_shard import Reannotation, reannotate_shard
 from ovamgen.errors import ConfigError, IncompleteError
 from ovamgen.records import ShardRecord
 from ovamgen.run.files import (
-    RUN_NAME,
     differences,
     library_versions,
     read_plan,
@@ -31,8 +30,10 @@ from ovamgen.run.files import (
     write_plan_file,
 )
 from ovamgen.shards.card import DOCUMENTS_EDITION
+from ovamgen.shards.manifest import write_indexes
+from ovamgen.shards.output_files import RUN_NAME
 from ovamgen.shards.process_pool import run_in_processes
-from ovamgen.shards.shard_record import finished_shards, write_indexes
+from ovamgen.shards.shard_record import finished_shards
 from ovamgen.storage.store import Store, open_store
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from ovamgen.attribution.token_bank import open_bank
 from ovamgen.config import AS_KEYS, RunConfig, build_config, load_preset
 from ovamgen.corpus.open import Corpus
 from ovamgen.errors import ConfigError
-from ovamgen.run.files import RUN_NAME
+from ovamgen.shards.output_files import RUN_NAME
 
 _OF_THE_METHOD = ("received", "affinity")
 """Self-attention factors that are in the stored heatmaps already, and need the model."""

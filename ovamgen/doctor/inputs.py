@@ -14,9 +14,10 @@ from ovamgen.doctor.findings import Finding, fine, problem, warning
 from ovamgen.errors import ConfigError
 from ovamgen.plan.planning import estimate
 from ovamgen.run.files import read_plan
-from ovamgen.shards.shard_record import RECORDS
-from ovamgen.status.logs import LOGS, impatient
+from ovamgen.shards.output_files import LOGS, RECORDS
+from ovamgen.status.logs import impatient
 from ovamgen.storage.interface import Store
+from ovamgen.storage.local import SCRATCH
 from ovamgen.storage.store import LocalStore, open_store
 
 _ROOM = 1.2
@@ -110,7 +111,7 @@ def _left_as_it_was(store: Store) -> Iterator[None]:
     new: list[Path] = []
     if isinstance(store, LocalStore):
         root = Path(store.url)
-        places = [root / ".scratch", root / LOGS, root, *root.parents]
+        places = [root / SCRATCH, root / LOGS, root, *root.parents]
         new = [place for place in places if not place.exists()]
     try:
         yield

@@ -20,8 +20,9 @@ from ovamgen.integrity.findings import Findings
 from ovamgen.integrity.shard_check import parse_record
 from ovamgen.plan.planning import Plan
 from ovamgen.records import ShardRecord
-from ovamgen.run.files import MAX_RUN_FILE_BYTES, PLAN_NAME, RUN_NAME, read_plan
-from ovamgen.shards.manifest import MANIFEST_NAME, digest_of_run_info, sha256_of
+from ovamgen.run.files import MAX_RUN_FILE_BYTES, read_plan
+from ovamgen.shards.manifest import digest_of_run_info, sha256_of
+from ovamgen.shards.output_files import MANIFEST_NAME, PLAN_NAME, RUN_NAME
 from ovamgen.shards.schema import SCHEMA_VERSION
 from ovamgen.storage.plain_yaml import load_plain_yaml
 from ovamgen.storage.store import Store

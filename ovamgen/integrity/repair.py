@@ -13,15 +13,15 @@ from ovamgen.console.wording import counted
 from ovamgen.errors import ConfigError
 from ovamgen.generation import generate
 from ovamgen.integrity.findings import Finding, Verification, index_ranges
-from ovamgen.integrity.output_kinds import layout_of, recorded_indices
+from ovamgen.integrity.output_kinds import layout_of
 from ovamgen.integrity.restore_documents import restore_papers
 from ovamgen.integrity.settings import inputs_of, saved_config
 from ovamgen.integrity.shard_check import ShardResult
 from ovamgen.integrity.verify import Examined, Steps, examine, nothing_counted, verify
 from ovamgen.records import ShardRecord
 from ovamgen.run.bad_samples import EngineFactory
-from ovamgen.run.files import RUN_NAME
-from ovamgen.shards.shard_record import RECORDS, read_record, record_name, record_to_json
+from ovamgen.shards.output_files import RECORDS, RUN_NAME, record_name, recorded_indices
+from ovamgen.shards.shard_record import read_record, record_to_json
 from ovamgen.storage.store import Store, open_store
 
 REMOVABLE = ("orphan", "leftover")

@@ -17,18 +17,12 @@ from ovamgen.integrity.settings import inputs_of, saved_config
 from ovamgen.plan.planning import Plan
 from ovamgen.records import EncodedSample, SampleFailure, SampleSpec, ShardRecord, ShardTask
 from ovamgen.run.bad_samples import EngineFactory, SampleEngine, synthesise_surviving
-from ovamgen.run.files import (
-    PLAN_NAME,
-    RUN_NAME,
-    differences,
-    library_versions,
-    read_plan,
-    read_run_file,
-)
+from ovamgen.run.files import differences, library_versions, read_plan, read_run_file
 from ovamgen.run.shard import load_engine_factory, refine, sample_context
 from ovamgen.shards.codec import IMAGE, MASK, METADATA, DecodedSample, decode_sample
+from ovamgen.shards.output_files import PLAN_NAME, RUN_NAME, metadata_name
 from ovamgen.shards.reader import read_tar
-from ovamgen.shards.shard_record import metadata_name, read_record
+from ovamgen.shards.shard_record import read_record
 from ovamgen.storage.store import Store, open_store
 from ovamgen.storage.whole_files import write_whole
 

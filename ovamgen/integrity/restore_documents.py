@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ovamgen.errors import ConfigError, OvamgenError, PlanError, ShardError
-from ovamgen.generation import CONTACT_SHEET_NAME
 from ovamgen.integrity.documents import (
     Papers,
     parse_manifest,
@@ -23,9 +22,15 @@ from ovamgen.integrity.findings import Findings
 from ovamgen.integrity.output_kinds import unknown_files
 from ovamgen.integrity.settings import saved_config
 from ovamgen.plan.planning import Plan
-from ovamgen.run.files import PLAN_NAME, RUN_NAME
 from ovamgen.run.run import plan_for
-from ovamgen.shards.manifest import CARD_NAME, MANIFEST_NAME, WIDS_NAME
+from ovamgen.shards.output_files import (
+    CARD_NAME,
+    CONTACT_SHEET_NAME,
+    MANIFEST_NAME,
+    PLAN_NAME,
+    RUN_NAME,
+    WIDS_NAME,
+)
 from ovamgen.storage.store import Store
 
 MAX_STRAY_BYTES = 1024**3

@@ -16,13 +16,8 @@ from ovamgen.integrity.metadata_table import MetadataTable, check_rows, read_tab
 from ovamgen.integrity.sample_check import SampleRules, problems_of
 from ovamgen.integrity.tar_stream import DamagedTarError, TarStream
 from ovamgen.records import SampleSpec, ShardRecord
-from ovamgen.shards.shard_record import (
-    MAX_RECORD_BYTES,
-    metadata_name,
-    record_from_json,
-    record_name,
-    record_to_json,
-)
+from ovamgen.shards.output_files import metadata_name, record_name
+from ovamgen.shards.shard_record import MAX_RECORD_BYTES, record_from_json, record_to_json
 from ovamgen.shards.writer import TarDigest
 from ovamgen.storage.interface import MAX_WHOLE_BYTES
 from ovamgen.storage.store import Store

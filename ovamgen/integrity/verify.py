@@ -8,17 +8,23 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from ovamgen.corpus.output import INCOMPLETE_NAME
 from ovamgen.integrity.documents import Papers, read_papers
-from ovamgen.integrity.findings import Finding, Findings, Layout, Verification
+from ovamgen.integrity.findings import Finding, Findings, Verification
 from ovamgen.integrity.indexes import check_indexes
-from ovamgen.integrity.output_kinds import layout_of, recorded_indices, unknown_files
+from ovamgen.integrity.output_kinds import layout_of, unknown_files
 from ovamgen.integrity.sample_check import SampleRules
 from ovamgen.integrity.shard_check import ShardJob, ShardResult, check_shard
 from ovamgen.integrity.view_check import verify_view
-from ovamgen.shards.manifest import INDEXES, MANIFEST_NAME
+from ovamgen.shards.output_files import (
+    INCOMPLETE_NAME,
+    INDEXES,
+    MANIFEST_NAME,
+    Layout,
+    record_name,
+    recorded_indices,
+    shard_name,
+)
 from ovamgen.shards.process_pool import run_in_processes
-from ovamgen.shards.shard_record import record_name, shard_name
 from ovamgen.storage.store import Store, open_store
 
 _WORTH_A_PROCESS = 32 * 1024**2

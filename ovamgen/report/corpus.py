@@ -13,19 +13,17 @@ from typing import Any
 from ovamgen.errors import ConfigError, PlanError, ShardError
 from ovamgen.plan.planning import Plan
 from ovamgen.records import ShardRecord
-from ovamgen.run.files import PLAN_NAME, read_plan, read_run_file
-from ovamgen.shards.shard_record import (
-    MAX_RECORD_BYTES,
+from ovamgen.run.files import read_plan, read_run_file
+from ovamgen.shards.output_files import (
+    PLAN_NAME,
     RECORDS,
+    SELECTION_NAME,
     metadata_name,
-    record_from_json,
     record_name,
 )
+from ovamgen.shards.shard_record import MAX_RECORD_BYTES, record_from_json
 from ovamgen.status.logs import ProcessTimes, read_times
 from ovamgen.storage.interface import Store
-
-_VIEW_MARK = "selection.json"
-"""What `ovamgen select` writes; its readers are in a package that this one does not import."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +83,7 @@ def read_corpus(store: Store) -> Corpus:
     records = tuple(_records(store))
     if plan is None and not records:
         expected = "the --out of 'ovamgen plan' or 'ovamgen generate'"
-        if store.exists(_VIEW_MARK):
+        if store.exists(SELECTION_NAME):
             expected = "a corpus, got a view of one: name its source, or make shards of it with "
             expected += "'ovamgen select --copy'"
         raise ConfigError(

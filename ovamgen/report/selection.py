@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from ovamgen.errors import ShardError
 from ovamgen.records import ShardRecord
 from ovamgen.shards.codec import DecodedSample, decode_sample
+from ovamgen.shards.output_files import metadata_name, record_name
 from ovamgen.shards.reader import read_tar
-from ovamgen.shards.shard_record import metadata_name, record_name
 from ovamgen.storage.interface import Store
 
 T = TypeVar("T")

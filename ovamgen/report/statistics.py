@@ -19,7 +19,7 @@ from jaxtyping import Int64
 from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.errors import ShardError
 from ovamgen.records import ShardRecord, Stage
-from ovamgen.shards.shard_record import metadata_name
+from ovamgen.shards.output_files import metadata_name
 from ovamgen.storage.interface import Store
 
 MAX_FAILURE_KINDS = 200

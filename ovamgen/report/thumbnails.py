@@ -23,8 +23,8 @@ from ovamgen.report.sampling import Choice
 from ovamgen.report.statistics import read_rows
 from ovamgen.shards.arrays import encode_png
 from ovamgen.shards.codec import DecodedSample, decode_sample
+from ovamgen.shards.output_files import record_name
 from ovamgen.shards.reader import read_tar
-from ovamgen.shards.shard_record import record_name
 from ovamgen.storage.interface import Store
 
 SIDE_PX = 256

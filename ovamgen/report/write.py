@@ -13,11 +13,10 @@ from ovamgen.report.page import render_page
 from ovamgen.report.sampling import Sampler
 from ovamgen.report.statistics import gather
 from ovamgen.report.thumbnails import make_thumbnails, shards_of
+from ovamgen.shards.output_files import REPORT_NAME
 from ovamgen.storage.store import Store, open_store
 from ovamgen.storage.urls import scheme_of
 from ovamgen.storage.whole_files import write_whole
-
-REPORT_NAME = "report.html"
 
 MAX_SAMPLES = 240
 """Shown by default: at most 12 of each class."""

@@ -12,10 +12,14 @@ from ovamgen import fault_points
 from ovamgen.config import canonical_json
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.plan.planning import Plan
-from ovamgen.shards.manifest import MANIFEST_NAME
-from ovamgen.shards.manifest import PLAN_NAME as PLAN_NAME
-from ovamgen.shards.manifest import RUN_NAME as RUN_NAME
-from ovamgen.shards.shard_record import RECORDS, metadata_name, shard_name
+from ovamgen.shards.output_files import (
+    MANIFEST_NAME,
+    PLAN_NAME,
+    RECORDS,
+    RUN_NAME,
+    metadata_name,
+    shard_name,
+)
 from ovamgen.storage.plain_yaml import load_plain_yaml
 from ovamgen.storage.reading import read_file
 from ovamgen.storage.retrying import RemoteError

@@ -24,8 +24,6 @@ from ovamgen.plan.planning import Plan, make_plan
 from ovamgen.records import ModelInfo, RunSummary, ShardRecord
 from ovamgen.run.bad_samples import EarlyStop
 from ovamgen.run.files import (
-    PLAN_NAME,
-    RUN_NAME,
     differences,
     digest_of,
     give_way,
@@ -37,7 +35,9 @@ from ovamgen.run.files import (
 )
 from ovamgen.run.journal import RunJournal
 from ovamgen.shards.card import DOCUMENTS_EDITION
-from ovamgen.shards.shard_record import finished_shards, write_indexes
+from ovamgen.shards.manifest import write_indexes
+from ovamgen.shards.output_files import PLAN_NAME, RUN_NAME
+from ovamgen.shards.shard_record import finished_shards
 from ovamgen.storage.store import Store, open_store
 
 log = logging.getLogger(__name__)

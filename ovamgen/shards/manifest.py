@@ -16,17 +16,16 @@ from ovamgen.config import canonical_json
 from ovamgen.errors import ShardError
 from ovamgen.records import ShardRecord
 from ovamgen.shards.card import ClassCount, render_card
+from ovamgen.shards.output_files import (
+    CARD_NAME,
+    MANIFEST_NAME,
+    PLAN_NAME,
+    RUN_NAME,
+    WIDS_NAME,
+    metadata_name,
+)
 from ovamgen.shards.schema import SCHEMA_VERSION
 from ovamgen.storage.interface import Store
-
-MANIFEST_NAME = "manifest.json"
-WIDS_NAME = "index.json"
-CARD_NAME = "README.md"
-INDEXES = (MANIFEST_NAME, WIDS_NAME, CARD_NAME)
-"""What describes a whole corpus, written once every shard is there."""
-
-PLAN_NAME = "plan.parquet"
-RUN_NAME = "run.yaml"
 
 _BLOCK_BYTES = 1 << 20
 
@@ -63,7 +62,7 @@ def count_classes(store: Store, records: Iterable[ShardRecord]) -> list[ClassCou
     counts: Counter[tuple[int, str, str]] = Counter()
     columns = ["status", "class_ids", "class_names", "phrases"]
     for record in records:
-        name = f"metadata/{record.shard_index:06d}.parquet"
+        name = metadata_name(record.shard_index)
         try:
             with store.open(name) as file:
                 table = pq.read_table(file, columns=columns)

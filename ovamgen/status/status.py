@@ -18,15 +18,23 @@ from ovamgen.console.log_format import printable
 from ovamgen.console.progress import time_left
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import ShardRecord
-from ovamgen.run.files import PLAN_NAME, read_plan, read_run_file
-from ovamgen.shards.manifest import INDEXES, MANIFEST_NAME
-from ovamgen.shards.shard_record import RECORDS, metadata_name, record_from_json
+from ovamgen.run.files import read_plan, read_run_file
+from ovamgen.shards.output_files import (
+    EXPORT_NAME,
+    INDEXES,
+    MANIFEST_NAME,
+    PLAN_NAME,
+    RECORDS,
+    SELECTION_NAME,
+    metadata_name,
+)
+from ovamgen.shards.shard_record import record_from_json
 from ovamgen.status.activity import Activity, stragglers_of, understand
 from ovamgen.status.logs import LiveProgress, read_progress
 from ovamgen.storage.interface import Store
 from ovamgen.storage.store import open_store
 
-_HANDED_ON = {"selection.json": "a selection", "export.json": "an export"}
+_HANDED_ON = {SELECTION_NAME: "a selection", EXPORT_NAME: "an export"}
 """What a folder of shards without a plan is, by the mark that select or export leaves."""
 
 _READERS = 16

@@ -25,7 +25,7 @@ from ovamgen.errors import ConfigError, ShardError
 from ovamgen.masks.binarise import make_label_map
 from ovamgen.run.local import generate_local
 from ovamgen.run.run import open_run
-from ovamgen.shards.shard_record import record_name
+from ovamgen.shards.output_files import record_name
 from ovamgen.status.status import run_status
 from ovamgen.storage.store import LocalStore
 from tests.corpus.corpora import plain_samples, write_corpus

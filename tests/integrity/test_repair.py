@@ -7,7 +7,7 @@ import pytest
 from ovamgen.errors import ConfigError
 from ovamgen.integrity.repair import repair
 from ovamgen.integrity.verify import verify
-from ovamgen.shards.shard_record import record_name
+from ovamgen.shards.output_files import record_name
 from ovamgen.storage.store import LocalStore
 from tests.fakes import DiscEngine
 from tests.integrity.conftest import TEXTS

@@ -21,8 +21,9 @@ from ovamgen.integrity.shard_check import ShardJob, check_shard
 from ovamgen.integrity.verify import verify
 from ovamgen.records import ShardRecord
 from ovamgen.shards.arrays import decode_png, encode_png
+from ovamgen.shards.output_files import metadata_name, record_name
 from ovamgen.shards.process_pool import run_in_processes
-from ovamgen.shards.shard_record import metadata_name, read_record, record_name, record_to_json
+from ovamgen.shards.shard_record import read_record, record_to_json
 from ovamgen.shards.writer import tar_header
 from ovamgen.storage.store import LocalStore
 from tests.integrity.corruption import files_of

@@ -13,8 +13,8 @@ from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.errors import ShardError
 from ovamgen.report.corpus import read_corpus
 from ovamgen.report.statistics import MAX_FAILURE_KINDS, Distribution, Statistics, gather
+from ovamgen.shards.output_files import metadata_name
 from ovamgen.shards.reader import read_tar
-from ovamgen.shards.shard_record import metadata_name
 from ovamgen.storage.store import LocalStore, open_store
 from tests.report.corpora import shard_record
 

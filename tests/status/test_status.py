@@ -17,9 +17,10 @@ from ovamgen.errors import ConfigError, ShardError
 from ovamgen.generation import generate
 from ovamgen.run.local import generate_local
 from ovamgen.run.run import open_run
-from ovamgen.shards.shard_record import metadata_name, read_records, record_name
+from ovamgen.shards.output_files import PROGRESS_NAME, metadata_name, record_name
+from ovamgen.shards.shard_record import read_records
 from ovamgen.status.activity import stragglers_of, understand
-from ovamgen.status.logs import PROGRESS_NAME, LiveProgress, OpenShardState, WorkerState
+from ovamgen.status.logs import LiveProgress, OpenShardState, WorkerState
 from ovamgen.status.status import StatusReader, run_status
 from ovamgen.status.watch import watch
 from tests.fakes import DiscEngine

@@ -15,10 +15,8 @@ from ovamgen.classes.voc import IGNORE
 from ovamgen.corpus.export.classes import NAMES
 from ovamgen.records import ShardRecord
 from ovamgen.shards.codec import IMAGE, MASK
+from ovamgen.shards.output_files import METADATA, metadata_name
 from ovamgen.shards.schema import SAMPLE_SCHEMA
-from ovamgen.shards.shard_record import metadata_name
-
-CROISSANT_NAME = "croissant.json"
 
 _CONFORMS = "http://mlcommons.org/croissant/1.1"
 _RAI = "http://mlcommons.org/croissant/RAI/1.0"
@@ -105,7 +103,7 @@ def _distribution(records: Sequence[ShardRecord]) -> list[dict[str, Any]]:
         *files,
         _file_set("image-files", f"*.{IMAGE}", "image/jpeg", tars),
         _file_set("mask-files", f"*.{MASK}", "image/png", tars),
-        _file_set("tables", "metadata/*.parquet", "application/x-parquet", ()),
+        _file_set("tables", f"{METADATA}*.parquet", "application/x-parquet", ()),
     ]
 
 

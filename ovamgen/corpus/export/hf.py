@@ -17,20 +17,18 @@ import yaml
 
 from ovamgen import __version__
 from ovamgen.corpus.copying import copy_shards
-from ovamgen.corpus.export.classes import CLASSES_NAME, NAMES, class_table, count_targets
-from ovamgen.corpus.export.croissant import CROISSANT_NAME, croissant
+from ovamgen.corpus.export.classes import NAMES, class_table, count_targets
+from ovamgen.corpus.export.croissant import croissant
 from ovamgen.corpus.open import Corpus, open_corpus
 from ovamgen.corpus.output import filling, write_mark
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import ShardRecord
 from ovamgen.shards.card import render_card
 from ovamgen.shards.codec import CAPTION, HEATMAPS, IMAGE, MASK, MEMBERS, METADATA
-from ovamgen.shards.manifest import CARD_NAME, count_classes
+from ovamgen.shards.manifest import count_classes, write_indexes
+from ovamgen.shards.output_files import CARD_NAME, CLASSES_NAME, CROISSANT_NAME, EXPORT_NAME
 from ovamgen.shards.schema import SAMPLE_SCHEMA
-from ovamgen.shards.shard_record import write_indexes
 from ovamgen.storage.store import open_store
-
-MARK_NAME = "export.json"
 
 _COCO_TERMS = "https://creativecommons.org/licenses/by/4.0/"
 _OPENRAIL = "https://huggingface.co/spaces/CompVis/stable-diffusion-license"
@@ -92,7 +90,7 @@ def export_hf(
         "creator": creator,
         "published": published,
     }
-    with filling(store, MARK_NAME, request) as done:
+    with filling(store, EXPORT_NAME, request) as done:
         if done is None:
             records = copy_shards(
                 corpus,
@@ -109,7 +107,7 @@ def export_hf(
             store.put(CARD_NAME, card.encode())
             store.put(CLASSES_NAME, class_table(count_targets(corpus)))
             store.put(CROISSANT_NAME, _croissant(records, info, creator, published))
-            write_mark(store, MARK_NAME, request, {})
+            write_mark(store, EXPORT_NAME, request, {})
     return HfExport(out=store.url, samples=corpus.samples, shards=len(corpus.records))
 
 

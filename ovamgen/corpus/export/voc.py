@@ -21,21 +21,17 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from ovamgen.classes.voc import IGNORE, VOC_CLASSES, voc_palette
-from ovamgen.corpus.export.classes import CLASSES_NAME, class_table, count_targets
+from ovamgen.corpus.export.classes import class_table, count_targets
 from ovamgen.corpus.open import Corpus, open_corpus
 from ovamgen.corpus.output import filling, write_mark
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import ShardRecord
 from ovamgen.shards.arrays import decode_jpeg, decode_png
 from ovamgen.shards.codec import IMAGE, MASK
+from ovamgen.shards.output_files import CLASSES_NAME, DEVKIT, EXPORT_NAME, MMSEG_NAME, VOC_PARTS
 from ovamgen.storage.store import LocalStore, open_store
 
-MARK_NAME = "export.json"
-DEVKIT = "VOCdevkit/VOC2012"
-MMSEG_NAME = "mmseg_config.py"
 _TEMPLATE = "mmseg_voc.py.txt"
-_PARTS = ".parts"
-"""Names of the samples by shard, until the lists are written; a shard that is here is finished."""
 
 _PALETTE = voc_palette().tobytes()
 _LABELS = np.isin(np.arange(256), [*range(len(VOC_CLASSES) + 1), IGNORE])
@@ -92,11 +88,11 @@ def export_voc(
         "samples": corpus.samples,
         "val_share": val_share,
     }
-    with filling(store, MARK_NAME, request) as done:
+    with filling(store, EXPORT_NAME, request) as done:
         if done is not None:
             return VocExport(out=store.url, train=int(done["train"]), val=int(done["val"]))
         root = Path(store.url)
-        parts = root / _PARTS
+        parts = root / VOC_PARTS
         for folder in (parts, *_folders(root)):
             folder.mkdir(parents=True, exist_ok=True)
         for record in corpus.records:
@@ -112,7 +108,7 @@ def export_voc(
         store.put(CLASSES_NAME, class_table(count_targets(corpus)))
         store.put(MMSEG_NAME, _mmseg_config(corpus).encode())
         result = VocExport(out=store.url, train=train, val=val)
-        write_mark(store, MARK_NAME, request, {"train": train, "val": val})
+        write_mark(store, EXPORT_NAME, request, {"train": train, "val": val})
         shutil.rmtree(parts)
     return result
 
@@ -167,7 +163,7 @@ def _write_lists(root: Path, val_share: float) -> tuple[int, int]:
     counts = {"train": 0, "val": 0}
 
     def lines(wanted: str) -> Iterator[str]:
-        for part in sorted((root / _PARTS).glob("*.txt")):
+        for part in sorted((root / VOC_PARTS).glob("*.txt")):
             with part.open() as file:
                 for line in file:
                     name = "val" if is_val(line.rstrip("\n"), val_share) else "train"

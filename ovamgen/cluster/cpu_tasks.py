@@ -14,7 +14,7 @@ from ray.exceptions import RayError, RayTaskError, WorkerCrashedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ovamgen.cluster.handlers import Handlers
-from ovamgen.cluster.open_shards import OpenBatch, OpenImages, OpenShard, failures_of
+from ovamgen.cluster.open_shards import OpenBatch, OpenImages, OpenShard
 from ovamgen.cluster.pool import cause_of
 from ovamgen.cluster.workers import (
     BatchStatus,
@@ -121,7 +121,9 @@ class Finishing:
             if len(images.keys) > 1:
                 self._refine(images.slices((len(images.keys) + 1) // 2))
             else:
-                self.fail(shard, failures_of(images.keys, "masks", one_line(error)))
+                (key,) = images.keys
+                failure = SampleFailure(key=key, stage="masks", reason=one_line(error))
+                self.fail(shard, [failure])
             self.ended(shard)
             return
         except RayError as error:

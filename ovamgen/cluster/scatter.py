@@ -90,7 +90,7 @@ def scatter(
         Interrupted: a signal came.
         Exception: what `open_worker` raised: no task could run.
     """
-    with connected(config), _interrupted_by_signals():
+    with connected(), _interrupted_by_signals():
         count = min(worker_count(config, say), len(tasks))
         say(f"{len(tasks)} tasks on {count} worker{'s' * (count != 1)} ({config.model.device})")
         crew = _Crew(config, open_worker, count, say)

@@ -14,12 +14,13 @@ from ovamgen.config import RunConfig
 from ovamgen.console.log_format import say
 from ovamgen.console.progress import RunProgress
 from ovamgen.console.wording import counted
-from ovamgen.errors import ConfigError, IncompleteError
+from ovamgen.errors import IncompleteError
 from ovamgen.plan.planning import Plan
 from ovamgen.plan.summary import PlanSummary
 from ovamgen.records import RunSummary, ShardRecord
 from ovamgen.run.bad_samples import EngineFactory
 from ovamgen.run.drain import drain_on_signals
+from ovamgen.run.inputs import image_size
 from ovamgen.run.run import Run, open_run
 from ovamgen.shards.output_files import CONTACT_SHEET_NAME, shard_name
 from ovamgen.status.heartbeat import keep_logs
@@ -112,16 +113,7 @@ def generate(config: RunConfig, factory: EngineFactory | None = None) -> Outcome
 
 def summarise(plan: Plan, config: RunConfig) -> PlanSummary:
     """The plan's table, with sizes for the image size that the configuration ends in."""
-    from ovamgen.diffusion.pipeline import check_model
-
-    try:
-        facts = check_model(config.model)
-        own = facts.height or 512, facts.width or 512
-    except ConfigError:
-        # a plan needs no model: this is for the estimate alone
-        own = 512, 512
-    height = config.synthesis.height or own[0]
-    width = config.synthesis.width or own[1]
+    height, width = image_size(config)
     return PlanSummary.of(plan, height=height, width=width)
 
 

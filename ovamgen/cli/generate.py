@@ -149,7 +149,7 @@ def generate(
     resolved = resolve(config, flags, sets)
     if dry_run:
         from ovamgen.generation import summarise
-        from ovamgen.run.run import plan_for
+        from ovamgen.run.inputs import plan_for
 
         _show(summarise(plan_for(resolved), resolved))
         return

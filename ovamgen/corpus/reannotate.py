@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 from functools import partial as bound
 from typing import Any
 
-import yaml
-
 from ovamgen import __version__
 from ovamgen.config import AS_KEYS, RunConfig, identity
 from ovamgen.console.progress import RunProgress
@@ -27,6 +25,7 @@ from ovamgen.run.files import (
     library_versions,
     read_plan,
     read_run_file,
+    run_file_bytes,
     write_plan_file,
 )
 from ovamgen.shards.card import DOCUMENTS_EDITION
@@ -181,7 +180,7 @@ def _claim(store: Store, data: dict[str, Any]) -> None:
                 f"{store.url} must be empty or hold what the same command made (it holds "
                 f"{files[0]}): give another --out"
             )
-        store.put(RUN_NAME, yaml.safe_dump(data, sort_keys=True, allow_unicode=True).encode())
+        store.put(RUN_NAME, run_file_bytes(data))
     elif saved["fingerprint"] != data["fingerprint"]:
         changed = differences(saved["identity"], data["identity"])
         raise ConfigError(

@@ -14,10 +14,9 @@ from ovamgen import __version__
 from ovamgen.errors import OvamgenError, ShardError
 from ovamgen.generation import draw_contact_sheet
 from ovamgen.integrity.findings import Findings
-from ovamgen.integrity.settings import saved_config
 from ovamgen.records import ShardRecord
 from ovamgen.report.figures import MAX_BYTES, encode_sheet
-from ovamgen.run.files import library_versions
+from ovamgen.run.files import library_versions, saved_config
 from ovamgen.shards.card import DOCUMENTS_EDITION, render_card
 from ovamgen.shards.manifest import count_classes, wids_index
 from ovamgen.shards.output_files import (

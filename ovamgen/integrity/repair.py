@@ -15,11 +15,12 @@ from ovamgen.generation import generate
 from ovamgen.integrity.findings import Finding, Verification, index_ranges
 from ovamgen.integrity.output_kinds import layout_of
 from ovamgen.integrity.restore_documents import restore_papers
-from ovamgen.integrity.settings import inputs_of, saved_config
 from ovamgen.integrity.shard_check import ShardResult
 from ovamgen.integrity.verify import Examined, Steps, examine, nothing_counted, verify
 from ovamgen.records import ShardRecord
 from ovamgen.run.bad_samples import EngineFactory
+from ovamgen.run.files import saved_config
+from ovamgen.run.inputs import inputs_of
 from ovamgen.shards.output_files import RECORDS, RUN_NAME, record_name, recorded_indices
 from ovamgen.shards.shard_record import read_record, record_to_json
 from ovamgen.storage.store import Store, open_store

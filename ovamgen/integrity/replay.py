@@ -13,11 +13,11 @@ import numpy as np
 from ovamgen.config import RunConfig, identity
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.integrity.metadata_table import MetadataTable, read_table
-from ovamgen.integrity.settings import inputs_of, saved_config
 from ovamgen.plan.planning import Plan
 from ovamgen.records import EncodedSample, SampleFailure, SampleSpec, ShardRecord, ShardTask
 from ovamgen.run.bad_samples import EngineFactory, SampleEngine, synthesise_surviving
-from ovamgen.run.files import differences, library_versions, read_plan, read_run_file
+from ovamgen.run.files import differences, library_versions, read_plan, read_run_file, saved_config
+from ovamgen.run.inputs import inputs_of
 from ovamgen.run.shard import load_engine_factory, refine, sample_context
 from ovamgen.shards.codec import IMAGE, MASK, METADATA, DecodedSample, decode_sample
 from ovamgen.shards.output_files import PLAN_NAME, RUN_NAME, metadata_name

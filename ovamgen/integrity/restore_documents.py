@@ -12,17 +12,16 @@ from typing import Any
 from ovamgen.errors import ConfigError, OvamgenError, PlanError, ShardError
 from ovamgen.integrity.documents import (
     Papers,
+    check_run_file,
     parse_manifest,
-    parse_run_file,
     plan_fits,
     read_papers,
-    run_file_bytes,
 )
 from ovamgen.integrity.findings import Findings
 from ovamgen.integrity.output_kinds import unknown_files
-from ovamgen.integrity.settings import saved_config
 from ovamgen.plan.planning import Plan
-from ovamgen.run.run import plan_for
+from ovamgen.run.files import run_file_bytes, saved_config
+from ovamgen.run.inputs import plan_for
 from ovamgen.shards.output_files import (
     CARD_NAME,
     CONTACT_SHEET_NAME,
@@ -72,7 +71,7 @@ def restore_papers(store: Store, overrides: tuple[dict[str, Any], ...]) -> list[
     if RUN_NAME in wrong:
         data = _run_file(store, strays, papers)
         if data is not None:
-            papers.run = parse_run_file(data)
+            papers.run = check_run_file(data)
             put(RUN_NAME, data)
     has_plan = PLAN_NAME in names or PLAN_NAME in wrong
     if PLAN_NAME in wrong or (papers.run is not None and not has_plan):
@@ -113,7 +112,7 @@ def _run_file(store: Store, strays: list[str], papers: Papers) -> bytes | None:
             return data
 
     def is_run_file(data: bytes) -> bool:
-        parse_run_file(data)
+        check_run_file(data)
         return recorded in (None, hashlib.sha256(data).hexdigest())
 
     return _found(store, strays, is_run_file)

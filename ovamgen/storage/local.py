@@ -18,8 +18,7 @@ from ovamgen.storage.filelock import FileLock
 from ovamgen.storage.interface import Store, held_by, parts_of, this_process
 from ovamgen.storage.scratch import Attempt, dead_attempts, sweep
 
-SCRATCH = ".scratch"
-"""What is not finished yet, a folder an attempt."""
+_SCRATCH = ".scratch"
 _LOCK = ".lock"
 
 _TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
@@ -114,8 +113,8 @@ class LocalStore(Store):
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """A folder under ``.scratch``; a lock beside it says that its process is alive."""
-        with self._reasons("make", SCRATCH):
-            attempt = Attempt.begin(self._root / SCRATCH, self._make_folder)
+        with self._reasons("make", _SCRATCH):
+            attempt = Attempt.begin(self._root / _SCRATCH, self._make_folder)
         try:
             yield attempt.folder
         finally:
@@ -123,13 +122,13 @@ class LocalStore(Store):
 
     def sweep(self) -> int:
         """Removes the scratch of processes that are gone."""
-        with self._reasons("sweep", SCRATCH):
-            return sweep(self._root / SCRATCH)
+        with self._reasons("sweep", _SCRATCH):
+            return sweep(self._root / _SCRATCH)
 
     def leftovers(self) -> list[str]:
         """Scratch whose process is gone, and temporaries of the files beside the shards."""
-        with self._reasons("list", SCRATCH):
-            dead = [f"{SCRATCH}/{name}" for name in dead_attempts(self._root / SCRATCH)]
+        with self._reasons("list", _SCRATCH):
+            dead = [f"{_SCRATCH}/{name}" for name in dead_attempts(self._root / _SCRATCH)]
             files = [path.name for path in self._root.glob(".*.tmp")]
         return sorted([*dead, *(name for name in files if _TEMPORARY.fullmatch(name))])
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from ovamgen.errors import ConfigError, VerificationError
-from ovamgen.integrity.documents import parse_run_file, read_papers
+from ovamgen.integrity.documents import check_run_file, read_papers
 from ovamgen.integrity.findings import Findings
 from ovamgen.integrity.sample_check import SampleRules
 from ovamgen.integrity.shard_check import ShardJob, check_shard
@@ -63,7 +63,7 @@ def _recorded(out, index):
 
 def _job(out, index):
     """A shard to check by itself, without plan and manifest."""
-    run = parse_run_file((out / "run.yaml").read_bytes())
+    run = check_run_file((out / "run.yaml").read_bytes())
     return ShardJob(
         index=index,
         name=f"train-{index:06d}.tar",

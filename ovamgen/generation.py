@@ -24,7 +24,7 @@ from ovamgen.run.inputs import image_size
 from ovamgen.run.run import Run, open_run
 from ovamgen.shards.output_files import CONTACT_SHEET_NAME, shard_name
 from ovamgen.status.heartbeat import keep_logs
-from ovamgen.status.status import failures_by_reason
+from ovamgen.status.status import failures_by_reason, in_words
 from ovamgen.storage.store import Store
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class Outcome:
     last_shard: str
     contact_sheet: str
     """Path or URL, "" where no sample was made."""
+    missing: int = 0
+    """Samples that could not be made, but for those that the safety checker took out."""
 
     def lines(self) -> list[str]:
         """As text for people: where everything is."""
@@ -57,12 +59,11 @@ class Outcome:
 
     def check_complete(self) -> None:
         """Raises IncompleteError if samples are missing that no policy left out."""
-        reasons = self.summary.failures_by_reason.items()
-        missing = sum(count for reason, count in reasons if not reason.startswith("safety:"))
-        if missing:
+        if self.missing:
+            s = self.summary
             raise IncompleteError(
-                f"{missing} of {self.summary.samples + self.summary.failed} samples could not be "
-                f"made; the reasons are above and in {self.summary.out}/metadata"
+                f"{self.missing} of {s.samples + s.failed} samples could not be made; the reasons "
+                f"are above and in {s.out}/metadata"
             )
 
 
@@ -101,13 +102,14 @@ def generate(config: RunConfig, factory: EngineFactory | None = None) -> Outcome
             # last: they say that nothing is missing
             run.write_indexes()
             fault_points.reach("run.indexes_put")
-        reasons = failures_by_reason(run.store, run.records)
+        failures = failures_by_reason(run.store, run.records)
         split = config.shards.split
         return Outcome(
-            summary=run.summary(reasons),
+            summary=run.summary(in_words(failures)),
             first_shard=shard_name(split, min(run.records)),
             last_shard=shard_name(split, max(run.records)),
             contact_sheet=sheet,
+            missing=sum(n for (stage, _), n in failures.items() if stage != "safety"),
         )
 
 

@@ -33,14 +33,14 @@ class Repaired:
     """What was done to an output, and what is left."""
 
     out: str
-    files_restored: tuple[str, ...]
-    """Papers and records that were written again without making a sample."""
-    shards_made: tuple[int, ...]
-    """Indices of the shards that were made again or for the first time."""
-    other_bytes: tuple[int, ...]
-    """Shards whose bytes are not those that were recorded before."""
-    removed: tuple[str, ...]
     left: Verification
+    files_restored: tuple[str, ...] = ()
+    """Papers and records that were written again without making a sample."""
+    shards_made: tuple[int, ...] = ()
+    """Indices of the shards that were made again or for the first time."""
+    other_bytes: tuple[int, ...] = ()
+    """Shards whose bytes are not those that were recorded before."""
+    removed: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -141,14 +141,7 @@ def repair(
 
 def _refused(found: Verification) -> Repaired:
     if found.ok:
-        return Repaired(
-            out=found.out,
-            files_restored=(),
-            shards_made=(),
-            other_bytes=(),
-            removed=(),
-            left=found,
-        )
+        return Repaired(out=found.out, left=found)
     files = sorted({f.file for f in found.findings if f.kind not in REMOVABLE})
     shown = ", ".join(files[:5]) + (", ..." if len(files) > 5 else "")
     raise ConfigError(

@@ -23,8 +23,7 @@ from ovamgen.report.sampling import Choice
 from ovamgen.report.statistics import read_rows
 from ovamgen.shards.arrays import encode_png
 from ovamgen.shards.codec import DecodedSample, decode_sample
-from ovamgen.shards.output_files import record_name
-from ovamgen.shards.reader import read_tar
+from ovamgen.shards.finished_shard import damaged, read_members
 from ovamgen.storage.interface import Store
 
 SIDE_PX = 256
@@ -111,24 +110,13 @@ def _of_shard(
     store: Store, record: ShardRecord, wanted: dict[str, tuple[int, Choice]]
 ) -> Iterator[tuple[int, Thumbnail]]:
     previews = _previews(store, record, wanted)
-    left = dict(wanted)
-    with store.open(record.name) as file:
-        for key, members in read_tar(file, f"{store.url}/{record.name}", wanted):
-            rank, choice = left.pop(key)
-            try:
-                thumbnail = _thumbnail(decode_sample(members), previews[key], choice)
-            except ShardError as error:
-                raise _damaged(store, record, str(error)) from None
-            yield rank, thumbnail
-    if left:
-        raise _damaged(store, record, f"sample {min(left)}, which its metadata names, is missing")
-
-
-def _damaged(store: Store, record: ShardRecord, what: str) -> ShardError:
-    return ShardError(
-        f"{store.url}/{record.name} is damaged: {what}; remove {record_name(record.shard_index)} "
-        "and run 'ovamgen generate' again"
-    )
+    for key, members in read_members(store, record, wanted):
+        rank, choice = wanted[key]
+        try:
+            thumbnail = _thumbnail(decode_sample(members), previews[key], choice)
+        except ShardError as error:
+            raise damaged(store, record, f"is damaged: {error}") from None
+        yield rank, thumbnail
 
 
 def _previews(

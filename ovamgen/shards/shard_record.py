@@ -230,6 +230,28 @@ def finished_shards(
     return finished
 
 
+def finished_copies(
+    store: Store, records: Iterable[ShardRecord], fingerprint: str
+) -> dict[int, ShardRecord]:
+    """The records of the shards that are whole, of those that another corpus has; by index.
+
+    Args:
+        store: of the new corpus.
+        records: of the other one, of any splits.
+        fingerprint: of the new corpus.
+
+    Raises:
+        ShardError: as `finished_shards`.
+    """
+    by_split: dict[str, list[int]] = {}
+    for record in records:
+        by_split.setdefault(record.split, []).append(record.shard_index)
+    done: dict[int, ShardRecord] = {}
+    for split, indices in by_split.items():
+        done |= finished_shards(store, split, indices, fingerprint)
+    return done
+
+
 def _in_parallel(read: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
     """The results for all items, in their order."""
     parts = [items[start : start + _READ_AT_ONCE] for start in range(0, len(items), _READ_AT_ONCE)]

@@ -5,20 +5,18 @@ Asked from anywhere that can read the folder: what the run is doing now comes fr
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-import pyarrow.parquet as pq
-
 from ovamgen.console.log_format import printable
 from ovamgen.console.progress import time_left
-from ovamgen.errors import ConfigError, ShardError
+from ovamgen.errors import ConfigError
 from ovamgen.records import ShardRecord
 from ovamgen.run.files import read_plan, read_run_file
+from ovamgen.shards.finished_shard import read_metadata
 from ovamgen.shards.output_files import (
     EXPORT_NAME,
     INDEXES,
@@ -26,7 +24,6 @@ from ovamgen.shards.output_files import (
     PLAN_NAME,
     RECORDS,
     SELECTION_NAME,
-    metadata_name,
 )
 from ovamgen.shards.shard_record import record_from_json
 from ovamgen.status.activity import Activity, stragglers_of, understand
@@ -163,7 +160,7 @@ class StatusReader:
         self._url = url
         self._planned: tuple[tuple[int, str], tuple[int, int]] | None = None
         self._records: dict[tuple[str, int], ShardRecord] = {}
-        self._failures: dict[int, Counter[str]] = {}
+        self._failures: dict[int, Counter[tuple[str, str]]] = {}
 
     def read(self) -> RunStatus:
         """The status now.
@@ -199,7 +196,7 @@ class StatusReader:
             samples_made=sum(record.samples for record in records.values()),
             samples_failed=sum(record.failed for record in records.values()),
             bytes_written=sum(record.size_bytes for record in records.values()),
-            failures=failures_by_reason(store, records, self._failures),
+            failures=in_words(failures_by_reason(store, records, self._failures)),
             model=saved["model"].get("id", "") if saved else "",
             fingerprint=mark,
             process=found.process,
@@ -262,9 +259,9 @@ def run_status(url: str) -> RunStatus:
 def failures_by_reason(
     store: Store,
     records: Mapping[int, ShardRecord],
-    known: dict[int, Counter[str]] | None = None,
-) -> dict[str, int]:
-    """Failed samples by ``stage: reason``; only metadata of shards with failures is read.
+    known: dict[int, Counter[tuple[str, str]]] | None = None,
+) -> Counter[tuple[str, str]]:
+    """Failed samples by stage and reason; only metadata of shards with failures is read.
 
     Args:
         store: of the run.
@@ -272,25 +269,23 @@ def failures_by_reason(
         known: counts by shard that were read before; grows.
     """
     known = {} if known is None else known
-    counts: Counter[str] = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
     for index, record in sorted(records.items()):
         if record.failed:
             if index not in known:
-                known[index] = _failures_of(store, index)
+                known[index] = _failures_of(store, record)
             counts += known[index]
-    return dict(counts.most_common())
+    return counts
 
 
-def _failures_of(store: Store, index: int) -> Counter[str]:
-    try:
-        data = io.BytesIO(store.read(metadata_name(index)))
-        table = pq.read_table(data, columns=["status", "stage", "reason"])
-    except (OSError, ValueError) as error:
-        raise ShardError(
-            f"{store.url}/{metadata_name(index)} cannot be read as Parquet: {error}"
-        ) from None
-    rows = table.to_pylist()
-    return Counter(f"{r['stage']}: {r['reason']}" for r in rows if r["status"] == "failed")
+def in_words(failures: Counter[tuple[str, str]]) -> dict[str, int]:
+    """The counts by ``stage: reason``, the most frequent first."""
+    return {f"{stage}: {reason}": count for (stage, reason), count in failures.most_common()}
+
+
+def _failures_of(store: Store, record: ShardRecord) -> Counter[tuple[str, str]]:
+    rows = read_metadata(store, record, ["status", "stage", "reason"]).to_pylist()
+    return Counter((row["stage"], row["reason"]) for row in rows if row["status"] == "failed")
 
 
 def _live_fields(live: LiveProgress | None, records: Mapping[int, ShardRecord]) -> dict[str, Any]:

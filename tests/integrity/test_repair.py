@@ -78,7 +78,7 @@ def test_a_manifest_and_a_run_file_that_are_both_gone_are_not_guessed(out):
     (out / "run.yaml").write_bytes(files["manifest.json"])
     (out / "manifest.json").write_bytes(files["run.yaml"])
     with pytest.raises(ConfigError, match="give the settings of the run again"):
-        _repair(out)
+        repair(str(out), factory=DiscEngine)
 
 
 def test_the_plan_is_made_again_from_captions_or_asked_for(out, pristine, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -133,14 +133,8 @@ def _copy(
     if not len(keys):
         raise ConfigError("the selection keeps no sample: there are no shards to write")
     view = View(source=corpus.store.url, keys=keys, shards={}, info={})
-    chosen = Corpus(
-        store=corpus.store,
-        # every shard, so that the tars of the copy are numbered without gaps
-        records=corpus.all_records,
-        all_records=corpus.all_records,
-        view=view,
-        run_info=corpus.run_info,
-    )
+    # every shard, so that the tars of the copy are numbered without gaps
+    chosen = replace(corpus, records=corpus.all_records, view=view)
     mark = derived_fingerprint("select", info["fingerprint"], {"keys": keys.digest()})
     records = copy_shards(chosen, store, mark)
     derived = {"command": "select", "from_fingerprint": info["fingerprint"], **info["settings"]}

@@ -23,7 +23,7 @@ from ovamgen.corpus.open import Corpus, open_corpus
 from ovamgen.corpus.output import filling, write_mark
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import ShardRecord
-from ovamgen.shards.card import render_card
+from ovamgen.shards.card import render_card, value_at, without_folder
 from ovamgen.shards.codec import CAPTION, HEATMAPS, IMAGE, MASK, MEMBERS, METADATA
 from ovamgen.shards.manifest import count_classes, write_indexes
 from ovamgen.shards.output_files import CARD_NAME, CLASSES_NAME, CROISSANT_NAME, EXPORT_NAME
@@ -115,7 +115,7 @@ def dataset_info(records: Sequence[ShardRecord], members: Sequence[str]) -> str:
     """``dataset_info`` of a card's YAML header: features with class names, counts of the splits."""
     splits: dict[str, list[ShardRecord]] = {}
     for record in records:
-        splits.setdefault(record.name.rpartition("-")[0], []).append(record)
+        splits.setdefault(record.split, []).append(record)
     size = sum(record.size_bytes for record in records)
     info = {
         "features": features(members),
@@ -181,8 +181,8 @@ def _members(corpus: Corpus) -> list[str]:
 def _croissant(
     records: Sequence[ShardRecord], info: Mapping[str, Any], creator: str, published: str
 ) -> bytes:
-    model = str(_at(info, "model", "id") or "")
-    captions = str(_at(info, "config", "plan", "captions") or "")
+    model = str(value_at(info, "model", "id") or "")
+    captions = str(value_at(info, "config", "plan", "captions") or "")
     mark = str(info["fingerprint"])
     samples = sum(record.samples for record in records)
     return croissant(
@@ -194,10 +194,9 @@ def _croissant(
         version="1.0.0",
         licences=_licences(model, captions),
         made={
-            # of a path on some machine only the last part
-            "model": PurePosixPath(model).name if model.startswith(("/", "~", ".")) else model,
+            "model": without_folder(model),
             "captions": PurePosixPath(captions).name,
-            "method": str(_at(info, "config", "attribution", "method") or ""),
+            "method": str(value_at(info, "config", "attribution", "method") or ""),
             "ovamgen_version": str(info.get("ovamgen_version", __version__)),
         },
         creator=creator,
@@ -221,10 +220,3 @@ def _licences(model: str, captions: str) -> list[str]:
     found = [_MIT] if own else [_OPENRAIL] if openrail else []
     coco = captions == "demo" or PurePosixPath(captions).name.startswith("captions_")
     return [*found, *([_COCO_TERMS] if coco else [])] or ["./README.md#licences"]
-
-
-def _at(data: Mapping[str, Any], *path: str) -> Any:
-    node: Any = data
-    for name in path:
-        node = node.get(name) if isinstance(node, Mapping) else None
-    return node

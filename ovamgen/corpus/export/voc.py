@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -30,6 +29,7 @@ from ovamgen.shards.arrays import decode_jpeg, decode_png
 from ovamgen.shards.codec import IMAGE, MASK
 from ovamgen.shards.output_files import CLASSES_NAME, DEVKIT, EXPORT_NAME, MMSEG_NAME, VOC_PARTS
 from ovamgen.storage.store import LocalStore, open_store
+from ovamgen.storage.whole_files import write_whole
 
 _TEMPLATE = "mmseg_voc.py.txt"
 
@@ -177,14 +177,8 @@ def _write_lists(root: Path, val_share: float) -> tuple[int, int]:
     return counts["train"], counts["val"]
 
 
-def _write_text(path: Path, lines: Iterator[str]) -> None:
-    """Writes a file that is there whole or not at all."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    file: TextIO
-    with temporary.open("w", newline="\n") as file:
-        for line in lines:
-            file.write(line)
-    os.replace(temporary, path)
+def _write_text(path: Path, lines: Iterable[str]) -> None:
+    write_whole(path, lambda file: file.writelines(line.encode() for line in lines))
 
 
 def _mmseg_config(corpus: Corpus) -> str:

@@ -17,8 +17,7 @@ import yaml
 from ovamgen.config import build_config
 from ovamgen.corpus.dataset import read_samples
 from ovamgen.corpus.open import open_corpus
-from ovamgen.corpus.reannotate import reannotate
-from ovamgen.corpus.reannotate_settings import new_config
+from ovamgen.corpus.reannotate import new_config, reannotate
 from ovamgen.corpus.select.filters import SelectionSettings
 from ovamgen.corpus.select.select import select
 from ovamgen.errors import ConfigError, ShardError

@@ -16,12 +16,11 @@ from ovamgen.records import ShardRecord
 from ovamgen.run.files import read_plan, read_run_file
 from ovamgen.shards.output_files import (
     PLAN_NAME,
-    RECORDS,
     SELECTION_NAME,
     metadata_name,
     record_name,
 )
-from ovamgen.shards.shard_record import MAX_RECORD_BYTES, record_from_json
+from ovamgen.shards.shard_record import read_records
 from ovamgen.status.logs import ProcessTimes, read_times
 from ovamgen.storage.interface import Store
 
@@ -80,7 +79,8 @@ def read_corpus(store: Store) -> Corpus:
         plan = read_plan(store)
     except PlanError as error:
         raise PlanError(f"{store.url}/{PLAN_NAME}: {error}") from None
-    records = tuple(_records(store))
+    found = read_records(store)
+    records = tuple(found[index] for index in sorted(found))
     if plan is None and not records:
         expected = "the --out of 'ovamgen plan' or 'ovamgen generate'"
         if store.exists(SELECTION_NAME):
@@ -99,18 +99,6 @@ def read_corpus(store: Store) -> Corpus:
         times=tuple(times),
         illegible_times=illegible,
     )
-
-
-def _records(store: Store) -> list[ShardRecord]:
-    found = []
-    for name in store.list(RECORDS):
-        try:
-            found.append(record_from_json(store.read(name, MAX_RECORD_BYTES)))
-        except ShardError as error:
-            raise ShardError(
-                f"{store.url}/{name}: {error}; 'ovamgen generate' makes the shard again"
-            ) from None
-    return sorted(found, key=lambda record: record.shard_index)
 
 
 def _check_sizes(store: Store, records: Iterable[ShardRecord]) -> None:

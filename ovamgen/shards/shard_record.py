@@ -108,10 +108,16 @@ def read_records(store: Store) -> dict[int, ShardRecord]:
     Raises:
         ShardError: a record is damaged; the next run makes its shard again.
     """
-    found = _in_parallel(
-        lambda name: record_from_json(store.read(name, MAX_RECORD_BYTES)), store.list(RECORDS)
-    )
-    return {record.shard_index: record for record in found}
+
+    def read(name: str) -> ShardRecord:
+        try:
+            return record_from_json(store.read(name, MAX_RECORD_BYTES))
+        except ShardError as error:
+            raise ShardError(
+                f"{store.url}/{name}: {error}; 'ovamgen generate' makes the shard again"
+            ) from None
+
+    return {record.shard_index: record for record in _in_parallel(read, store.list(RECORDS))}
 
 
 def publish_shard(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -83,3 +85,12 @@ def device_here(model: str | None) -> str | None:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def show(result: Any, *, as_json: bool) -> None:
+    """Prints a result: its values as JSON for programs, or its lines for people."""
+    if as_json:
+        data = result.to_json() if hasattr(result, "to_json") else asdict(result)
+        print(json.dumps(data, indent=2))
+    else:
+        print("\n".join(result.lines()))

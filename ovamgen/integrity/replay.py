@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +54,6 @@ class Replayed:
     """What overrides have changed of what determines samples."""
     saved: tuple[str, ...] = ()
     """Files that were written."""
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self)
 
     def lines(self) -> list[str]:
         """As text for people."""

@@ -173,7 +173,6 @@ def gather(
     records: Iterable[ShardRecord],
     *,
     each_row: Callable[[ShardRecord, dict[str, Any]], None] = lambda record, row: None,
-    after_shard: Callable[[], None] = lambda: None,
 ) -> Statistics:
     """The statistics of the shards.
 
@@ -181,7 +180,6 @@ def gather(
         store: of the run.
         records: in the order in which they are to be read.
         each_row: is handed every row as well, so that a second pass is spared.
-        after_shard: is called after each, for a progress bar.
 
     Raises:
         ShardError: a shard's metadata is damaged.
@@ -191,7 +189,6 @@ def gather(
         for row in _valid(store, record):
             statistics.add(row)
             each_row(record, row)
-        after_shard()
     return statistics
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import io
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from ovamgen.classes.voc import IGNORE
+from ovamgen.console.progress import Track, untracked
 from ovamgen.errors import ShardError
 from ovamgen.records import ShardRecord
 from ovamgen.report.panels import fit, heatmap_overlay, mask_overlay
@@ -68,7 +69,7 @@ def make_thumbnails(
     choices: Sequence[Choice],
     *,
     max_bytes: int,
-    after_shard: Callable[[], None] = lambda: None,
+    track: Track = untracked,
 ) -> list[Thumbnail]:
     """The thumbnails of the choices in their order, the least wanted left out beyond the budget.
 
@@ -77,7 +78,7 @@ def make_thumbnails(
         records: of all shards.
         choices: the most wanted first.
         max_bytes: of the page that they take together (`Thumbnail.page_bytes`).
-        after_shard: is called after each shard that samples are taken from.
+        track: shows how far it is.
 
     Raises:
         ShardError: a tar or a sample is damaged, or a sample of the metadata is not in its tar.
@@ -88,22 +89,14 @@ def make_thumbnails(
     # a heap whose first entry is the least wanted one
     kept: list[tuple[int, Thumbnail]] = []
     total = 0
-    for record in records:
-        wanted = by_shard.get(record.shard_index)
-        if not wanted:
-            continue
-        for rank, thumbnail in _of_shard(store, record, wanted):
+    wanted = [record for record in records if record.shard_index in by_shard]
+    for record in track(wanted, len(wanted), "shards of pictures"):
+        for rank, thumbnail in _of_shard(store, record, by_shard[record.shard_index]):
             heapq.heappush(kept, (-rank, thumbnail))
             total += thumbnail.page_bytes
             while total > max_bytes:
                 total -= heapq.heappop(kept)[1].page_bytes
-        after_shard()
     return [thumbnail for _, thumbnail in sorted(kept, key=lambda entry: -entry[0])]
-
-
-def shards_of(choices: Sequence[Choice]) -> int:
-    """How many shards the choices lie in."""
-    return len({choice.candidate.shard_index for choice in choices})
 
 
 def _of_shard(

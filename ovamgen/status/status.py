@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ovamgen.console.log_format import printable
@@ -80,10 +80,6 @@ class RunStatus:
     shard_restarts: int = 0
     stragglers: tuple[str, ...] = ()
     """Shards open for much longer than others, workers that have not answered for long."""
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self)
 
     def lines(self) -> list[str]:
         """As text for people."""

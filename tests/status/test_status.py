@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 from functools import partial
 
 import pytest
@@ -155,7 +156,7 @@ def test_an_interrupted_run_that_holds_its_output(tmp_path):
         assert "2.00 images/s, 0:00:06 left" in text
         assert "  slow     shard 1 has been open for 0:15:00" in text
         assert "goes on with it" not in text
-        json.dumps(status.to_json())
+        json.dumps(asdict(status))
         assert status.line() == (
             "running: 1 of 3 shards, 13/22 samples, 2.00 images/s, 0:00:06 left, 1 slow"
         )

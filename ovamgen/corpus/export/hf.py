@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 import yaml
 
 from ovamgen import __version__
+from ovamgen.console.wording import counted
 from ovamgen.corpus.copying import copy_shards
 from ovamgen.corpus.export.classes import NAMES, class_table, count_targets
 from ovamgen.corpus.export.croissant import croissant
@@ -43,9 +44,12 @@ class HfExport:
     samples: int
     shards: int
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self)
+    def lines(self) -> list[str]:
+        """As text for people."""
+        return [
+            f"dataset        {self.out}",
+            f"samples        {self.samples} in {counted(self.shards, 'shard')}",
+        ]
 
 
 def export_hf(

@@ -10,10 +10,9 @@ import hashlib
 import io
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -45,9 +44,12 @@ class VocExport:
     train: int
     val: int
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self)
+    def lines(self) -> list[str]:
+        """As text for people."""
+        return [
+            f"VOC layout     {self.out}/{DEVKIT}",
+            f"samples        {self.train} train, {self.val} val",
+        ]
 
 
 def export_voc(

@@ -14,22 +14,21 @@ from ovamgen.config import RunConfig
 from ovamgen.console.log_format import say
 from ovamgen.console.progress import RunProgress
 from ovamgen.console.wording import counted
-from ovamgen.errors import ConfigError, IncompleteError
+from ovamgen.errors import IncompleteError
 from ovamgen.plan.planning import Plan
 from ovamgen.plan.summary import PlanSummary
 from ovamgen.records import RunSummary, ShardRecord
 from ovamgen.run.bad_samples import EngineFactory
 from ovamgen.run.drain import drain_on_signals
+from ovamgen.run.inputs import image_size
 from ovamgen.run.run import Run, open_run
-from ovamgen.shards.shard_record import shard_name
+from ovamgen.shards.output_files import CONTACT_SHEET_NAME, shard_name
 from ovamgen.status.heartbeat import keep_logs
-from ovamgen.status.status import failures_by_reason
+from ovamgen.status.status import failures_by_reason, in_words
 from ovamgen.storage.store import Store
 
 if TYPE_CHECKING:
     from PIL import Image
-
-CONTACT_SHEET_NAME = "contact_sheet.png"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +40,8 @@ class Outcome:
     last_shard: str
     contact_sheet: str
     """Path or URL, "" where no sample was made."""
+    missing: int = 0
+    """Samples that could not be made, but for those that the safety checker took out."""
 
     def lines(self) -> list[str]:
         """As text for people: where everything is."""
@@ -58,12 +59,11 @@ class Outcome:
 
     def check_complete(self) -> None:
         """Raises IncompleteError if samples are missing that no policy left out."""
-        reasons = self.summary.failures_by_reason.items()
-        missing = sum(count for reason, count in reasons if not reason.startswith("safety:"))
-        if missing:
+        if self.missing:
+            s = self.summary
             raise IncompleteError(
-                f"{missing} of {self.summary.samples + self.summary.failed} samples could not be "
-                f"made; the reasons are above and in {self.summary.out}/metadata"
+                f"{self.missing} of {s.samples + s.failed} samples could not be made; the reasons "
+                f"are above and in {s.out}/metadata"
             )
 
 
@@ -102,28 +102,20 @@ def generate(config: RunConfig, factory: EngineFactory | None = None) -> Outcome
             # last: they say that nothing is missing
             run.write_indexes()
             fault_points.reach("run.indexes_put")
-        reasons = failures_by_reason(run.store, run.records)
+        failures = failures_by_reason(run.store, run.records)
         split = config.shards.split
         return Outcome(
-            summary=run.summary(reasons),
+            summary=run.summary(in_words(failures)),
             first_shard=shard_name(split, min(run.records)),
             last_shard=shard_name(split, max(run.records)),
             contact_sheet=sheet,
+            missing=sum(n for (stage, _), n in failures.items() if stage != "safety"),
         )
 
 
 def summarise(plan: Plan, config: RunConfig) -> PlanSummary:
     """The plan's table, with sizes for the image size that the configuration ends in."""
-    from ovamgen.diffusion.pipeline import check_model
-
-    try:
-        facts = check_model(config.model)
-        own = facts.height or 512, facts.width or 512
-    except ConfigError:
-        # a plan needs no model: this is for the estimate alone
-        own = 512, 512
-    height = config.synthesis.height or own[0]
-    width = config.synthesis.width or own[1]
+    height, width = image_size(config)
     return PlanSummary.of(plan, height=height, width=width)
 
 

@@ -147,6 +147,11 @@ class ShardRecord:
     metadata_sha256: str
     fingerprint: str
 
+    @property
+    def split(self) -> str:
+        """``train``: the beginning of the tar's name."""
+        return self.name.rpartition("-")[0]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:

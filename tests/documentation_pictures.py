@@ -17,9 +17,9 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
-from ovamgen.generation import CONTACT_SHEET_NAME
 from ovamgen.pictures.sample_folder import SampleFolder
 from ovamgen.report.write import write_report
+from ovamgen.shards.output_files import CONTACT_SHEET_NAME
 from recipes.mini.quality import draw_grid
 from tests.annotate.conftest import Served
 from tests.browser import FLAGS, find_chromium

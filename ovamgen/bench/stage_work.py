@@ -17,8 +17,9 @@ from ovamgen.records import EncodedSample, SampleSpec, ShardRecord
 from ovamgen.run.shard import SampleContext
 from ovamgen.shards.arrays import encode_jpeg, encode_npz, encode_png
 from ovamgen.shards.codec import encode_sample
+from ovamgen.shards.output_files import metadata_name, record_name, shard_name
 from ovamgen.shards.schema import SCHEMA_VERSION, conform, to_json
-from ovamgen.shards.shard_record import metadata_name, record_name, record_to_json, shard_name
+from ovamgen.shards.shard_record import record_to_json
 from ovamgen.shards.writer import metadata_parquet, write_tar
 from ovamgen.storage.store import Store
 

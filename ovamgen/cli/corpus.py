@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ovamgen.cli.options import AsJson, Sets, options_of
+from ovamgen.cli.options import AsJson, Sets, options_of, show
 from ovamgen.console.log_format import say
 from ovamgen.console.wording import counted
 from ovamgen.errors import ConfigError
@@ -106,7 +105,7 @@ def select(
         say=say,
     )
     if as_json:
-        print(json.dumps(chosen.to_json(), indent=2))
+        show(chosen, as_json=True)
     else:
         _show(chosen)
 
@@ -182,11 +181,7 @@ def export_voc(
             partial=partial,
             after_sample=lambda: progress.count(images=1),
         )
-    if as_json:
-        print(json.dumps(done.to_json(), indent=2))
-    else:
-        print(f"VOC layout     {done.out}/VOCdevkit/VOC2012")
-        print(f"samples        {done.train} train, {done.val} val")
+    show(done, as_json=as_json)
 
 
 def export_hf(
@@ -218,11 +213,7 @@ def export_hf(
             partial=partial,
             after_shard=lambda count: progress.count(images=count, shards=1),
         )
-    if as_json:
-        print(json.dumps(done.to_json(), indent=2))
-    else:
-        print(f"dataset        {done.out}")
-        print(f"samples        {done.samples} in {counted(done.shards, 'shard')}")
+    show(done, as_json=as_json)
 
 
 def _progress(source: str, partial: bool) -> RunProgress:

@@ -55,6 +55,7 @@ def plan(
     """
     from ovamgen.generation import summarise
     from ovamgen.run.run import write_plan
+    from ovamgen.shards.output_files import PLAN_NAME
 
     flags = {
         "plan": {
@@ -77,7 +78,7 @@ def plan(
         print(json.dumps(summary.to_json(), indent=2))
     else:
         _show(summary)
-        print(f"plan           {resolved.out}/plan.parquet")
+        print(f"plan           {resolved.out}/{PLAN_NAME}")
 
 
 def generate(
@@ -148,7 +149,7 @@ def generate(
     resolved = resolve(config, flags, sets)
     if dry_run:
         from ovamgen.generation import summarise
-        from ovamgen.run.run import plan_for
+        from ovamgen.run.inputs import plan_for
 
         _show(summarise(plan_for(resolved), resolved))
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -10,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ovamgen.cli.options import AsJson, ConfigFile, Sets
+from ovamgen.cli.options import AsJson, ConfigFile, Sets, show
 from ovamgen.console.log_format import say
-from ovamgen.console.progress import Progress
+from ovamgen.console.progress import tracked
 from ovamgen.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,8 +42,8 @@ def verify(
     """
     from ovamgen.integrity.verify import verify as run
 
-    found = run(url, jobs=jobs or _cores(), counting=lambda: Progress("shards"))
-    print(json.dumps(found.to_json(), indent=2) if as_json else "\n".join(found.lines()))
+    found = run(url, jobs=jobs or _cores(), track=tracked)
+    show(found, as_json=as_json)
     found.check()
 
 
@@ -77,9 +76,9 @@ def repair(
         overrides=_layers(config, sets),
         jobs=jobs or _cores(),
         say=say,
-        counting=lambda: Progress("shards"),
+        track=tracked,
     )
-    print(json.dumps(done.to_json(), indent=2) if as_json else "\n".join(done.lines()))
+    show(done, as_json=as_json)
     done.left.check()
 
 
@@ -108,7 +107,7 @@ def replay(
         overrides=_layers(config, sets),
         say=say,
     )
-    print(json.dumps(done.to_json(), indent=2) if as_json else "\n".join(done.lines()))
+    show(done, as_json=as_json)
 
 
 def _layers(config: str | None, sets: list[str] | None) -> tuple[dict[str, Any], ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -90,3 +92,12 @@ def options_of(given: dict[str, Any], overrides: dict[str, Any]) -> dict[str, st
         key: other.get(key, f"--{key.rpartition('.')[2].replace('_', '-')}")
         for key in flatten(given).keys() - flatten(overrides).keys()
     }
+
+
+def show(result: Any, *, as_json: bool) -> None:
+    """Prints a result: its values as JSON for programs, or its lines for people."""
+    if as_json:
+        data = result.to_json() if hasattr(result, "to_json") else asdict(result)
+        print(json.dumps(data, indent=2))
+    else:
+        print("\n".join(result.lines()))

@@ -97,7 +97,7 @@ def samples(
             to_the_letter=published,
         )
     else:
-        from ovamgen.run.run import plan_for
+        from ovamgen.run.inputs import plan_for
 
         wanted = caption_samples(plan_for(resolved).specs, seed=seed)
     with Progress("pictures") as counting:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ovamgen.cli.options import AsJson, ConfigFile, Device, Model, Out, Sets, resolve
+from ovamgen.cli.options import AsJson, ConfigFile, Device, Model, Out, Sets, resolve, show
 
 
 def status(
@@ -28,18 +28,17 @@ def status(
     """
     if watch:
         from ovamgen.run.drain import Interrupted
-        from ovamgen.status.watch import watch as show
+        from ovamgen.status.watch import watch as look_on
 
         try:
-            show(out, every_seconds=interval, as_json=as_json)
+            look_on(out, every_seconds=interval, as_json=as_json)
         except Interrupted as stop:
             # only the looking on was stopped
             raise typer.Exit(stop.exit_code) from None
         return
     from ovamgen.status.status import run_status
 
-    found = run_status(out)
-    print(json.dumps(found.to_json(), indent=2) if as_json else "\n".join(found.lines()))
+    show(run_status(out), as_json=as_json)
 
 
 def doctor(

@@ -8,8 +8,10 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.exceptions import RayError
@@ -26,27 +28,71 @@ _PING = "/ray.rpc.NodeInfoGcsService/GetClusterId"
 """What every Ray process asks the head first; neither question nor answer need be understood."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RayFacts:
+    """What Ray could do for a run."""
+
+    address: str
+    """Address of the cluster that runs would use; "" for a Ray that each run starts by itself."""
+    is_reachable: bool
+    message: str
+    gpus: int = 0
+
+
 @contextmanager
-def connected(config: RunConfig) -> Iterator[None]:
+def connected() -> Iterator[None]:
     """A Ray connection for the block: the open one, ``RAY_ADDRESS``, or a local Ray.
 
     Inside ``ray job submit`` the address is set by Ray. A Ray that was started here ends here.
     """
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    local = {"include_dashboard": False} if address == "local" else {}
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(_joined(address, **local))
+        except ClusterError as error:
+            raise ClusterError(f"{error}; {CORRECT}") from None
+        yield
+
+
+def simulated_cluster(cpus: int) -> AbstractContextManager[None]:
+    """A Ray on this machine with so many CPUs; the running one, where there is one."""
+    return _joined("local", num_cpus=cpus, include_dashboard=False)
+
+
+def examine_ray() -> RayFacts:
+    """The cluster that ``RAY_ADDRESS`` names, or that runs would start their own Ray.
+
+    One that does not answer is not waited for.
+    """
+    address, is_open = os.environ.get("RAY_ADDRESS", ""), ray.is_initialized()
+    if address in ("", "local") and not is_open:
+        text = f"ray {ray.__version__}; no RAY_ADDRESS: each run starts its own Ray"
+        return RayFacts(address="", is_reachable=True, message=text)
+    try:
+        with _joined(address):
+            gpus = int(ray.cluster_resources().get("GPU", 0))
+            text = resources_line() if is_open else f"{address}: {resources_line()}"
+            return RayFacts(address=address, is_reachable=True, message=text, gpus=gpus)
+    except ClusterError as error:
+        return RayFacts(address=address, is_reachable=False, message=str(error))
+
+
+@contextmanager
+def _joined(address: str, **options: Any) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    if refusal := refusal_of(address):
+        raise ClusterError(refusal)
     # no notice about CUDA_VISIBLE_DEVICES from workers that ask for no GPU
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    address = os.environ.get("RAY_ADDRESS") or "local"
-    local = {"include_dashboard": False} if address == "local" else {}
-    if refusal := refusal_of(address):
-        raise ClusterError(f"{refusal}; {CORRECT}")
     try:
         # worker errors come back as exceptions, by name: their logs are not repeated here
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         reason = " ".join(str(error).split())
-        raise ClusterError(f"no Ray at {address}: {reason[:300]}; {CORRECT}") from None
+        raise ClusterError(f"no Ray at {address}: {reason[:300]}") from None
     try:
         yield
     finally:
@@ -115,25 +161,6 @@ def _token() -> str:
         return path.read_text("utf-8").strip()
     except (OSError, ValueError):
         return ""
-
-
-@contextmanager
-def simulated_cluster(cpus: int) -> Iterator[None]:
-    """A Ray on this machine with so many CPUs; the running one, where there is one."""
-    if ray.is_initialized():
-        yield
-        return
-    ray.init(
-        address="local",
-        num_cpus=cpus,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def object_store_bytes() -> tuple[float, float]:

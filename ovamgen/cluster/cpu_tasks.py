@@ -14,7 +14,7 @@ from ray.exceptions import RayError, RayTaskError, WorkerCrashedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ovamgen.cluster.handlers import Handlers
-from ovamgen.cluster.open_shards import OpenBatch, OpenImages, OpenShard, failures_of
+from ovamgen.cluster.open_shards import OpenBatch, OpenImages, OpenShard
 from ovamgen.cluster.pool import cause_of
 from ovamgen.cluster.workers import (
     BatchStatus,
@@ -50,7 +50,7 @@ class Finishing:
         self._run = run
         self._progress = progress
         self._handlers = handlers
-        self._on_lost = on_lost
+        self.on_lost = on_lost
         self._on_written = on_written
         self._context: Any = None
         self.payload_bytes = 0
@@ -95,7 +95,7 @@ class Finishing:
         record = self._write_remote.remote(
             shard.task, tuple(shard.failures), self._context, self._run.store, *shard.refined
         )
-        self._handlers[record] = partial(self._written, shard, record)
+        self._handlers[record] = partial(self.written, shard, record)
 
     def _refine(self, slices: list[OpenImages]) -> None:
         for images in slices:
@@ -105,9 +105,10 @@ class Finishing:
             result, status = self._refine_remote.remote(
                 images.payload, images.start, stop, self._context
             )
-            self._handlers[status] = partial(self._refined, images, result, status)
+            self._handlers[status] = partial(self.refined, images, result, status)
 
-    def _refined(self, images: OpenImages, result: Any, status_ref: Any) -> None:
+    def refined(self, images: OpenImages, result: Any, status_ref: Any) -> None:
+        """A refine task has ended, well or not."""
         self.payload_bytes -= images.nbytes
         shard = images.batch.shard
         if images.batch.stale:
@@ -121,11 +122,13 @@ class Finishing:
             if len(images.keys) > 1:
                 self._refine(images.slices((len(images.keys) + 1) // 2))
             else:
-                self.fail(shard, failures_of(images.keys, "masks", one_line(error)))
+                (key,) = images.keys
+                failure = SampleFailure(key=key, stage="masks", reason=one_line(error))
+                self.fail(shard, [failure])
             self.ended(shard)
             return
         except RayError as error:
-            self._on_lost(shard, error)
+            self.on_lost(shard, error)
             return
         self._run.journal.spent(status.seconds)
         shard.refined.append(result)
@@ -133,13 +136,14 @@ class Finishing:
         self._count(shard, made=status.made, failures=status.failures)
         self.ended(shard)
 
-    def _written(self, shard: OpenShard, record_ref: Any) -> None:
+    def written(self, shard: OpenShard, record_ref: Any) -> None:
+        """A write task has ended, well or not."""
         try:
             status: WriteStatus = ray.get(record_ref)
         except RayTaskError as error:
             raise cause_of(error) from None
         except RayError as error:
-            self._on_lost(shard, error)
+            self.on_lost(shard, error)
             return
         self._run.journal.spent(status.seconds)
         self._on_written(shard, status.record)

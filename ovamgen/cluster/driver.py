@@ -17,28 +17,21 @@ from ovamgen import fault_points
 from ovamgen.cluster.connection import connected, object_store_capacity, worker_count
 from ovamgen.cluster.cpu_tasks import Finishing, Refine
 from ovamgen.cluster.handlers import Handlers
-from ovamgen.cluster.limits import Caps
 from ovamgen.cluster.metrics import RunMetrics
-from ovamgen.cluster.open_shards import OpenBatch, OpenShard
+from ovamgen.cluster.open_shards import Caps, OpenBatch, OpenShard
 from ovamgen.cluster.pool import Worker, WorkerPool, cause_of
 from ovamgen.cluster.processes import OwnProcesses, WorkerProcesses
+from ovamgen.cluster.recovery import Recovery
 from ovamgen.cluster.workers import BatchStatus, WorkerReady, refine_images
 from ovamgen.console.progress import RunProgress
-from ovamgen.errors import ClusterError
-from ovamgen.records import WORKER_DIED, ShardRecord
-from ovamgen.run.bad_samples import EngineFactory, one_line
+from ovamgen.records import ShardRecord
+from ovamgen.run.bad_samples import EngineFactory
 from ovamgen.run.drain import Drain, drain_on_signals
 from ovamgen.run.run import Run
 from ovamgen.run.shard import context_of
 
-SHARD_RESTARTS = 5
-"""Times that one shard may start again after a node took its images with it."""
-
 _POLL_SECONDS = 0.5
 """How often signals and deadlines are looked at while nothing comes."""
-
-PROBINGS = 3
-"""Times that a batch which takes workers down is probed for the samples that do it."""
 
 
 def generate_on_ray(
@@ -67,7 +60,7 @@ def generate_on_ray(
     runtime = run.config.runtime
     # Ray installs its own SIGTERM handler in ray.init: ours comes after it
     with (
-        connected(run.config),
+        connected(),
         drain_on_signals(runtime.drain_seconds, progress.say) as drain,
     ):
         count = worker_count(run.config, progress.say)
@@ -95,7 +88,6 @@ class Driver:
         self._run = run
         self._progress = progress
         self._drain = drain
-        self._runtime = run.config.runtime
         self._metrics = RunMetrics()
         self._journal = run.journal
         self._journal.workers_wanted = workers
@@ -107,7 +99,7 @@ class Driver:
         self._handlers = Handlers()
         self._given: dict[Any, tuple[OpenBatch, Any]] = {}
         """Batches on workers: (batch, payload reference) by status reference."""
-        self._restarts: dict[int, int] = {}
+        self._recovery = Recovery(run, progress)
         self._largest_batch_bytes = 0
         self._finishing = Finishing(
             run, progress, self._handlers, self._begin_again, self._written, refine
@@ -243,54 +235,17 @@ class Driver:
                 running_found = True
                 batch.deaths += 1
             if not batch.stale:
-                again += self._after_death(batch)
+                again += self._recovery.after_death(batch)
         worker.queue.clear()
         self._batches.extendleft(reversed(again))
         self._journal.worker_lost(worker.name)
         self._pool.lost(worker)
 
-    def _after_death(self, batch: OpenBatch) -> list[OpenBatch]:
-        """What to give out next for a batch, or a probe, that took its worker down."""
-        enough = batch.deaths >= self._runtime.batch_attempts
-        if batch.probe_of is not None:
-            if len(batch.specs) > 1:
-                # replaced by its own halves
-                return [*batch.probes(), *batch.probe_ended()]
-            if not enough:
-                return [batch]
-            reason = f"{WORKER_DIED} {batch.deaths} times while making this sample"
-            batch.probe_of.culprits[batch.specs[0].key] = reason
-            return batch.probe_ended()
-        if not enough:
-            return [batch]
-        if batch.probed == PROBINGS:
-            raise ClusterError(
-                f"a batch of {len(batch.specs)} samples of shard {batch.shard.task.shard_index} "
-                f"takes every worker down and no sample of it does so alone: it may need more "
-                "memory than a worker has, so make plan.batch_size smaller"
-            )
-        self._progress.say(
-            f"a batch of {len(batch.specs)} took {batch.deaths} workers down: looking for the "
-            "sample that does it"
-        )
-        batch.probed += 1
-        batch.deaths = 0
-        return batch.probes()
-
     def _begin_again(self, shard: OpenShard, error: RayError) -> None:
         """A node has left with images or samples of the shard."""
-        index = shard.task.shard_index
-        self._restarts[index] = self._restarts.get(index, 0) + 1
-        if self._restarts[index] > SHARD_RESTARTS:
-            raise ClusterError(
-                f"shard {index} was lost {self._restarts[index]} times, the last time by "
-                f"{one_line(error)}: look for nodes that leave or run out of memory"
-            )
-        self._progress.say(f"shard {index} lost its images ({type(error).__name__}): again")
-        self._progress.count(images=-shard.made, failed=-shard.failed)
-        self._journal.shard_lost(index, shard.made, shard.failed)
+        again = self._recovery.after_loss(shard, error)
         self._batches = deque(batch for batch in self._batches if batch.shard is not shard)
-        self._batches.extendleft(reversed(shard.begin()))
+        self._batches.extendleft(reversed(again))
 
 
 def _succeeded(ref: Any) -> bool:

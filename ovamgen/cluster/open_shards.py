@@ -1,12 +1,25 @@
-"""The driver's books: what is under way, where it is, what an open shard still waits for."""
+"""The driver's books: what is under way, what a shard waits for, how much there may be at once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ovamgen.records import SampleFailure, SampleSpec, ShardTask, Stage
+from ovamgen.config import RunConfig
+from ovamgen.records import SampleFailure, SampleSpec, ShardTask
+
+LEAST_OPEN_SHARDS = 8
+LEAST_IN_FLIGHT_BYTES = 2 * 1024**3
+
+ROUNDS = 3
+"""Times the batches that fill all queues: on workers, being refined, waiting for their shard."""
+
+
+STORE_SHARE = 0.5
+"""A share of the object stores. Where they are full, Ray writes to disk what it must soon read
+again, and everything waits for that; it begins at 80 %, and objects that nobody needs any more do
+not go at once."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -112,6 +125,37 @@ class OpenImages:
         ]
 
 
-def failures_of(keys: Sequence[str], stage: Stage, reason: str) -> list[SampleFailure]:
-    """One failure a key."""
-    return [SampleFailure(key=key, stage=stage, reason=reason) for key in keys]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caps:
+    """The caps of one run; what the configuration states stands, the rest follows the workers."""
+
+    open_shards: int
+    """Shards begun and not yet written."""
+    stated_bytes: int | None
+    queued_batches: int
+    """Batches that fill the queues of all workers."""
+
+    @classmethod
+    def of(cls, config: RunConfig, workers: int) -> Caps:
+        """The caps of a configuration on so many workers."""
+        runtime, plan = config.runtime, config.plan
+        queued = workers * runtime.queue_depth
+        batches_in_shard = math.ceil(plan.shard_size / plan.batch_size)
+        needed = math.ceil(ROUNDS * queued / batches_in_shard) + 1
+        return cls(
+            open_shards=runtime.open_shards or max(LEAST_OPEN_SHARDS, needed),
+            stated_bytes=runtime.in_flight_bytes,
+            queued_batches=queued,
+        )
+
+    def in_flight_bytes(self, batch_bytes: int, store_bytes: int) -> int:
+        """Bytes of images, heatmaps and encoded samples that may wait for a later stage.
+
+        Args:
+            batch_bytes: of the largest batch so far.
+            store_bytes: that the object stores of all nodes hold together.
+        """
+        if self.stated_bytes is not None:
+            return self.stated_bytes
+        wanted = max(LEAST_IN_FLIGHT_BYTES, ROUNDS * self.queued_batches * batch_bytes)
+        return min(wanted, round(STORE_SHARE * store_bytes))

@@ -5,13 +5,9 @@ For work that is not a corpus: each task stands alone, and what it is about is n
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, Protocol
 
 import ray
@@ -21,7 +17,7 @@ from ovamgen.cluster.connection import connected, worker_count
 from ovamgen.cluster.pool import cause_of, death_reason
 from ovamgen.config import RunConfig
 from ovamgen.errors import ClusterError, SampleError
-from ovamgen.run.drain import Interrupted
+from ovamgen.run.drain import interrupt, signals_to
 
 ATTEMPTS = 2
 """Times that a task may take its worker down before it has failed."""
@@ -90,7 +86,8 @@ def scatter(
         Interrupted: a signal came.
         Exception: what `open_worker` raised: no task could run.
     """
-    with connected(config), _interrupted_by_signals():
+    # Ray's own handler, set by ray.init, would exit
+    with connected(), signals_to(interrupt):
         count = min(worker_count(config, say), len(tasks))
         say(f"{len(tasks)} tasks on {count} worker{'s' * (count != 1)} ({config.model.device})")
         crew = _Crew(config, open_worker, count, say)
@@ -190,21 +187,3 @@ class _Crew:
         if not self._said:
             self._say(note)
             self._said = True
-
-
-@contextmanager
-def _interrupted_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGINT as `Interrupted`: Ray's own handler, set by ray.init, would exit."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(number)
-
-    before = {n: signal.signal(n, stop) for n in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

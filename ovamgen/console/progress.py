@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from ovamgen.console import log_format
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from rich.progress import ProgressColumn
 
 LINE_SECONDS = 10.0
+
+T = TypeVar("T")
 
 
 class Progress:
@@ -174,6 +176,28 @@ class RunProgress(Progress):
 
     def _rate(self) -> str:
         return f"{self.rate(self._images):.2f} images/s"
+
+
+@runtime_checkable
+class Track(Protocol):
+    """Hands on the items that work is done on, and may show how many it has handed on."""
+
+    def __call__(self, items: Iterable[T], total: int, what: str) -> Iterable[T]:
+        """The items, of which there are ``total``; ``what`` is their plural."""
+
+
+def untracked(items: Iterable[T], total: int, what: str) -> Iterable[T]:
+    """The items; nothing is shown."""
+    return items
+
+
+def tracked(items: Iterable[T], total: int, what: str) -> Iterator[T]:
+    """The items, with a `Progress` for as long as they last."""
+    with Progress(what) as progress:
+        progress.start(total)
+        for item in items:
+            yield item
+            progress.add()
 
 
 def time_left(seconds: float) -> str:

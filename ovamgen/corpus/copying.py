@@ -16,17 +16,14 @@ from typing import BinaryIO
 from ovamgen.corpus.open import Corpus
 from ovamgen.errors import ShardError
 from ovamgen.records import EncodedSample, ShardRecord
+from ovamgen.shards.finished_shard import damaged
+from ovamgen.shards.output_files import metadata_name, record_name
 from ovamgen.shards.schema import SAMPLE_SCHEMA
-from ovamgen.shards.shard_record import (
-    finished_shards,
-    metadata_name,
-    publish_shard,
-    record_name,
-    record_to_json,
-)
+from ovamgen.shards.shard_record import finished_copies, publish_shard, record_to_json
 from ovamgen.storage.store import LocalStore, Store
 
 _BLOCK_BYTES = 1 << 20
+_OTHER_BYTES = "has other bytes than its record says"
 
 
 def copy_shards(
@@ -49,10 +46,7 @@ def copy_shards(
     Raises:
         ShardError: a shard of the corpus is damaged, or the store failed.
     """
-    indices = [record.shard_index for record in corpus.records]
-    done: dict[int, ShardRecord] = {}
-    for split in sorted({_split(record) for record in corpus.records}):
-        done |= finished_shards(store, split, indices, fingerprint)
+    done = finished_copies(store, corpus.records, fingerprint)
     records = []
     for record in corpus.records:
         made = done.get(record.shard_index)
@@ -62,7 +56,7 @@ def copy_shards(
             made = publish_shard(
                 store,
                 shard_index=record.shard_index,
-                split=_split(record),
+                split=record.split,
                 samples=_samples(corpus, record),
                 failures=corpus.failures(record),
                 fingerprint=fingerprint,
@@ -70,10 +64,6 @@ def copy_shards(
         records.append(made)
         after_shard(made)
     return records
-
-
-def _split(record: ShardRecord) -> str:
-    return record.name.rpartition("-")[0]
 
 
 def _samples(corpus: Corpus, record: ShardRecord) -> Iterator[EncodedSample]:
@@ -95,7 +85,7 @@ def _copy_whole(
 ) -> ShardRecord:
     metadata = corpus.store.read(metadata_name(record.shard_index))
     if hashlib.sha256(metadata).hexdigest() != record.metadata_sha256:
-        raise _damaged(corpus, record, metadata_name(record.shard_index))
+        raise damaged(corpus.store, record, _OTHER_BYTES, metadata_name(record.shard_index))
     with store.scratch() as folder:
         path = folder / record.name
         linked = link and _link(corpus.store, record.name, path)
@@ -105,7 +95,7 @@ def _copy_whole(
                 digest.update(block)
                 target.write(block)
         if digest.hexdigest() != record.sha256:
-            raise _damaged(corpus, record, record.name)
+            raise damaged(corpus.store, record, _OTHER_BYTES)
         store.publish_file(path, record.name)
     store.put(metadata_name(record.shard_index), metadata)
     made = dataclasses.replace(record, fingerprint=fingerprint)
@@ -126,10 +116,3 @@ def _link(store: Store, name: str, path: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-def _damaged(corpus: Corpus, record: ShardRecord, name: str) -> ShardError:
-    return ShardError(
-        f"{corpus.store.url}/{name} has other bytes than its record says: remove "
-        f"{record_name(record.shard_index)} and run 'ovamgen generate' again"
-    )

@@ -13,16 +13,15 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ovamgen.config import canonical_json
 from ovamgen.corpus.view import View, read_view
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import SampleFailure, SampleSpec, ShardRecord, Target
 from ovamgen.run.files import read_run_file
-from ovamgen.shards.manifest import MANIFEST_NAME
-from ovamgen.shards.reader import read_tar
-from ovamgen.shards.shard_record import metadata_name, read_records, record_name
+from ovamgen.shards.finished_shard import read_members, read_metadata
+from ovamgen.shards.output_files import MANIFEST_NAME
+from ovamgen.shards.shard_record import read_records
 from ovamgen.storage.store import Store, open_store
 
 
@@ -73,17 +72,7 @@ class Corpus:
             ShardError: the tar is damaged, or does not hold the samples that it should.
         """
         keys = None if self.view is None else self.view.keys.of_shard(record.shard_index)
-        found = 0
-        with self.store.open(record.name) as file:
-            for key, members in read_tar(file, record.name, keys):
-                found += 1
-                yield key, members
-        if found != self.count(record):
-            raise ShardError(
-                f"{self.store.url}/{record.name} must hold {self.count(record)} samples that were "
-                f"asked for, got {found}: remove {record_name(record.shard_index)} and run "
-                "'ovamgen generate' again"
-            )
+        return read_members(self.store, record, keys)
 
     def metadata(self, record: ShardRecord, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows of a shard's metadata for the samples that count, by key.
@@ -160,33 +149,6 @@ def open_corpus(url: str, *, partial: bool = False) -> Corpus:
         store=store, records=records, all_records=records, view=view, run_info=_run_info(store)
     )
     return replace(whole, records=tuple(record for record in records if whole.count(record)))
-
-
-def read_metadata(
-    store: Store, record: ShardRecord, columns: Sequence[str] | None = None
-) -> pa.Table:
-    """The metadata table of a shard, failures included.
-
-    Raises:
-        ShardError: the file is missing, damaged, or has other columns.
-    """
-    name = metadata_name(record.shard_index)
-    try:
-        with store.open(name) as file, pq.ParquetFile(file) as parquet:
-            # a few bytes can stand for any number of equal rows: counted before they are read
-            rows = parquet.metadata.num_rows
-            if rows != record.samples + record.failed:
-                raise ShardError(
-                    f"{name} in {store.url} must have {record.samples + record.failed} rows as "
-                    f"its record says, got {rows}"
-                )
-            table = parquet.read(columns=None if columns is None else list(columns))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise ShardError(f"{name} in {store.url} cannot be read as Parquet: {error}") from None
-    missing = set(columns or ()) - set(table.column_names)
-    if missing:
-        raise ShardError(f"{name} in {store.url} has no columns {', '.join(sorted(missing))}")
-    return table
 
 
 def derived_fingerprint(operation: str, source: str, settings: dict[str, Any]) -> str:

@@ -12,10 +12,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from ovamgen.errors import ConfigError
+from ovamgen.shards.output_files import INCOMPLETE_NAME
 from ovamgen.storage.store import Store
-
-INCOMPLETE_NAME = "INCOMPLETE.json"
-"""What is being made, while it is; a folder that holds it is not to be used."""
 
 
 @contextmanager

@@ -7,35 +7,37 @@ ends in the same bytes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial as bound
 from typing import Any
 
-import yaml
-
 from ovamgen import __version__
-from ovamgen.config import AS_KEYS, RunConfig, identity
+from ovamgen.attribution.token_bank import open_bank
+from ovamgen.config import AS_KEYS, RunConfig, build_config, identity, load_preset
 from ovamgen.console.progress import RunProgress
 from ovamgen.corpus.open import Corpus, derived_fingerprint, open_corpus
-from ovamgen.corpus.reannotate_settings import new_config
 from ovamgen.corpus.reannotate_shard import Reannotation, reannotate_shard
 from ovamgen.errors import ConfigError, IncompleteError
-from ovamgen.records import ShardRecord
 from ovamgen.run.files import (
-    RUN_NAME,
     differences,
     library_versions,
     read_plan,
     read_run_file,
+    run_file_bytes,
     write_plan_file,
 )
 from ovamgen.shards.card import DOCUMENTS_EDITION
+from ovamgen.shards.manifest import write_indexes
+from ovamgen.shards.output_files import RUN_NAME
 from ovamgen.shards.process_pool import run_in_processes
-from ovamgen.shards.shard_record import finished_shards, write_indexes
+from ovamgen.shards.shard_record import finished_copies
 from ovamgen.storage.store import Store, open_store
 
 log = logging.getLogger(__name__)
+
+_OF_THE_METHOD = ("received", "affinity")
+"""Self-attention factors that are in the stored heatmaps already, and need the model."""
 
 _GRACE_SECONDS = 5.0
 """For a process to end by itself, and leave nothing unfinished behind."""
@@ -113,7 +115,7 @@ def reannotate(
     with store.lock():
         store.sweep()
         _claim(store, data)
-        done = _finished(store, corpus.records, mark)
+        done = finished_copies(store, corpus.records, mark)
         pending = [record for record in corpus.records if record.shard_index not in done]
         progress = RunProgress(
             total_samples=corpus.samples,
@@ -148,6 +150,81 @@ def reannotate(
     )
 
 
+def new_config(
+    corpus: Corpus,
+    preset: str | None,
+    overrides: Mapping[str, Any],
+    given_as: Mapping[str, str] = AS_KEYS,
+) -> RunConfig:
+    """The run's configuration with new mask settings, resolved.
+
+    Args:
+        corpus: with the settings of its run.
+        preset: mask preset, or None for the run's own settings.
+        overrides: fields of the section ``masks``.
+        given_as: what complaints call a key that was given otherwise.
+
+    Raises:
+        ConfigError: no such preset or field, a value that is not allowed, or settings that stored
+            heatmaps cannot be taken to.
+    """
+    saved = corpus.run_info.get("config")
+    if not isinstance(saved, dict):
+        raise ConfigError(
+            f"expected the folder of a run with its {RUN_NAME}, got {corpus.store.url}: the mask "
+            "settings that the run was made with stand there"
+        )
+    if saved.get("shards", {}).get("heatmaps") is False:
+        raise ConfigError(
+            f"the run in {corpus.store.url} stored no heatmaps: masks can be made again only from "
+            "those; make the corpus with 'ovamgen generate --set shards.heatmaps=true'"
+        )
+    before = build_config(saved)
+    masks: dict[str, Any] = {"preset": preset} if preset else dict(saved["masks"])
+    # a threshold and its background channel say the same thing twice: the new one is meant
+    for given, other in (("tau", "beta"), ("beta", "tau")):
+        if given in overrides:
+            masks.pop(other, None)
+    config = build_config({**saved, "masks": {**masks, **overrides}}, given_as=given_as)
+    if config.masks.tau is None:
+        try:
+            config, _ = open_bank(config)
+        except ConfigError as error:
+            raise ConfigError(
+                f"the preset {preset} leaves the threshold to the tokens: {error}; or give --tau "
+                f"(the run had {before.masks.tau})"
+            ) from None
+    _check_possible(before, config, load_preset(preset) if preset else {})
+    return config
+
+
+def _check_possible(before: RunConfig, after: RunConfig, preset: Mapping[str, Any]) -> None:
+    method = preset.get("attribution", {}).get("method", before.attribution.method)
+    if method != before.attribution.method:
+        raise ConfigError(
+            f"the preset {after.masks.preset} is for heatmaps of {method}, those of this corpus "
+            f"are of {before.attribution.method}: give another preset"
+        )
+    old, new = before.masks, after.masks
+    fixed = []
+    if old.self_attention in _OF_THE_METHOD or new.self_attention in _OF_THE_METHOD:
+        fixed.append("self_attention")
+    if old.self_attention == "received":
+        fixed += ["normalisation", "self_attention_low"]
+    if old.self_attention == "affinity":
+        fixed += ["self_attention_power", "self_attention_positions"]
+    if old.normalisation == "min-max":
+        fixed.append("normalisation")
+    for name in fixed:
+        was, wanted = getattr(old, name), getattr(new, name)
+        if was != wanted:
+            raise ConfigError(
+                f"masks.{name} {wanted} cannot be had from the stored heatmaps, which were made "
+                f"with {was}: make the corpus with it, or leave it as it was with --set "
+                f"masks.{name}={was}"
+            )
+
+
 def _run_file(corpus: Corpus, config: RunConfig, mark: str, source: str) -> dict[str, Any]:
     """``run.yaml`` of the new corpus: the run's own, with the masks and where they are from."""
     info = corpus.run_info
@@ -180,7 +257,7 @@ def _claim(store: Store, data: dict[str, Any]) -> None:
                 f"{store.url} must be empty or hold what the same command made (it holds "
                 f"{files[0]}): give another --out"
             )
-        store.put(RUN_NAME, yaml.safe_dump(data, sort_keys=True, allow_unicode=True).encode())
+        store.put(RUN_NAME, run_file_bytes(data))
     elif saved["fingerprint"] != data["fingerprint"]:
         changed = differences(saved["identity"], data["identity"])
         raise ConfigError(
@@ -189,11 +266,3 @@ def _claim(store: Store, data: dict[str, Any]) -> None:
         )
     elif changed := differences(saved.get("versions", {}), data["versions"]):
         log.warning("the shards that are there were made with other versions: %s", changed)
-
-
-def _finished(store: Store, records: Sequence[ShardRecord], mark: str) -> dict[int, ShardRecord]:
-    done: dict[int, ShardRecord] = {}
-    for split in sorted({record.name.rpartition("-")[0] for record in records}):
-        of_split = [r.shard_index for r in records if r.name.rpartition("-")[0] == split]
-        done |= finished_shards(store, split, of_split, mark)
-    return done

@@ -69,7 +69,7 @@ def reannotate_shard(
     return publish_shard(
         job.store,
         shard_index=record.shard_index,
-        split=record.name.rpartition("-")[0],
+        split=record.split,
         samples=_samples(job, record, failures, after_sample),
         # filled while the samples are taken, and read after the last one
         failures=failures,

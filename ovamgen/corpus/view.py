@@ -20,14 +20,8 @@ import pyarrow.parquet as pq
 
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import ShardRecord
+from ovamgen.shards.output_files import KEYS_NAME, SELECTION_NAME, SELECTION_TABLE_NAME
 from ovamgen.storage.store import Store, open_store
-
-SELECTION_NAME = "selection.json"
-"""Settings, funnel and source; written last, and so the mark of a finished view."""
-TABLE_NAME = "selection.parquet"
-"""One row for each sample of the source: kept or not, and why not."""
-KEYS_NAME = "keys.txt"
-"""The keys that were kept, one a line, ascending."""
 
 VIEW_KIND = "ovamgen-view-v1"
 _DAMAGED = (
@@ -119,7 +113,7 @@ def read_view(url: str) -> View | None:
         source = _absolute(store, str(info["source"]))
         shards = {int(index): str(digest) for index, digest in info["shards"].items()}
         wanted, digest = int(info["samples"]), str(info["keys_sha256"])
-        with store.open(TABLE_NAME) as file:
+        with store.open(SELECTION_TABLE_NAME) as file:
             rows = pq.read_table(file, columns=["key"], filters=[("kept", "=", True)])
     except _DAMAGED as error:
         raise ShardError(
@@ -128,8 +122,9 @@ def read_view(url: str) -> View | None:
     keys = Keys(rows.column("key").to_pylist())
     if len(keys) != wanted or keys.digest() != digest:
         raise ShardError(
-            f"{TABLE_NAME} in {store.url} must hold the {wanted} keys that {SELECTION_NAME} "
-            f"records, got {len(keys)} that differ from them: run 'ovamgen select' again"
+            f"{SELECTION_TABLE_NAME} in {store.url} must hold the {wanted} keys that "
+            f"{SELECTION_NAME} records, got {len(keys)} that differ from them: run 'ovamgen "
+            "select' again"
         )
     return View(source=source, keys=keys, shards=shards, info=info)
 
@@ -148,7 +143,7 @@ def write_view(
     """
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
-    store.put(TABLE_NAME, buffer.getvalue())
+    store.put(SELECTION_TABLE_NAME, buffer.getvalue())
     store.put(KEYS_NAME, "".join(f"{key}\n" for key in keys).encode())
     data = info | {
         "kind": VIEW_KIND,

@@ -40,8 +40,7 @@ def examine(config: RunConfig) -> Iterator[Finding]:
 
 
 def _ray(config: RunConfig) -> Iterator[Finding]:
-    from ovamgen.cluster.connection import CORRECT
-    from ovamgen.cluster.diagnosis import examine_ray
+    from ovamgen.cluster.connection import CORRECT, examine_ray
 
     facts = examine_ray()
     if not facts.is_reachable:

@@ -11,11 +11,11 @@ from pathlib import Path
 from ovamgen.config import RunConfig
 from ovamgen.console.wording import readable_bytes
 from ovamgen.doctor.findings import Finding, fine, problem, warning
-from ovamgen.errors import ConfigError
 from ovamgen.plan.planning import estimate
 from ovamgen.run.files import read_plan
-from ovamgen.shards.shard_record import RECORDS
-from ovamgen.status.logs import LOGS, impatient
+from ovamgen.run.inputs import check_model_size, image_size
+from ovamgen.shards.output_files import LOGS, RECORDS
+from ovamgen.status.logs import impatient
 from ovamgen.storage.interface import Store
 from ovamgen.storage.store import LocalStore, open_store
 
@@ -25,10 +25,7 @@ _ROOM = 1.2
 
 def model(config: RunConfig) -> Iterator[Finding]:
     """The model's files, as far as their headers tell; nothing is loaded or downloaded."""
-    from ovamgen.diffusion.pipeline import check_model
-
-    facts = check_model(config.model, safety=config.synthesis.safety != "off")
-    facts.check_size(config.synthesis.height, config.synthesis.width)
+    facts = check_model_size(config, safety=config.synthesis.safety != "off")
     name = config.model.id
     if facts.height is None:
         revision = f" --revision {config.model.revision}" if config.model.revision else ""
@@ -146,15 +143,6 @@ def _bytes_to_come(store: Store, config: RunConfig) -> int | None:
     plan = read_plan(store)
     if plan is None:
         return None
-    from ovamgen.diffusion.pipeline import check_model
-
-    try:
-        facts = check_model(config.model)
-    except ConfigError:
-        # told by its own check
-        return None
-    height = config.synthesis.height or facts.height or 512
-    width = config.synthesis.width or facts.width or 512
-    whole = estimate(plan, height, width)
+    whole = estimate(plan, *image_size(config))
     left = max(0, whole.shards - len(store.list(RECORDS)))
     return round(whole.bytes * left / max(whole.shards, 1))

@@ -12,23 +12,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from ovamgen.config import canonical_json
 from ovamgen.errors import OvamgenError, ShardError
 from ovamgen.integrity.findings import Findings
 from ovamgen.integrity.shard_check import parse_record
 from ovamgen.plan.planning import Plan
 from ovamgen.records import ShardRecord
-from ovamgen.run.files import MAX_RUN_FILE_BYTES, PLAN_NAME, RUN_NAME, read_plan
-from ovamgen.shards.manifest import MANIFEST_NAME, digest_of_run_info, sha256_of
+from ovamgen.run.files import MAX_RUN_FILE_BYTES, parse_run_file, read_plan, run_file_bytes
+from ovamgen.shards.manifest import digest_of_run_info, sha256_of
+from ovamgen.shards.output_files import MANIFEST_NAME, PLAN_NAME, RUN_NAME
 from ovamgen.shards.schema import SCHEMA_VERSION
-from ovamgen.storage.plain_yaml import load_plain_yaml
 from ovamgen.storage.store import Store
-
-"""Half a kilobyte a shard."""
-
-_REQUIRED = {"fingerprint": str, "identity": dict, "model": dict, "config": dict, "inputs": dict}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -130,30 +124,21 @@ def parse_manifest(data: bytes) -> Manifest:
     )
 
 
-def parse_run_file(data: bytes) -> dict[str, Any]:
+def check_run_file(data: bytes) -> dict[str, Any]:
     """The content of a ``run.yaml``, which must be whole in itself.
 
     Raises:
         ShardError: it is not.
     """
     try:
-        values = load_plain_yaml(data)
+        values = parse_run_file(data)
     except ValueError as error:
-        raise ShardError(f"it cannot be read as YAML: {error}") from None
-    if not isinstance(values, dict) or any(
-        not isinstance(values.get(name), kind) for name, kind in _REQUIRED.items()
-    ):
-        raise ShardError(f"it must hold {', '.join(_REQUIRED)}")
+        raise ShardError(str(error)) from None
     if run_file_bytes(values) != data:
         raise ShardError("its text is not as ovamgen writes it")
     if "derived" not in values and values["fingerprint"] != _fingerprint(values["identity"]):
         raise ShardError("its fingerprint is not that of its identity")
     return values
-
-
-def run_file_bytes(values: Mapping[str, Any]) -> bytes:
-    """``run.yaml`` with this content."""
-    return yaml.safe_dump(dict(values), sort_keys=True, allow_unicode=True).encode()
 
 
 def plan_fits(plan: Plan, run: Mapping[str, Any]) -> bool:
@@ -173,7 +158,7 @@ def _read_run_file(store: Store, papers: Papers, findings: Findings) -> None:
     try:
         data = store.read(RUN_NAME, MAX_RUN_FILE_BYTES)
         digest = hashlib.sha256(data).hexdigest()
-        papers.run = parse_run_file(data)
+        papers.run = check_run_file(data)
     except ShardError as error:
         findings.add(RUN_NAME, "the settings of the run", error)
         papers.run = manifest.run if manifest is not None and manifest.run else None

@@ -8,12 +8,11 @@ from typing import Any, Literal
 
 from ovamgen.console.wording import counted
 from ovamgen.errors import VerificationError
+from ovamgen.shards.output_files import Layout
 
 Kind = Literal["missing", "damaged", "orphan", "leftover"]
 """``damaged``: there, with another content than the rest of the output says. ``orphan``: a file
 that nothing in the output knows. ``leftover``: scratch of a process that is gone."""
-
-Layout = Literal["run", "reannotation", "selection", "view", "export"]
 
 MAX_FINDINGS_OF_A_SHARD = 12
 """A shard of garbage has as many things wrong as it has samples: the first few say it all."""

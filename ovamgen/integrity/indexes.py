@@ -12,14 +12,21 @@ from PIL import Image, ImageChops
 
 from ovamgen import __version__
 from ovamgen.errors import OvamgenError, ShardError
-from ovamgen.generation import CONTACT_SHEET_NAME, draw_contact_sheet
-from ovamgen.integrity.findings import Findings, Layout
-from ovamgen.integrity.settings import saved_config
+from ovamgen.generation import draw_contact_sheet
+from ovamgen.integrity.findings import Findings
 from ovamgen.records import ShardRecord
 from ovamgen.report.figures import MAX_BYTES, encode_sheet
-from ovamgen.run.files import library_versions
+from ovamgen.run.files import library_versions, saved_config
 from ovamgen.shards.card import DOCUMENTS_EDITION, render_card
-from ovamgen.shards.manifest import CARD_NAME, WIDS_NAME, count_classes, wids_index
+from ovamgen.shards.manifest import count_classes, wids_index
+from ovamgen.shards.output_files import (
+    CARD_NAME,
+    CLASSES_NAME,
+    CONTACT_SHEET_NAME,
+    CROISSANT_NAME,
+    WIDS_NAME,
+    Layout,
+)
 from ovamgen.storage.store import Store
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -72,8 +79,8 @@ def check_indexes(
     made_by = (run.get("ovamgen_version", __version__), run.get("documents_edition", 1))
     if layout == "export":
         notes.append(
-            f"{CARD_NAME}, classes.csv and croissant.json were not compared: export again makes "
-            "them anew"
+            f"{CARD_NAME}, {CLASSES_NAME} and {CROISSANT_NAME} were not compared: export again "
+            "makes them anew"
         )
     elif made_by != made_here and CARD_NAME in names:
         notes.append(

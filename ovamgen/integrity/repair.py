@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ovamgen.attribution.token_bank import open_bank
 from ovamgen.config import RunConfig, build_config, fingerprint
+from ovamgen.console.progress import Track, untracked
 from ovamgen.console.wording import counted
 from ovamgen.errors import ConfigError
 from ovamgen.generation import generate
 from ovamgen.integrity.findings import Finding, Verification, index_ranges
-from ovamgen.integrity.output_kinds import layout_of, recorded_indices
+from ovamgen.integrity.output_kinds import layout_of
 from ovamgen.integrity.restore_documents import restore_papers
-from ovamgen.integrity.settings import inputs_of, saved_config
 from ovamgen.integrity.shard_check import ShardResult
-from ovamgen.integrity.verify import Examined, Steps, examine, nothing_counted, verify
+from ovamgen.integrity.verify import Examined, examine, verify
 from ovamgen.records import ShardRecord
 from ovamgen.run.bad_samples import EngineFactory
-from ovamgen.run.files import RUN_NAME
-from ovamgen.shards.shard_record import RECORDS, read_record, record_name, record_to_json
+from ovamgen.run.files import saved_config
+from ovamgen.run.inputs import inputs_of
+from ovamgen.shards.output_files import RECORDS, RUN_NAME, record_name, recorded_indices
+from ovamgen.shards.shard_record import read_record, record_to_json
 from ovamgen.storage.store import Store, open_store
 
 REMOVABLE = ("orphan", "leftover")
@@ -32,14 +33,14 @@ class Repaired:
     """What was done to an output, and what is left."""
 
     out: str
-    files_restored: tuple[str, ...]
-    """Papers and records that were written again without making a sample."""
-    shards_made: tuple[int, ...]
-    """Indices of the shards that were made again or for the first time."""
-    other_bytes: tuple[int, ...]
-    """Shards whose bytes are not those that were recorded before."""
-    removed: tuple[str, ...]
     left: Verification
+    files_restored: tuple[str, ...] = ()
+    """Papers and records that were written again without making a sample."""
+    shards_made: tuple[int, ...] = ()
+    """Indices of the shards that were made again or for the first time."""
+    other_bytes: tuple[int, ...] = ()
+    """Shards whose bytes are not those that were recorded before."""
+    removed: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -72,7 +73,7 @@ def repair(
     jobs: int = 1,
     factory: EngineFactory | None = None,
     say: Callable[[str], object] = lambda text: None,
-    counting: Callable[[], AbstractContextManager[Steps]] = nothing_counted,
+    track: Track = untracked,
 ) -> Repaired:
     """The output of a run, whole again; shards that are not damaged are not touched.
 
@@ -85,7 +86,7 @@ def repair(
         jobs: shards verified at once.
         factory: loads what draws; the real engine where not given.
         say: told what goes on.
-        counting: shows how far verifying is, which is done once before and once after.
+        track: shows how far verifying is, which is done once before and once after.
 
     Raises:
         ConfigError: it is no run; a run is going on; something that is needed cannot be restored.
@@ -99,8 +100,7 @@ def repair(
         restored: list[str] = []
         if layout == "run":
             restored = restore_papers(store, overrides)
-        with counting() as steps:
-            examined = examine(store, jobs=jobs, is_locked=True, steps=steps)
+        examined = examine(store, jobs=jobs, is_locked=True, track=track)
         found = examined.verification
         removed = _collect(store, found, agree) if gc else ()
         damaged = [finding for finding in found.findings if finding.kind not in REMOVABLE]
@@ -124,9 +124,7 @@ def repair(
         generate(config, factory)
     left = found
     if config is not None or restored or removed:
-        with counting() as steps:
-            again = [*to_make, *records]
-            left = examine(store, jobs=jobs, only=again, steps=steps).verification
+        left = examine(store, jobs=jobs, only=[*to_make, *records], track=track).verification
     now = {index: read_record(store, index) for index in to_make}
     return Repaired(
         out=store.url,
@@ -140,14 +138,7 @@ def repair(
 
 def _refused(found: Verification) -> Repaired:
     if found.ok:
-        return Repaired(
-            out=found.out,
-            files_restored=(),
-            shards_made=(),
-            other_bytes=(),
-            removed=(),
-            left=found,
-        )
+        return Repaired(out=found.out, left=found)
     files = sorted({f.file for f in found.findings if f.kind not in REMOVABLE})
     shown = ", ".join(files[:5]) + (", ..." if len(files) > 5 else "")
     raise ConfigError(

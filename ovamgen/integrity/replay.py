@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +13,16 @@ import numpy as np
 from ovamgen.config import RunConfig, identity
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.integrity.metadata_table import MetadataTable, read_table
-from ovamgen.integrity.settings import inputs_of, saved_config
 from ovamgen.plan.planning import Plan
 from ovamgen.records import EncodedSample, SampleFailure, SampleSpec, ShardRecord, ShardTask
 from ovamgen.run.bad_samples import EngineFactory, SampleEngine, synthesise_surviving
-from ovamgen.run.files import (
-    PLAN_NAME,
-    RUN_NAME,
-    differences,
-    library_versions,
-    read_plan,
-    read_run_file,
-)
+from ovamgen.run.files import differences, library_versions, read_plan, read_run_file, saved_config
+from ovamgen.run.inputs import inputs_of
 from ovamgen.run.shard import load_engine_factory, refine, sample_context
-from ovamgen.shards.codec import IMAGE, MASK, METADATA, DecodedSample, decode_sample
-from ovamgen.shards.reader import read_tar
-from ovamgen.shards.shard_record import metadata_name, read_record
+from ovamgen.shards.codec import IMAGE, MASK, METADATA, decode_sample
+from ovamgen.shards.finished_shard import read_members
+from ovamgen.shards.output_files import PLAN_NAME, RUN_NAME, metadata_name
+from ovamgen.shards.shard_record import read_record
 from ovamgen.storage.store import Store, open_store
 from ovamgen.storage.whole_files import write_whole
 
@@ -38,32 +32,28 @@ class Replayed:
     """A sample made again, beside the stored one; None where one of the two is a failure."""
 
     key: str
-    stored_failure: str
+    stored_failure: str = ""
     """``stage: reason`` where the sample is recorded as failed, else ""."""
-    failure: str
+    failure: str = ""
     """``stage: reason`` where it failed now, else ""."""
-    image_max_abs_diff: int | None
+    image_max_abs_diff: int | None = None
     """Largest difference of a channel, 0..255, between the stored JPEG and the new JPEG, both
     decoded."""
-    mask_pixels_different: int | None
+    mask_pixels_different: int | None = None
     """Pixels of the mask with another class id."""
-    image_sha256_equal: bool | None
+    image_sha256_equal: bool | None = None
     """Whether the pixels before JPEG are equal to the last bit."""
-    mask_sha256_equal: bool | None
-    members_equal: bool | None
+    mask_sha256_equal: bool | None = None
+    members_equal: bool | None = None
     """Whether every member of the tar has the same bytes."""
-    metadata_different: tuple[str, ...]
+    metadata_different: tuple[str, ...] = ()
     """``field: stored -> new`` of the sample's json."""
-    versions_different: tuple[str, ...]
+    versions_different: tuple[str, ...] = ()
     """``name: of the run -> here``, libraries and weights."""
-    settings_different: tuple[str, ...]
+    settings_different: tuple[str, ...] = ()
     """What overrides have changed of what determines samples."""
     saved: tuple[str, ...] = ()
     """Files that were written."""
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self)
 
     def lines(self) -> list[str]:
         """As text for people."""
@@ -138,14 +128,27 @@ def replay(
             f"sample {key} is recorded as failed ({stored_failure}): making it again would take "
             "this process down as well"
         )
-    stored = None if stored_failure else _stored(store, record, key)
+    stored = None if failed else dict(read_members(store, record, {key}))[key]
     config = saved_config(run, store.url, *overrides)
     say(f"loading {config.model.id} on {config.model.device}")
     engine = (factory or load_engine_factory())(config)
     say(f"drawing the batch of {len(batch)} that {key} belongs to")
     made = _made(key, batch, failures, config, str(run["fingerprint"]), engine)
-    saved = _save(Path(out), key, stored, made) if out else ()
-    return _compared(key, stored, stored_failure, made, run, config, plan, engine, saved)
+    weights = {"weights_sha256": engine.info.digest, "tokens_sha256": engine.tokens_digest}
+    compared = {}
+    if stored is not None and isinstance(made, EncodedSample):
+        compared = _compared(stored, dict(made.members))
+    versions = differences(run.get("versions", {}), library_versions())
+    settings = differences(run["identity"], identity(config, inputs_of(config, plan)))
+    return Replayed(
+        key=key,
+        stored_failure=stored_failure,
+        failure=str(made) if isinstance(made, SampleFailure) else "",
+        versions_different=(*versions, *differences(run["model"], weights)),
+        settings_different=tuple(settings),
+        saved=_save(Path(out), key, stored, made) if out else (),
+        **compared,
+    )
 
 
 def _planned(plan: Plan, key: str) -> tuple[ShardTask, tuple[SampleSpec, ...]]:
@@ -184,16 +187,6 @@ def _failures(table: MetadataTable) -> dict[str, SampleFailure]:
     }
 
 
-def _stored(store: Store, record: ShardRecord, key: str) -> dict[str, bytes]:
-    with store.open(record.name) as file:
-        for _, members in read_tar(file, record.name, {key}):
-            return members
-    raise ShardError(
-        f"{store.url}/{record.name} does not hold sample {key}, which its metadata names: "
-        "'ovamgen repair' mends it"
-    )
-
-
 def _made(
     key: str,
     batch: tuple[SampleSpec, ...],
@@ -214,59 +207,21 @@ def _made(
     return refine(drawn, place, place + 1, context)[0]
 
 
-def _compared(
-    key: str,
-    stored: Mapping[str, bytes] | None,
-    stored_failure: str,
-    made: EncodedSample | SampleFailure,
-    run: Mapping[str, Any],
-    config: RunConfig,
-    plan: Plan,
-    engine: SampleEngine,
-    saved: tuple[str, ...],
-) -> Replayed:
-    old = None if stored is None else decode_sample(stored)
-    new = decode_sample(dict(made.members)) if isinstance(made, EncodedSample) else None
-    weights = {"weights_sha256": engine.info.digest, "tokens_sha256": engine.tokens_digest}
-    asked = identity(config, inputs_of(config, plan))
-    both = old is not None and new is not None
-    return Replayed(
-        key=key,
-        stored_failure=stored_failure,
-        failure=str(made) if isinstance(made, SampleFailure) else "",
-        image_max_abs_diff=_largest(old, new),
-        mask_pixels_different=_different(old, new),
-        image_sha256_equal=_same(old, new, "image_sha256"),
-        mask_sha256_equal=_same(old, new, "mask_sha256"),
-        members_equal=stored == dict(made.members)
-        if both and isinstance(made, EncodedSample)
-        else None,
-        metadata_different=tuple(differences(old.metadata, new.metadata)) if old and new else (),
-        versions_different=(
-            *differences(run.get("versions", {}), library_versions()),
-            *differences(run["model"], weights),
-        ),
-        settings_different=tuple(differences(run["identity"], asked)),
-        saved=saved,
-    )
-
-
-def _largest(old: DecodedSample | None, new: DecodedSample | None) -> int | None:
-    if old is None or new is None or old.image.shape != new.image.shape:
-        return None
-    return int(np.abs(old.image.astype(np.int16) - new.image.astype(np.int16)).max())
-
-
-def _different(old: DecodedSample | None, new: DecodedSample | None) -> int | None:
-    if old is None or new is None or old.labels.shape != new.labels.shape:
-        return None
-    return int(np.count_nonzero(old.labels != new.labels))
-
-
-def _same(old: DecodedSample | None, new: DecodedSample | None, field: str) -> bool | None:
-    if old is None or new is None:
-        return None
-    return bool(old.metadata[field] == new.metadata[field])
+def _compared(stored: Mapping[str, bytes], made: Mapping[str, bytes]) -> dict[str, Any]:
+    """The fields of `Replayed` that compare the members of two samples."""
+    old, new = decode_sample(stored), decode_sample(made)
+    found: dict[str, Any] = {
+        "image_sha256_equal": old.metadata["image_sha256"] == new.metadata["image_sha256"],
+        "mask_sha256_equal": old.metadata["mask_sha256"] == new.metadata["mask_sha256"],
+        "members_equal": stored == made,
+        "metadata_different": tuple(differences(old.metadata, new.metadata)),
+    }
+    # images of other sizes, which overrides can ask for, have no pixels in common
+    if old.labels.shape == new.labels.shape:
+        difference = np.abs(old.image.astype(np.int16) - new.image.astype(np.int16))
+        found["image_max_abs_diff"] = int(difference.max())
+        found["mask_pixels_different"] = int(np.count_nonzero(old.labels != new.labels))
+    return found
 
 
 def _save(

@@ -1,42 +1,27 @@
-"""The plan, ``run.yaml`` and the manifest, brought back where they are damaged or gone.
+"""The plan and ``run.yaml``, brought back where they are damaged or gone.
 
-From each other first, then from what lies under a wrong name, then from the captions.
+``run.yaml`` from the manifest, which holds its content; the plan from the captions.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ovamgen.errors import ConfigError, OvamgenError, PlanError, ShardError
-from ovamgen.generation import CONTACT_SHEET_NAME
-from ovamgen.integrity.documents import (
-    Papers,
-    parse_manifest,
-    parse_run_file,
-    plan_fits,
-    read_papers,
-    run_file_bytes,
-)
+from ovamgen.errors import ConfigError, PlanError, ShardError
+from ovamgen.integrity.documents import Papers, plan_fits, read_papers
 from ovamgen.integrity.findings import Findings
-from ovamgen.integrity.output_kinds import unknown_files
-from ovamgen.integrity.settings import saved_config
-from ovamgen.plan.planning import Plan
-from ovamgen.run.files import PLAN_NAME, RUN_NAME
-from ovamgen.run.run import plan_for
-from ovamgen.shards.manifest import CARD_NAME, MANIFEST_NAME, WIDS_NAME
+from ovamgen.run.files import run_file_bytes, saved_config
+from ovamgen.run.inputs import plan_for
+from ovamgen.shards.output_files import PLAN_NAME, RUN_NAME
 from ovamgen.storage.store import Store
-
-MAX_STRAY_BYTES = 1024**3
-_MOST_STRAYS = 64
 
 
 def restore_papers(store: Store, overrides: tuple[dict[str, Any], ...]) -> list[str]:
     """Names of the papers that were damaged or gone and are whole again.
 
     A ``run.yaml`` that can only be written by a run with its model is left as it is; the manifest
-    is written at the end of every run, and restored here only where the others need it.
+    is written at the end of every run.
 
     Args:
         store: of a run, whose lock is held; a reannotation is left as it is.
@@ -44,6 +29,7 @@ def restore_papers(store: Store, overrides: tuple[dict[str, Any], ...]) -> list[
 
     Raises:
         ConfigError: the plan is gone, and the captions that it was made of as well.
+        ShardError: the plan is gone, and what it was made of is not known.
     """
     names = store.sizes()
     findings = Findings()
@@ -52,82 +38,26 @@ def restore_papers(store: Store, overrides: tuple[dict[str, Any], ...]) -> list[
         return []
     wrong = {finding.file for finding in findings}
     restored: list[str] = []
-
-    def put(name: str, data: bytes) -> None:
-        store.put(name, data)
-        restored.append(name)
-
-    strays = list(_stray_names(names, papers, wrong))
-    if papers.manifest is None and MANIFEST_NAME in wrong:
-        data = _found(store, strays, lambda data: parse_manifest(data) is not None)
-        if data is not None:
-            papers.manifest = parse_manifest(data)
-            papers.run = papers.run or papers.manifest.run
-            put(MANIFEST_NAME, data)
-    if RUN_NAME in wrong:
-        data = _run_file(store, strays, papers)
-        if data is not None:
-            papers.run = parse_run_file(data)
-            put(RUN_NAME, data)
-    has_plan = PLAN_NAME in names or PLAN_NAME in wrong
-    if PLAN_NAME in wrong or (papers.run is not None and not has_plan):
-        put(PLAN_NAME, _plan(store, strays, papers, overrides))
+    if RUN_NAME in wrong and (data := _run_file(papers)) is not None:
+        store.put(RUN_NAME, data)
+        restored.append(RUN_NAME)
+    if PLAN_NAME in wrong or (papers.run is not None and PLAN_NAME not in names):
+        store.put(PLAN_NAME, _plan(store, papers.run, overrides))
+        restored.append(PLAN_NAME)
     return restored
 
 
-def _stray_names(names: Mapping[str, int], papers: Papers, wrong: set[str]) -> Iterator[str]:
-    """Files that may hold what belongs elsewhere: damaged, unknown, or of a wrong size."""
-    records = papers.manifest.records if papers.manifest else {}
-    tars = {index: record.name for index, record in records.items()}
-    beside = {MANIFEST_NAME, RUN_NAME, PLAN_NAME, WIDS_NAME, CARD_NAME, CONTACT_SHEET_NAME}
-    sizes = {record.name: record.size_bytes for record in records.values()}
-    of_wrong_size = [name for name, size in sizes.items() if names.get(name, size) != size]
-    unknown = unknown_files("run", names, tars) if tars else []
-    candidates = dict.fromkeys([*sorted(wrong), *sorted(beside), *of_wrong_size, *unknown])
-    there = [name for name in candidates if names.get(name, MAX_STRAY_BYTES) < MAX_STRAY_BYTES]
-    yield from there[:_MOST_STRAYS]
-
-
-def _found(store: Store, names: list[str], is_it: Callable[[bytes], bool]) -> bytes | None:
-    for name in names:
-        try:
-            data = store.read(name, MAX_STRAY_BYTES)
-            if is_it(data):
-                return data
-        except OvamgenError:
-            continue
-    return None
-
-
-def _run_file(store: Store, strays: list[str], papers: Papers) -> bytes | None:
+def _run_file(papers: Papers) -> bytes | None:
+    """``run.yaml`` as the manifest holds it; None where that is not what was recorded."""
     manifest = papers.manifest
-    recorded = manifest.files.get(RUN_NAME) if manifest is not None else None
-    if manifest is not None and manifest.run:
-        data = run_file_bytes(manifest.run)
-        if recorded in (None, hashlib.sha256(data).hexdigest()):
-            return data
-
-    def is_run_file(data: bytes) -> bool:
-        parse_run_file(data)
-        return recorded in (None, hashlib.sha256(data).hexdigest())
-
-    return _found(store, strays, is_run_file)
+    if manifest is None or not manifest.run:
+        return None
+    data = run_file_bytes(manifest.run)
+    recorded = manifest.files.get(RUN_NAME)
+    return data if recorded in (None, hashlib.sha256(data).hexdigest()) else None
 
 
-def _plan(
-    store: Store, strays: list[str], papers: Papers, overrides: tuple[dict[str, Any], ...]
-) -> bytes:
-    recorded = papers.manifest.files.get(PLAN_NAME) if papers.manifest else None
-    run = papers.run
-
-    def is_plan(data: bytes) -> bool:
-        if recorded is not None:
-            return hashlib.sha256(data).hexdigest() == recorded
-        return run is not None and plan_fits(Plan.from_parquet(data), run)
-
-    found = _found(store, strays, is_plan)
-    if found is not None:
-        return found
+def _plan(store: Store, run: dict[str, Any] | None, overrides: tuple[dict[str, Any], ...]) -> bytes:
     if run is None:
         raise ShardError(
             f"neither {PLAN_NAME} nor {RUN_NAME} of {store.url} can be read, and there is no "

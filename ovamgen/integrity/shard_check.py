@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ovamgen.errors import ShardError
@@ -16,14 +16,8 @@ from ovamgen.integrity.metadata_table import MetadataTable, check_rows, read_tab
 from ovamgen.integrity.sample_check import SampleRules, problems_of
 from ovamgen.integrity.tar_stream import DamagedTarError, TarStream
 from ovamgen.records import SampleSpec, ShardRecord
-from ovamgen.shards.shard_record import (
-    MAX_RECORD_BYTES,
-    metadata_name,
-    record_from_json,
-    record_name,
-    record_to_json,
-)
-from ovamgen.shards.writer import TarDigest
+from ovamgen.shards.output_files import metadata_name, record_name
+from ovamgen.shards.shard_record import MAX_RECORD_BYTES, record_from_json, record_to_json
 from ovamgen.storage.interface import MAX_WHOLE_BYTES
 from ovamgen.storage.store import Store
 
@@ -53,24 +47,10 @@ class ShardResult:
     index: int
     record: ShardRecord | None
     """What the shard is in truth, where its files are those of a record; None where not."""
-    record_is_there: bool
-    """False where that record is known from the manifest alone."""
     manifest_is_wrong: bool
     """The manifest says something else of the shard than its files do."""
     findings: tuple[Finding, ...]
     bytes_read: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Seen:
-    """What was read of a shard, whatever its records say."""
-
-    tar: TarDigest | None
-    made: int | None
-    """Samples in the tar; None where it cannot be read to its end."""
-    metadata_size: int | None
-    metadata_sha256: str
-    failed: int | None
 
 
 def check_shard(
@@ -88,31 +68,27 @@ def check_shard(
     """
     findings = Findings(job.index, MAX_FINDINGS_OF_A_SHARD)
     recorded = _read_record(store, job, findings)
-    table, metadata_size, metadata_sha256 = _read_metadata(store, job, findings)
-    tar, made = _read_tar(store, job, table, findings, after_sample)
-    seen = _Seen(
-        tar=tar,
-        made=made,
-        metadata_size=metadata_size,
-        metadata_sha256=metadata_sha256,
-        failed=len(table.failed) if table else None,
-    )
-    truth = next((r for r in (recorded, job.listed) if r and not _differing(r, seen, job)), None)
-    if truth is None:
-        _blame_files(recorded or job.listed, seen, job, findings)
-    elif truth != recorded and recorded is not None:
+    facts: dict[str, Any] = {"shard_index": job.index, "name": job.name}
+    if job.fingerprint:
+        facts["fingerprint"] = job.fingerprint
+    table = _read_metadata(store, job, facts, findings)
+    _read_tar(store, job, table, facts, findings, after_sample)
+    known = [record for record in (recorded, job.listed) if record is not None]
+    truth = next((record for record in known if not _differing(record, facts)), None)
+    if truth is None and known:
+        _blame_files(known[0], facts, findings)
+    elif truth is not None and recorded not in (None, truth):
         findings.add(
             record_name(job.index),
             "what the manifest and the files of the shard say",
-            f"other {', '.join(_differing(recorded, seen, job))}",
+            f"other {', '.join(_differing(recorded, facts))}",
         )
     return ShardResult(
         index=job.index,
         record=truth,
-        record_is_there=recorded is not None and truth == recorded,
         manifest_is_wrong=truth is not None and job.listed is not None and truth != job.listed,
         findings=findings.all(),
-        bytes_read=(tar.size_bytes if tar else 0) + (metadata_size or 0),
+        bytes_read=(facts["size_bytes"] or 0) + (facts["metadata_size_bytes"] or 0),
     )
 
 
@@ -141,37 +117,44 @@ def _read_record(store: Store, job: ShardJob, findings: Findings) -> ShardRecord
 
 
 def _read_metadata(
-    store: Store, job: ShardJob, findings: Findings
-) -> tuple[MetadataTable | None, int | None, str]:
+    store: Store, job: ShardJob, facts: dict[str, Any], findings: Findings
+) -> MetadataTable | None:
+    """The table where it can be read; size, digest and failures go into the facts."""
     name = metadata_name(job.index)
-    size = store.size(name)
+    size = facts["metadata_size_bytes"] = store.size(name)
+    facts["metadata_sha256"] = ""
     if size is None:
         findings.add(name, "the metadata of the shard", "no such file", "missing")
-        return None, None, ""
+        return None
     if size > MAX_WHOLE_BYTES:
         findings.add(name, f"at most {MAX_WHOLE_BYTES} bytes", f"{size}")
-        return None, size, ""
+        return None
     data = store.read(name)
-    table: MetadataTable | None = None
+    facts["metadata_sha256"] = hashlib.sha256(data).hexdigest()
     try:
         table = read_table(data, job.index)
+        facts["failed"] = len(table.failed)
         check_rows(table, name, job.specs, findings)
     except ShardError as error:
         findings.add(name, "the metadata table of the shard", error)
-    return table, len(data), hashlib.sha256(data).hexdigest()
+        return None
+    return table
 
 
 def _read_tar(
     store: Store,
     job: ShardJob,
     table: MetadataTable | None,
+    facts: dict[str, Any],
     findings: Findings,
     after_sample: Callable[[], None],
-) -> tuple[TarDigest | None, int | None]:
+) -> None:
+    """Looks at every sample; size, digests and samples go into the facts."""
     size = store.size(job.name)
+    facts |= {"size_bytes": None, "sha256": None, "md5": None}
     if size is None:
         findings.add(job.name, "the tar of a finished shard", "no such file", "missing")
-        return None, None
+        return
     keys: list[str] = []
     rows = _Rows(table)
     specs = {spec.key: spec for spec in job.specs or ()}
@@ -186,17 +169,17 @@ def _read_tar(
                     findings.add(job.name, "ascending keys of this shard", f"the key {key}")
                 keys.append(key)
                 after_sample()
+            facts["samples"] = len(keys)
         except DamagedTarError as error:
             findings.add(job.name, "a tar as ovamgen writes it", error)
-            return stream.digest(), None
-        if table is not None and set(keys) != table.made:
-            other = sorted(set(keys) ^ table.made)
-            findings.add(
-                job.name,
-                f"the {len(table.made)} samples that the metadata names as made",
-                f"{len(keys)} samples; differing: {', '.join(other[:5])}",
-            )
-        return stream.digest(), len(keys)
+        facts |= asdict(stream.digest())
+    if "samples" in facts and table is not None and set(keys) != table.made:
+        other = sorted(set(keys) ^ table.made)
+        findings.add(
+            job.name,
+            f"the {len(table.made)} samples that the metadata names as made",
+            f"{len(keys)} samples; differing: {', '.join(other[:5])}",
+        )
 
 
 def _samples(stream: TarStream) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -232,52 +215,32 @@ class _Rows:
         return row if row is not None and (row["key"], row["status"]) == (key, "ok") else None
 
 
-def _differing(record: ShardRecord, seen: _Seen, job: ShardJob) -> list[str]:
+def _differing(record: ShardRecord, facts: Mapping[str, Any]) -> list[str]:
     """Fields of a record that are not as the files of the shard are; none where it is the truth."""
-    tar = seen.tar
-    facts: dict[str, Any] = {
-        "shard_index": job.index,
-        "name": job.name,
-        "size_bytes": tar.size_bytes if tar else None,
-        "sha256": tar.sha256 if tar else None,
-        "md5": tar.md5 if tar else None,
-        "metadata_size_bytes": seen.metadata_size,
-        "metadata_sha256": seen.metadata_sha256,
-    }
-    known = {"samples": seen.made, "failed": seen.failed, "fingerprint": job.fingerprint or None}
-    facts |= {name: value for name, value in known.items() if value is not None}
     return [name for name, value in facts.items() if getattr(record, name) != value]
 
 
-def _blame_files(
-    record: ShardRecord | None, seen: _Seen, job: ShardJob, findings: Findings
-) -> None:
+def _blame_files(record: ShardRecord, facts: Mapping[str, Any], findings: Findings) -> None:
     """No record is true of the files: says which of them differ from the one there is."""
-    if record is None:
-        return
-    differing = set(_differing(record, seen, job))
-    tar, metadata = seen.tar, metadata_name(job.index)
-    if tar is not None and "sha256" in differing:
-        findings.add(
-            job.name,
-            f"{record.size_bytes} bytes with sha256 {record.sha256}",
-            f"{tar.size_bytes} bytes with sha256 {tar.sha256}",
-        )
-    if seen.metadata_size is not None and "metadata_sha256" in differing:
-        findings.add(
-            metadata,
-            f"{record.metadata_size_bytes} bytes with sha256 {record.metadata_sha256}",
-            f"{seen.metadata_size} bytes with sha256 {seen.metadata_sha256}",
-        )
+    differing = set(_differing(record, facts))
     # sizes and md5 go with the sha256; counts with the files that are counted
     of_record = {"shard_index", "name", "fingerprint"}
-    if "sha256" not in differing:
-        of_record |= {"size_bytes", "md5", "samples"}
-    if "metadata_sha256" not in differing:
-        of_record |= {"metadata_size_bytes", "failed"}
+    for prefix, name, follows in (
+        ("", facts["name"], {"size_bytes", "md5", "samples"}),
+        ("metadata_", metadata_name(facts["shard_index"]), {"metadata_size_bytes", "failed"}),
+    ):
+        size, digest = f"{prefix}size_bytes", f"{prefix}sha256"
+        if digest not in differing:
+            of_record |= follows
+        elif facts[size] is not None:
+            findings.add(
+                name,
+                f"{getattr(record, size)} bytes with sha256 {getattr(record, digest)}",
+                f"{facts[size]} bytes with sha256 {facts[digest]}",
+            )
     if wrong := sorted(differing & of_record):
         findings.add(
-            record_name(job.index),
+            record_name(facts["shard_index"]),
             "what the files of the shard and the run say",
             ", ".join(f"{name} {getattr(record, name)}" for name in wrong),
         )

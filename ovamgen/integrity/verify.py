@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
-from ovamgen.corpus.output import INCOMPLETE_NAME
+from ovamgen.console.progress import Track, untracked
 from ovamgen.integrity.documents import Papers, read_papers
-from ovamgen.integrity.findings import Finding, Findings, Layout, Verification
+from ovamgen.integrity.findings import Finding, Findings, Verification
 from ovamgen.integrity.indexes import check_indexes
-from ovamgen.integrity.output_kinds import layout_of, recorded_indices, unknown_files
+from ovamgen.integrity.output_kinds import layout_of, unknown_files
 from ovamgen.integrity.sample_check import SampleRules
 from ovamgen.integrity.shard_check import ShardJob, ShardResult, check_shard
 from ovamgen.integrity.view_check import verify_view
-from ovamgen.shards.manifest import INDEXES, MANIFEST_NAME
+from ovamgen.shards.output_files import (
+    INCOMPLETE_NAME,
+    INDEXES,
+    MANIFEST_NAME,
+    Layout,
+    record_name,
+    recorded_indices,
+    shard_name,
+)
 from ovamgen.shards.process_pool import run_in_processes
-from ovamgen.shards.shard_record import record_name, shard_name
 from ovamgen.storage.store import Store, open_store
 
 _WORTH_A_PROCESS = 32 * 1024**2
@@ -26,30 +32,6 @@ _WORTH_A_PROCESS = 32 * 1024**2
 
 _PROVENANCE = {"model": "id", "model_digest": "weights_sha256", "tokens_sha256": "tokens_sha256"}
 """Fields of ``KEY.json`` and where the same stands in ``run.yaml``."""
-
-
-@runtime_checkable
-class Steps(Protocol):
-    """What is told how many shards there are to check, and when one is done."""
-
-    def start(self, total: int) -> None:
-        """So many."""
-
-    def add(self) -> None:
-        """One more is done."""
-
-
-class _Silent:
-    def start(self, total: int) -> None:
-        """Shows nothing."""
-
-    def add(self) -> None:
-        """Shows nothing."""
-
-
-def nothing_counted() -> AbstractContextManager[Steps]:
-    """Steps that nobody is told of."""
-    return nullcontext(_Silent())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -64,12 +46,7 @@ class Examined:
     """Name of every shard's tar, by index."""
 
 
-def verify(
-    url: str,
-    *,
-    jobs: int = 1,
-    counting: Callable[[], AbstractContextManager[Steps]] = nothing_counted,
-) -> Verification:
+def verify(url: str, *, jobs: int = 1, track: Track = untracked) -> Verification:
     """The verification of a run, or of what select, reannotate or export wrote.
 
     Every byte of every shard is read. Nothing is changed.
@@ -77,7 +54,7 @@ def verify(
     Args:
         url: folder or URL.
         jobs: shards checked at once, each in a process of its own.
-        counting: shows how far it is.
+        track: shows how far it is.
 
     Raises:
         ConfigError: nothing there that ovamgen wrote.
@@ -88,8 +65,7 @@ def verify(
     layout = layout_of(store, names)
     if layout == "view":
         return verify_view(store, names)
-    with counting() as steps:
-        return examine(store, jobs=jobs, steps=steps).verification
+    return examine(store, jobs=jobs, track=track).verification
 
 
 def examine(
@@ -98,7 +74,7 @@ def examine(
     jobs: int = 1,
     only: Collection[int] | None = None,
     is_locked: bool = False,
-    steps: Steps | None = None,
+    track: Track = untracked,
 ) -> Examined:
     """What `verify` finds in a store that is no view, with what mending needs.
 
@@ -107,7 +83,7 @@ def examine(
         jobs: shards checked at once.
         only: indices of the shards to read; the records of others are taken from the manifest.
         is_locked: the lock is the caller's own.
-        steps: told how far it is.
+        track: shows how far it is.
     """
     names = store.sizes()
     findings = Findings()
@@ -118,19 +94,14 @@ def examine(
     finished = any(name in names for name in INDEXES) and INCOMPLETE_NAME not in names
     wanted = [index for index in sorted(tars) if finished or index in there]
     to_check = wanted if only is None else [index for index in wanted if index in only]
-    steps = steps or _Silent()
-    steps.start(len(to_check))
-    results: dict[int, ShardResult] = {}
-    todo = _jobs(to_check, tars, papers)
     size = sum(names.get(tars[index], 0) for index in to_check)
-    for result in run_in_processes(
+    checks = run_in_processes(
         partial(check_shard, store),
-        todo,
+        _jobs(to_check, tars, papers),
         min(jobs, len(to_check), 1 + size // _WORTH_A_PROCESS),
         flag="--jobs",
-    ):
-        results[result.index] = result
-        steps.add()
+    )
+    results = {result.index: result for result in track(checks, len(to_check), "shards")}
     of_shards = [f for _, result in sorted(results.items()) for f in result.findings]
     _check_manifest(papers, results, tars, findings)
     if finished:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ovamgen.corpus.output import INCOMPLETE_NAME
-from ovamgen.corpus.view import KEYS_NAME, SELECTION_NAME, read_view
+from ovamgen.corpus.view import read_view
 from ovamgen.errors import OvamgenError, ShardError
 from ovamgen.integrity.findings import Findings, Verification
 from ovamgen.integrity.output_kinds import unknown_files
+from ovamgen.shards.output_files import (
+    INCOMPLETE_NAME,
+    KEYS_NAME,
+    SELECTION_NAME,
+    SELECTION_TABLE_NAME,
+)
 from ovamgen.shards.shard_record import read_records
 from ovamgen.storage.store import Store, open_store
 
@@ -19,7 +24,10 @@ def verify_view(store: Store, names: Mapping[str, int]) -> Verification:
     """What is wrong with a view; the shards themselves are those of another output."""
     findings = Findings()
     samples, shards = 0, 0
-    notes = ["the values in selection.json and selection.parquet that are no keys were not checked"]
+    notes = [
+        f"the values in {SELECTION_NAME} and {SELECTION_TABLE_NAME} that are no keys were not "
+        "checked"
+    ]
     try:
         view = read_view(store.url)
         if view is None:

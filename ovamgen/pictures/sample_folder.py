@@ -9,7 +9,7 @@ only; what draws or scores them is elsewhere.
 from __future__ import annotations
 
 import csv
-import os
+import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -105,14 +105,13 @@ class SampleFolder:
                 (folder / name).mkdir(parents=True, exist_ok=True)
             text = yaml.safe_dump(dict(settings), sort_keys=True, allow_unicode=True)
             (folder / SYNTHESIS).write_text(text, "utf-8")
-            temporary = folder / f".{SAMPLES}.tmp"
-            with temporary.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(_COLUMNS)
-                writer.writerows(
-                    (s.key, s.class_name, s.prompt, s.seed, int(s.word_included)) for s in rows
-                )
-            os.replace(temporary, folder / SAMPLES)
+            table = io.StringIO(newline="")
+            writer = csv.writer(table, lineterminator="\n")
+            writer.writerow(_COLUMNS)
+            writer.writerows(
+                (s.key, s.class_name, s.prompt, s.seed, int(s.word_included)) for s in rows
+            )
+            write_whole(folder / SAMPLES, table.getvalue().encode())
         except OSError as error:
             raise ConfigError(f"{folder} cannot be written: {error}") from None
         return cls(root=folder, samples=rows, settings=dict(settings))

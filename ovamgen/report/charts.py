@@ -71,7 +71,7 @@ def histogram(
         median: where a line marks it, if anywhere.
         kind: class that colours it.
     """
-    top = _round_up(max(counts, default=0))
+    top = round_up(max(counts, default=0))
     head = Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">')
     parts = [head.format(_WIDTH, _HEIGHT, label), *_axes(top, axis)]
     step = 1 / max(len(counts), 1)
@@ -100,7 +100,7 @@ def _axes(top: int, name: str) -> Iterator[Markup]:
         yield Markup(
             '<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>'
             '<text class="tick" x="{}" y="{}" text-anchor="end" dy=".32em">{}</text>'
-        ).format(_LEFT, _WIDTH - _RIGHT, y, y, _LEFT - 7, y, _short(tick * top))
+        ).format(_LEFT, _WIDTH - _RIGHT, y, y, _LEFT - 7, y, abbreviated(tick * top))
     scale = Markup('<text class="tick" x="{}" y="{}" text-anchor="middle">{}</text>')
     for tick in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
         yield scale.format(_number(_x(tick)), _FLOOR + 15, f"{tick:g}")
@@ -132,7 +132,7 @@ def _x(value: float) -> float:
     return _LEFT + value * _INNER_WIDTH
 
 
-def _round_up(value: int) -> int:
+def round_up(value: int) -> int:
     """The next number with one digit that is even or 1, 5: half of it is a fair tick."""
     if value <= 2:
         return 2
@@ -143,7 +143,8 @@ def _round_up(value: int) -> int:
     return digit * power
 
 
-def _short(value: float) -> str:
+def abbreviated(value: float) -> str:
+    """A count as it stands at an axis: ``500``, ``1k``, ``2.5M``."""
     for size, unit in ((1_000_000, "M"), (1_000, "k")):
         if value >= 10 * size or (value >= size and value % (size / 10) == 0):
             return f"{value / size:g}{unit}"

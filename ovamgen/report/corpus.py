@@ -13,19 +13,16 @@ from typing import Any
 from ovamgen.errors import ConfigError, PlanError, ShardError
 from ovamgen.plan.planning import Plan
 from ovamgen.records import ShardRecord
-from ovamgen.run.files import PLAN_NAME, read_plan, read_run_file
-from ovamgen.shards.shard_record import (
-    MAX_RECORD_BYTES,
-    RECORDS,
+from ovamgen.run.files import read_plan, read_run_file
+from ovamgen.shards.output_files import (
+    PLAN_NAME,
+    SELECTION_NAME,
     metadata_name,
-    record_from_json,
     record_name,
 )
+from ovamgen.shards.shard_record import read_records
 from ovamgen.status.logs import ProcessTimes, read_times
 from ovamgen.storage.interface import Store
-
-_VIEW_MARK = "selection.json"
-"""What `ovamgen select` writes; its readers are in a package that this one does not import."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +79,11 @@ def read_corpus(store: Store) -> Corpus:
         plan = read_plan(store)
     except PlanError as error:
         raise PlanError(f"{store.url}/{PLAN_NAME}: {error}") from None
-    records = tuple(_records(store))
+    found = read_records(store)
+    records = tuple(found[index] for index in sorted(found))
     if plan is None and not records:
         expected = "the --out of 'ovamgen plan' or 'ovamgen generate'"
-        if store.exists(_VIEW_MARK):
+        if store.exists(SELECTION_NAME):
             expected = "a corpus, got a view of one: name its source, or make shards of it with "
             expected += "'ovamgen select --copy'"
         raise ConfigError(
@@ -101,18 +99,6 @@ def read_corpus(store: Store) -> Corpus:
         times=tuple(times),
         illegible_times=illegible,
     )
-
-
-def _records(store: Store) -> list[ShardRecord]:
-    found = []
-    for name in store.list(RECORDS):
-        try:
-            found.append(record_from_json(store.read(name, MAX_RECORD_BYTES)))
-        except ShardError as error:
-            raise ShardError(
-                f"{store.url}/{name}: {error}; 'ovamgen generate' makes the shard again"
-            ) from None
-    return sorted(found, key=lambda record: record.shard_index)
 
 
 def _check_sizes(store: Store, records: Iterable[ShardRecord]) -> None:

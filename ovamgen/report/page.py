@@ -19,12 +19,12 @@ from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.console.wording import readable_bytes
 from ovamgen.report.charts import histogram, swatch
 from ovamgen.report.corpus import Corpus
-from ovamgen.report.loading import loading
 from ovamgen.report.panels import IGNORE_COLOUR, SHADE, class_colour
 from ovamgen.report.sections import (
     class_rows,
     configuration,
     funnel,
+    loading,
     made_with,
     percent,
     plain,

@@ -5,10 +5,10 @@ What the texts say is decided here; how they look is not known.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 import yaml
@@ -20,6 +20,7 @@ from ovamgen.report.charts import bar, quartile_bar, swatch
 from ovamgen.report.corpus import Corpus
 from ovamgen.report.panels import class_colour
 from ovamgen.report.statistics import ClassTally, Distribution, Statistics
+from ovamgen.shards.card import value_at, without_folder
 
 _REASONS = {
     Reason.EMPTY: "no text",
@@ -176,21 +177,21 @@ def quartiles(values: Distribution) -> tuple[float, float, float] | None:
 def made_with(corpus: Corpus) -> list[tuple[str, str]]:
     """What decides how samples look, as (label, value); what is not known is left out."""
     run = corpus.run
-    model, revision = _at(run, "model", "id"), _at(run, "model", "revision")
-    height, width = (_at(run, "config", "synthesis", side) for side in ("height", "width"))
+    model, revision = value_at(run, "model", "id"), value_at(run, "model", "revision")
+    height, width = (value_at(run, "config", "synthesis", side) for side in ("height", "width"))
     rows = [
-        ("diffusion model", without_folder(str(model)) if model else None),
+        ("diffusion model", without_folder(model)),
         ("its revision", revision),
-        ("captions", without_folder(str(_at(run, "config", "plan", "captions") or ""))),
+        ("captions", without_folder(value_at(run, "config", "plan", "captions"))),
         ("image size", f"{width} × {height} pixels" if height and width else None),
-        ("scheduler", _at(run, "config", "synthesis", "scheduler")),
-        ("steps", _at(run, "config", "synthesis", "steps")),
-        ("guidance scale", _at(run, "config", "synthesis", "guidance")),
-        ("attribution method", _at(run, "config", "attribution", "method")),
-        ("class tokens", without_folder(str(_at(run, "config", "attribution", "tokens") or ""))),
-        ("mask preset", _at(run, "config", "masks", "preset")),
-        ("threshold tau", _at(run, "config", "masks", "tau")),
-        ("seed of the run", _at(run, "config", "plan", "seed")),
+        ("scheduler", value_at(run, "config", "synthesis", "scheduler")),
+        ("steps", value_at(run, "config", "synthesis", "steps")),
+        ("guidance scale", value_at(run, "config", "synthesis", "guidance")),
+        ("attribution method", value_at(run, "config", "attribution", "method")),
+        ("class tokens", without_folder(value_at(run, "config", "attribution", "tokens"))),
+        ("mask preset", value_at(run, "config", "masks", "preset")),
+        ("threshold tau", value_at(run, "config", "masks", "tau")),
+        ("seed of the run", value_at(run, "config", "plan", "seed")),
         ("fingerprint", run.get("fingerprint")),
         ("ovamgen", run.get("ovamgen_version")),
     ]
@@ -202,6 +203,44 @@ def configuration(corpus: Corpus) -> str:
     names = ("config", "inputs", "model", "versions")
     parts = {name: _without_folders(corpus.run[name]) for name in names if name in corpus.run}
     return yaml.safe_dump(parts, sort_keys=True, allow_unicode=True, width=100) if parts else ""
+
+
+def loading(corpus: Corpus) -> list[tuple[str, str]]:
+    """Ways to read the samples from beside the corpus's folder, as (library, lines of Python)."""
+    full = [record for record in corpus.records if record.samples]
+    if not full:
+        return []
+    stem = full[0].name.rpartition("-")[0]
+    every = _literal(f"{corpus.name}/{stem}-*.tar")
+    imports, tars = "import webdataset as wds", _literal(f"{corpus.name}/{full[0].name}")
+    if len(full) > 1:
+        first, last = full[0].shard_index, full[-1].shard_index
+        # braces name every shard between their ends: only where all of them are there
+        if last - first + 1 == len(full):
+            tars = _literal(f"{corpus.name}/{stem}-{{{first:06d}..{last:06d}}}.tar")
+        else:
+            imports, tars = "import glob, webdataset as wds", f"sorted(glob.glob({every}))"
+    return [
+        (
+            "webdataset",
+            f"{imports}\n"
+            f"samples = wds.WebDataset({tars}, shardshuffle=False)\n"
+            'pairs = samples.decode(wds.imagehandler("rgb8", ["jpg"]), "l8")'
+            '.to_tuple("jpg", "mask.png")',
+        ),
+        (
+            "datasets",
+            "from datasets import load_dataset\n"
+            f'samples = load_dataset("webdataset", data_files={every}, split="train")\n'
+            'image, mask = samples[0]["jpg"], samples[0]["mask.png"]',
+        ),
+        (
+            "ovamgen",
+            "from ovamgen.corpus.dataset import segmentation_dataset\n"
+            f"for image, mask in segmentation_dataset({_literal(corpus.name)}, shuffle=1000):\n"
+            "    ...  # float32 (3, H, W) in [0, 1]; int64 (H, W) of class ids",
+        ),
+    ]
 
 
 def percent(share: float) -> str:
@@ -216,11 +255,6 @@ def plain(text: object) -> str:
     """Untrusted text in one line, without characters that control a screen."""
     line = " ".join(str(text).split())
     return "".join(sign if sign.isprintable() else "\ufffd" for sign in line)
-
-
-def without_folder(text: str) -> str:
-    """A hub id or URL as it is; of a path on some machine only the last part."""
-    return PurePosixPath(text).name if text.startswith(("/", "~", ".")) else text
 
 
 def _without_folders(node: Any) -> Any:
@@ -247,8 +281,6 @@ def _count(value: int) -> str:
     return f"{value:,}" if value else "–"
 
 
-def _at(data: Mapping[str, Any], *path: str) -> Any:
-    node: Any = data
-    for name in path:
-        node = node.get(name) if isinstance(node, Mapping) else None
-    return node
+def _literal(text: str) -> str:
+    """A string of Python, whatever the folder is called."""
+    return json.dumps(text, ensure_ascii=False)

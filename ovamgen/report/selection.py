@@ -10,14 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from ovamgen.errors import ShardError
 from ovamgen.records import ShardRecord
 from ovamgen.shards.codec import DecodedSample, decode_sample
-from ovamgen.shards.reader import read_tar
-from ovamgen.shards.shard_record import metadata_name, record_name
+from ovamgen.shards.finished_shard import read_members, read_metadata
 from ovamgen.storage.interface import Store
 
 T = TypeVar("T")
@@ -75,12 +70,7 @@ def _spread(items: Sequence[T], count: int) -> list[T]:
 
 
 def _candidates(store: Store, record: ShardRecord) -> list[_Candidate]:
-    name = metadata_name(record.shard_index)
-    try:
-        with store.open(name) as file:
-            rows = pq.read_table(file, columns=_COLUMNS).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise ShardError(f"{name} in {store.url} cannot be read as Parquet: {error}") from None
+    rows = read_metadata(store, record, _COLUMNS).to_pylist()
     return [
         _Candidate(record, row["key"], row["class_ids"][0], tuple(row["previews"]))
         for row in rows
@@ -99,19 +89,11 @@ def _in_turn(candidates: Sequence[_Candidate], count: int) -> list[_Candidate]:
 
 
 def _decode(store: Store, chosen: Sequence[_Candidate]) -> dict[str, DecodedSample]:
-    keys: dict[str, set[str]] = defaultdict(set)
+    wanted: dict[ShardRecord, set[str]] = defaultdict(set)
     for candidate in chosen:
-        keys[candidate.shard.name].add(candidate.key)
-    samples: dict[str, DecodedSample] = {}
-    for name, wanted in keys.items():
-        with store.open(name) as file:
-            for key, members in read_tar(file, name, wanted):
-                samples[key] = decode_sample(members)
-    for candidate in chosen:
-        if candidate.key not in samples:
-            record = record_name(candidate.shard.shard_index)
-            raise ShardError(
-                f"{store.url}: {candidate.shard.name} must hold sample {candidate.key}, which its "
-                f"metadata names, and does not: remove {record} and run 'ovamgen generate' again"
-            )
-    return samples
+        wanted[candidate.shard].add(candidate.key)
+    return {
+        key: decode_sample(members)
+        for record, keys in wanted.items()
+        for key, members in read_members(store, record, keys)
+    }

@@ -5,21 +5,19 @@ Pixels come from the recorded areas: no tar is opened here.
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import Int64
 
 from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.errors import ShardError
 from ovamgen.records import ShardRecord, Stage
-from ovamgen.shards.shard_record import metadata_name
+from ovamgen.shards.finished_shard import damaged, read_metadata
+from ovamgen.shards.manifest import sha256_of
+from ovamgen.shards.output_files import metadata_name
 from ovamgen.storage.interface import Store
 
 MAX_FAILURE_KINDS = 200
@@ -165,16 +163,9 @@ def read_rows(store: Store, record: ShardRecord, columns: Sequence[str]) -> list
         ShardError: the file is not the recorded one, or no table of samples.
     """
     name = metadata_name(record.shard_index)
-    data = store.read(name)
-    if hashlib.sha256(data).hexdigest() != record.metadata_sha256:
-        raise ShardError(
-            f"{store.url}/{name} is damaged: its bytes are not those recorded; 'ovamgen generate' "
-            "with the run's configuration makes the shard again once it is removed"
-        )
-    try:
-        return pq.read_table(io.BytesIO(data), columns=list(columns)).to_pylist()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise ShardError(f"{store.url}/{name} cannot be read as Parquet: {error}") from None
+    if sha256_of(store, name) != record.metadata_sha256:
+        raise damaged(store, record, "is damaged: its bytes are not those recorded", name)
+    return read_metadata(store, record, columns).to_pylist()
 
 
 def gather(
@@ -182,7 +173,6 @@ def gather(
     records: Iterable[ShardRecord],
     *,
     each_row: Callable[[ShardRecord, dict[str, Any]], None] = lambda record, row: None,
-    after_shard: Callable[[], None] = lambda: None,
 ) -> Statistics:
     """The statistics of the shards.
 
@@ -190,7 +180,6 @@ def gather(
         store: of the run.
         records: in the order in which they are to be read.
         each_row: is handed every row as well, so that a second pass is spared.
-        after_shard: is called after each, for a progress bar.
 
     Raises:
         ShardError: a shard's metadata is damaged.
@@ -200,7 +189,6 @@ def gather(
         for row in _valid(store, record):
             statistics.add(row)
             each_row(record, row)
-        after_shard()
     return statistics
 
 

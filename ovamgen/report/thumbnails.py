@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 import io
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from ovamgen.classes.voc import IGNORE
+from ovamgen.console.progress import Track, untracked
 from ovamgen.errors import ShardError
 from ovamgen.records import ShardRecord
 from ovamgen.report.panels import fit, heatmap_overlay, mask_overlay
@@ -23,8 +24,7 @@ from ovamgen.report.sampling import Choice
 from ovamgen.report.statistics import read_rows
 from ovamgen.shards.arrays import encode_png
 from ovamgen.shards.codec import DecodedSample, decode_sample
-from ovamgen.shards.reader import read_tar
-from ovamgen.shards.shard_record import record_name
+from ovamgen.shards.finished_shard import damaged, read_members
 from ovamgen.storage.interface import Store
 
 SIDE_PX = 256
@@ -69,7 +69,7 @@ def make_thumbnails(
     choices: Sequence[Choice],
     *,
     max_bytes: int,
-    after_shard: Callable[[], None] = lambda: None,
+    track: Track = untracked,
 ) -> list[Thumbnail]:
     """The thumbnails of the choices in their order, the least wanted left out beyond the budget.
 
@@ -78,7 +78,7 @@ def make_thumbnails(
         records: of all shards.
         choices: the most wanted first.
         max_bytes: of the page that they take together (`Thumbnail.page_bytes`).
-        after_shard: is called after each shard that samples are taken from.
+        track: shows how far it is.
 
     Raises:
         ShardError: a tar or a sample is damaged, or a sample of the metadata is not in its tar.
@@ -89,46 +89,27 @@ def make_thumbnails(
     # a heap whose first entry is the least wanted one
     kept: list[tuple[int, Thumbnail]] = []
     total = 0
-    for record in records:
-        wanted = by_shard.get(record.shard_index)
-        if not wanted:
-            continue
-        for rank, thumbnail in _of_shard(store, record, wanted):
+    wanted = [record for record in records if record.shard_index in by_shard]
+    for record in track(wanted, len(wanted), "shards of pictures"):
+        for rank, thumbnail in _of_shard(store, record, by_shard[record.shard_index]):
             heapq.heappush(kept, (-rank, thumbnail))
             total += thumbnail.page_bytes
             while total > max_bytes:
                 total -= heapq.heappop(kept)[1].page_bytes
-        after_shard()
     return [thumbnail for _, thumbnail in sorted(kept, key=lambda entry: -entry[0])]
-
-
-def shards_of(choices: Sequence[Choice]) -> int:
-    """How many shards the choices lie in."""
-    return len({choice.candidate.shard_index for choice in choices})
 
 
 def _of_shard(
     store: Store, record: ShardRecord, wanted: dict[str, tuple[int, Choice]]
 ) -> Iterator[tuple[int, Thumbnail]]:
     previews = _previews(store, record, wanted)
-    left = dict(wanted)
-    with store.open(record.name) as file:
-        for key, members in read_tar(file, f"{store.url}/{record.name}", wanted):
-            rank, choice = left.pop(key)
-            try:
-                thumbnail = _thumbnail(decode_sample(members), previews[key], choice)
-            except ShardError as error:
-                raise _damaged(store, record, str(error)) from None
-            yield rank, thumbnail
-    if left:
-        raise _damaged(store, record, f"sample {min(left)}, which its metadata names, is missing")
-
-
-def _damaged(store: Store, record: ShardRecord, what: str) -> ShardError:
-    return ShardError(
-        f"{store.url}/{record.name} is damaged: {what}; remove {record_name(record.shard_index)} "
-        "and run 'ovamgen generate' again"
-    )
+    for key, members in read_members(store, record, wanted):
+        rank, choice = wanted[key]
+        try:
+            thumbnail = _thumbnail(decode_sample(members), previews[key], choice)
+        except ShardError as error:
+            raise damaged(store, record, f"is damaged: {error}") from None
+        yield rank, thumbnail
 
 
 def _previews(

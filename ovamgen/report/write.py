@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
+from ovamgen.console.progress import Track, untracked
+from ovamgen.console.wording import counted, readable_bytes
 from ovamgen.errors import ConfigError
 from ovamgen.report.corpus import read_corpus
 from ovamgen.report.page import render_page
 from ovamgen.report.sampling import Sampler
 from ovamgen.report.statistics import gather
-from ovamgen.report.thumbnails import make_thumbnails, shards_of
+from ovamgen.report.thumbnails import make_thumbnails
+from ovamgen.shards.output_files import REPORT_NAME
 from ovamgen.storage.store import Store, open_store
 from ovamgen.storage.urls import scheme_of
 from ovamgen.storage.whole_files import write_whole
-
-REPORT_NAME = "report.html"
 
 MAX_SAMPLES = 240
 """Shown by default: at most 12 of each class."""
 
 MAX_CARD_BYTES = 14_000_000
 """Bytes of all samples with their pictures; a page may have 15 MB."""
-
-
-@runtime_checkable
-class Steps(Protocol):
-    """What is told how far a report is."""
-
-    def begin(self, what: str, total: int) -> None:
-        """A part of the work with so many steps begins."""
-
-    def advance(self) -> None:
-        """A step is done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,13 +38,18 @@ class Report:
     failed: int
     samples_shown: int
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self)
+    def lines(self) -> list[str]:
+        """As text for people."""
+        made = counted(self.samples, "sample")
+        return [
+            f"report         {self.out} ({readable_bytes(self.size_bytes)})",
+            f"run            {self.state}; {made} made, {self.failed} failed",
+            f"shown          {counted(self.samples_shown, 'sample')}",
+        ]
 
 
 def write_report(
-    url: str, out: str | None = None, *, max_samples: int = MAX_SAMPLES, steps: Steps | None = None
+    url: str, out: str | None = None, *, max_samples: int = MAX_SAMPLES, track: Track = untracked
 ) -> Report:
     """The page about a corpus, written; equal corpora of one name give equal bytes.
 
@@ -64,7 +57,7 @@ def write_report(
         url: folder or URL of the corpus.
         out: a file or its URL; by default ``report.html`` in the corpus.
         max_samples: shown with pictures, at most; fewer where the page would be too large.
-        steps: is told how far it is.
+        track: shows how far it is.
 
     Raises:
         ConfigError: no corpus is there, or the file cannot be written.
@@ -72,17 +65,13 @@ def write_report(
         ShardError: a shard is damaged.
     """
     place = None if out is None else _place(out)
-    begin = steps.begin if steps else lambda what, total: None
-    advance: Callable[[], None] = steps.advance if steps else lambda: None
     store = open_store(url)
     corpus = read_corpus(store)
     sampler = Sampler(max_samples)
-    begin("shards of metadata", len(corpus.records))
-    statistics = gather(store, corpus.records, each_row=sampler.add, after_shard=advance)
-    choices = sampler.choose()
-    begin("shards of pictures", shards_of(choices))
+    records = track(corpus.records, len(corpus.records), "shards of metadata")
+    statistics = gather(store, records, each_row=sampler.add)
     thumbnails = make_thumbnails(
-        store, corpus.records, choices, max_bytes=MAX_CARD_BYTES, after_shard=advance
+        store, corpus.records, sampler.choose(), max_bytes=MAX_CARD_BYTES, track=track
     )
     data = render_page(corpus, statistics, thumbnails).encode()
     if place is None:

@@ -70,12 +70,24 @@ def drain_on_signals(
 ) -> Iterator[Drain]:
     """A `Drain` that SIGTERM and SIGINT drive while the block lasts (in the main thread)."""
     drain = Drain(seconds, say, work)
+    with signals_to(drain.on_signal):
+        yield drain
+
+
+def interrupt(number: int, frame: FrameType | None = None) -> None:
+    """Raises `Interrupted`: for work of which nothing is worth finishing."""
+    raise Interrupted(number)
+
+
+@contextmanager
+def signals_to(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Hands SIGTERM and SIGINT to the handler while the block lasts (in the main thread)."""
     if threading.current_thread() is not threading.main_thread():
-        yield drain
+        yield
         return
-    before = {n: signal.signal(n, drain.on_signal) for n in (signal.SIGTERM, signal.SIGINT)}
+    before = {n: signal.signal(n, handler) for n in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield drain
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, previous)

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import platform
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
+import yaml
+
 from ovamgen import fault_points
-from ovamgen.config import canonical_json
+from ovamgen.config import RunConfig, build_config, canonical_json
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.plan.planning import Plan
-from ovamgen.shards.manifest import MANIFEST_NAME
-from ovamgen.shards.manifest import PLAN_NAME as PLAN_NAME
-from ovamgen.shards.manifest import RUN_NAME as RUN_NAME
-from ovamgen.shards.shard_record import RECORDS, metadata_name, shard_name
+from ovamgen.shards.output_files import (
+    MANIFEST_NAME,
+    PLAN_NAME,
+    RECORDS,
+    RUN_NAME,
+    metadata_name,
+    shard_name,
+)
 from ovamgen.storage.plain_yaml import load_plain_yaml
-from ovamgen.storage.reading import read_file
-from ovamgen.storage.retrying import RemoteError
 from ovamgen.storage.store import Store
 
 log = logging.getLogger(__name__)
 
 MAX_RUN_FILE_BYTES = 4 * 1024**2
+_REQUIRED = {"fingerprint": str, "identity": dict, "model": dict, "config": dict, "inputs": dict}
 _PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow", "pyarrow", "pydensecrf2")
 
 
@@ -80,38 +85,50 @@ def read_run_file(store: Store) -> dict[str, Any] | None:
     """
     if not store.exists(RUN_NAME):
         return None
-    expected = {"fingerprint": str, "identity": dict, "model": dict, "config": dict}
     try:
-        data = load_plain_yaml(store.read(RUN_NAME, MAX_RUN_FILE_BYTES))
-    except (ValueError, ShardError):
-        data = None
-    if not isinstance(data, dict) or any(
-        not isinstance(data.get(name), kind) for name, kind in expected.items()
-    ):
+        return parse_run_file(store.read(RUN_NAME, MAX_RUN_FILE_BYTES))
+    except (ValueError, ShardError) as error:
         raise ConfigError(
-            f"{store.url}/{RUN_NAME} is damaged: expected {', '.join(expected)}; restore it, or "
-            "give another --out"
-        )
-    return data
+            f"{store.url}/{RUN_NAME} is damaged: {error}; restore it, or give another --out"
+        ) from None
 
 
-def digest_of(url: str) -> str:
-    """sha256 (hex) of a file's bytes, local or remote.
+def parse_run_file(data: bytes) -> dict[str, Any]:
+    """The content of a ``run.yaml``.
 
     Raises:
-        ConfigError: the file cannot be read.
+        ValueError: it is damaged; the text says how.
     """
-
-    def digest(file: Any) -> str:
-        sums = hashlib.sha256()
-        while block := file.read(1 << 20):
-            sums.update(block)
-        return sums.hexdigest()
-
     try:
-        return read_file(url, digest)
-    except RemoteError as error:
-        raise ConfigError(f"{url} cannot be read: {error.explanation}") from None
+        values = load_plain_yaml(data)
+    except ValueError as error:
+        raise ValueError(f"it cannot be read as YAML: {error}") from None
+    if not isinstance(values, dict) or any(
+        not isinstance(values.get(name), kind) for name, kind in _REQUIRED.items()
+    ):
+        raise ValueError(f"it must hold {', '.join(_REQUIRED)}")
+    return values
+
+
+def run_file_bytes(values: Mapping[str, Any]) -> bytes:
+    """``run.yaml`` with this content."""
+    return yaml.safe_dump(dict(values), sort_keys=True, allow_unicode=True).encode()
+
+
+def saved_config(run: Mapping[str, Any], out: str, *overrides: dict[str, Any]) -> RunConfig:
+    """The resolved configuration of a run, on an output.
+
+    Args:
+        run: the content of ``run.yaml``.
+        out: folder or URL of the run.
+        overrides: layers above it, such as where and how fast, which ``run.yaml`` does not hold.
+
+    Raises:
+        ConfigError: a value that this ovamgen does not know, or overrides that do not fit.
+    """
+    identity = run["identity"].items()
+    runtime = {k.partition(".")[2]: value for k, value in identity if k.startswith("runtime.")}
+    return build_config(dict(run["config"]), {"runtime": runtime, "out": out}, *overrides)
 
 
 def library_versions() -> dict[str, str]:

@@ -10,39 +10,34 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import Any
 
-import yaml
-
 from ovamgen import __version__, fault_points
-from ovamgen.config import RunConfig, SynthesisConfig, check_method, fingerprint, identity
+from ovamgen.config import RunConfig, fingerprint, identity
 from ovamgen.errors import ConfigError, OvamgenError
 from ovamgen.plan.plan_rows import PlannedTasks
-from ovamgen.plan.planning import Plan, make_plan
+from ovamgen.plan.planning import Plan
 from ovamgen.records import ModelInfo, RunSummary, ShardRecord
 from ovamgen.run.bad_samples import EarlyStop
 from ovamgen.run.files import (
-    PLAN_NAME,
-    RUN_NAME,
     differences,
-    digest_of,
     give_way,
     has_made_shards,
     library_versions,
     read_plan,
     read_run_file,
+    run_file_bytes,
     write_plan_file,
 )
+from ovamgen.run.inputs import check_inputs, inputs_of, named_inputs, plan_for
 from ovamgen.run.journal import RunJournal
 from ovamgen.shards.card import DOCUMENTS_EDITION
-from ovamgen.shards.shard_record import finished_shards, write_indexes
+from ovamgen.shards.manifest import write_indexes
+from ovamgen.shards.output_files import PLAN_NAME, RUN_NAME
+from ovamgen.shards.shard_record import finished_shards
 from ovamgen.storage.store import Store, open_store
 
 log = logging.getLogger(__name__)
-
-DEMO_CAPTIONS = "demo"
-"""The name of the captions that ship with the package."""
 
 
 @dataclass(kw_only=True)
@@ -163,7 +158,7 @@ class Run:
             },
             "versions": library_versions(),
         }
-        return yaml.safe_dump(data, sort_keys=True, allow_unicode=True).encode()
+        return run_file_bytes(data)
 
 
 @contextmanager
@@ -180,18 +175,19 @@ def open_run(config: RunConfig) -> Iterator[Run]:
     if not config.out:
         raise ConfigError("no output was given: use --out FOLDER or --out URL")
     store = open_store(config.out)
-    config = _check_model_and_tokens(config)
+    config = check_inputs(config)
     plan = read_plan(store)
     replaced: list[str] = []
     if plan is not None:
-        # where no captions are named, those of the plan are meant
-        named = _input_digests(config) if config.plan.captions else dict(plan.inputs)
-        replaced = plan.differences(config.plan, named)
+        replaced = plan.differences(config.plan, named_inputs(config, plan))
         _refuse_another(store, replaced, may_replace=bool(config.plan.captions))
-    plan = plan_for(config) if plan is None or replaced else plan
-    inputs = dict(plan.inputs)
-    if (bank := config.attribution.token_source.file) is not None:
-        inputs["tokens"] = digest_of(bank)
+    if plan is None or replaced:
+        plan = plan_for(config)
+    if not plan.tasks:
+        raise ConfigError(
+            f"no caption of {config.plan.captions} becomes a sample: see 'ovamgen plan' for why"
+        )
+    inputs = inputs_of(config, plan)
     mark = fingerprint(config, inputs)
     saved = read_run_file(store)
     if saved is not None and saved["fingerprint"] != mark:
@@ -199,10 +195,6 @@ def open_run(config: RunConfig) -> Iterator[Run]:
         _refuse_another(store, replaced)
     elif saved is not None:
         _warn_of_other_versions(saved)
-    if not plan.tasks:
-        raise ConfigError(
-            f"no caption of {config.plan.captions} becomes a sample: see 'ovamgen plan' for why"
-        )
     with store.lock():
         # another run may have ended since
         _refuse_another(store, replaced)
@@ -226,50 +218,6 @@ def open_run(config: RunConfig) -> Iterator[Run]:
             raise
         finally:
             store.sweep()
-
-
-def plan_for(config: RunConfig) -> Plan:
-    """The plan of a configuration; reads the captions."""
-    if not config.plan.captions:
-        raise ConfigError(
-            "no captions were given and the output holds no plan: use --captions FILE, or "
-            f"--captions {DEMO_CAPTIONS} for those that ship with ovamgen"
-        )
-    settings = config.plan.model_copy(update={"captions": captions_path(config.plan.captions)})
-    return make_plan(settings, model_id=config.model.id)
-
-
-def captions_path(name: str) -> str:
-    """The path of the captions: ``demo`` is a file of the package."""
-    if name != DEMO_CAPTIONS:
-        return name
-    return str(resources.files("ovamgen") / "data" / "demo_captions.csv")
-
-
-def _check_model_and_tokens(config: RunConfig) -> RunConfig:
-    """The configuration with the threshold of its token bank, once all of them were looked at."""
-    from ovamgen.attribution.token_bank import open_bank
-    from ovamgen.diffusion.pipeline import check_model
-
-    facts = check_model(config.model)
-    facts.check_size(config.synthesis.height, config.synthesis.width)
-    check_method(config.attribution.method)
-    if config.synthesis.scheduler != SynthesisConfig().scheduler:
-        # diffusers is slow to import, and the default is known to be there
-        from ovamgen.diffusion.schedulers import scheduler_class
-
-        scheduler_class(config.synthesis.scheduler)
-    return open_bank(config, width=facts.context_width)[0]
-
-
-def _input_digests(config: RunConfig) -> dict[str, str]:
-    """Digests of the captions and instances that are named; those of the plan stand for others."""
-    named = {"captions": config.plan.captions, "instances": config.plan.instances}
-    return {
-        name: digest_of(captions_path(path) if name == "captions" else path)
-        for name, path in named.items()
-        if path
-    }
 
 
 def _refuse_another(store: Store, changed: list[str], *, may_replace: bool = True) -> None:

@@ -28,7 +28,8 @@ from ovamgen.run.bad_samples import (
     synthesise_surviving,
 )
 from ovamgen.run.timing import StageClock
-from ovamgen.shards.codec import Provenance, encode_sample
+from ovamgen.shards.codec import encode_sample
+from ovamgen.shards.schema import Provenance
 from ovamgen.shards.shard_record import publish_shard
 from ovamgen.storage.store import Store
 

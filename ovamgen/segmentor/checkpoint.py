@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from safetensors.torch import save
 from torch import nn
 
 from ovamgen.errors import ConfigError
+from ovamgen.storage.whole_files import write_whole
 
 CHECKPOINT = "checkpoint.safetensors"
 _FORMAT = "ovamgen-training-1"
@@ -64,13 +64,7 @@ def write_checkpoint(
         ),
         "optimizer": json.dumps(scalars, sort_keys=True),
     }
-    temporary = folder / f".{CHECKPOINT}.tmp"
-    content = to_bytes(tensors, metadata)
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, folder / CHECKPOINT)
+    write_whole(folder / CHECKPOINT, to_bytes(tensors, metadata), durable=True)
 
 
 def to_bytes(tensors: Mapping[str, torch.Tensor], metadata: dict[str, str]) -> bytes:

@@ -7,7 +7,6 @@ networks are those of transformers. How it is trained is not known here.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from ovamgen.classes.voc import IGNORE, NUM_CLASSES
 from ovamgen.errors import ConfigError
 from ovamgen.segmentor.augment import MEAN_RGB, STD_RGB
 from ovamgen.segmentor.checkpoint import to_bytes
+from ovamgen.storage.whole_files import write_whole
 
 SEGMENTOR = "segmentor.safetensors"
 _FORMAT = "ovamgen-segmentor-1"
@@ -188,10 +188,8 @@ def save_segmentor(
         "architecture": json.dumps(asdict(shape), sort_keys=True),
         "training": json.dumps(training, sort_keys=True),
     }
-    temporary = folder / f".{SEGMENTOR}.tmp"
-    # save_file would make it private
-    temporary.write_bytes(to_bytes(network.state_dict(), metadata))
-    os.replace(temporary, folder / SEGMENTOR)
+    # safetensors' save_file would make it private
+    write_whole(folder / SEGMENTOR, to_bytes(network.state_dict(), metadata))
 
 
 def load_segmentor(path: str | Path, device: str | torch.device = "cpu") -> Segmentor:

@@ -6,13 +6,14 @@ The CSV has no times, so that equal trainings have equal files; TensorBoard's fi
 from __future__ import annotations
 
 import csv
-import os
+import io
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from ovamgen.console.progress import Progress
 from ovamgen.errors import ConfigError
+from ovamgen.storage.whole_files import write_whole
 
 LOG = "log.csv"
 COLUMNS = ("step", "loss", "learning_rate")
@@ -38,12 +39,11 @@ class TrainingLog(Progress):
                     f"{self._path} cannot be read as the log of a training: {error!r}; remove it, "
                     "the training goes on without its past rows"
                 ) from None
-        temporary = self._path.with_name(f".{LOG}.tmp")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(temporary, self._path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(self._path, text.getvalue().encode())
 
     def __enter__(self) -> TrainingLog:
         """Show the bar where there is a terminal."""

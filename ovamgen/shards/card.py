@@ -50,13 +50,13 @@ def render_card(
         dataset_info: lines for the end of the YAML header: features and counts.
     """
     samples = sum(record.samples for record in records)
-    full = [record.name for record in records if record.samples]
-    splits = sorted({name.rpartition("-")[0] for name in full}) or ["train"]
+    full = [record for record in records if record.samples]
+    splits = sorted({record.split for record in full}) or ["train"]
     # Loaders take column types from the first tar, so one without samples must not be it.
     paths = {
         split: [f"{split}-*.tar"]
         if len(full) == len(records)
-        else [name for name in full if name.rpartition("-")[0] == split]
+        else [record.name for record in full if record.split == split]
         for split in splits
     }
     environment = Environment(
@@ -74,38 +74,38 @@ def render_card(
         size_category=next((name for limit, name in _SIZES if samples < limit), "n>1M"),
         classes=classes,
         made=_made(run_info),
-        trained=bool(_at(run_info, "model", "trained") is not False),
-        weights=_weights(str(_at(run_info, "model", "id") or "")),
+        trained=bool(value_at(run_info, "model", "trained") is not False),
+        weights=_weights(str(value_at(run_info, "model", "id") or "")),
     )
 
 
 def _made(run_info: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What the samples were made with, as (label, value); what is not known is left out."""
-    model = _name(_at(run_info, "model", "id"))
-    revision = _at(run_info, "model", "revision")
+    model = without_folder(value_at(run_info, "model", "id"))
+    revision = value_at(run_info, "model", "revision")
     rows = [
         ("diffusion model", f"{model}@{revision}" if model and revision else model),
-        ("sha256 of its weights", _at(run_info, "model", "weights_sha256")),
-        ("captions", _name(_at(run_info, "config", "plan", "captions"))),
-        ("sha256 of the captions", _at(run_info, "inputs", "captions")),
-        ("scheduler", _at(run_info, "config", "synthesis", "scheduler")),
-        ("steps", _at(run_info, "config", "synthesis", "steps")),
-        ("guidance scale", _at(run_info, "config", "synthesis", "guidance")),
-        ("attribution method", _at(run_info, "config", "attribution", "method")),
-        ("mask preset", _at(run_info, "config", "masks", "preset")),
-        ("threshold tau", _at(run_info, "config", "masks", "tau")),
-        ("run's seed", _at(run_info, "config", "plan", "seed")),
+        ("sha256 of its weights", value_at(run_info, "model", "weights_sha256")),
+        ("captions", without_folder(value_at(run_info, "config", "plan", "captions"))),
+        ("sha256 of the captions", value_at(run_info, "inputs", "captions")),
+        ("scheduler", value_at(run_info, "config", "synthesis", "scheduler")),
+        ("steps", value_at(run_info, "config", "synthesis", "steps")),
+        ("guidance scale", value_at(run_info, "config", "synthesis", "guidance")),
+        ("attribution method", value_at(run_info, "config", "attribution", "method")),
+        ("mask preset", value_at(run_info, "config", "masks", "preset")),
+        ("threshold tau", value_at(run_info, "config", "masks", "tau")),
+        ("run's seed", value_at(run_info, "config", "plan", "seed")),
         ("fingerprint", run_info.get("fingerprint")),
-        ("derived by", _at(run_info, "derived", "command")),
-        ("derived from fingerprint", _at(run_info, "derived", "from_fingerprint")),
+        ("derived by", value_at(run_info, "derived", "command")),
+        ("derived from fingerprint", value_at(run_info, "derived", "from_fingerprint")),
         ("ovamgen", run_info.get("ovamgen_version")),
     ]
     known = [(label, str(value)) for label, value in rows if value not in (None, "")]
     return [(label, " ".join(value.split()).replace("|", "\\|")) for label, value in known]
 
 
-def _name(value: Any) -> str:
-    """A hub id or URL as it is; of a path on some machine only the last part."""
+def without_folder(value: Any) -> str:
+    """A hub id or URL as it is; of a path on some machine only the last part; "" of nothing."""
     text = str(value or "")
     return PurePosixPath(text).name if text.startswith(("/", "~", ".")) else text
 
@@ -117,7 +117,8 @@ def _weights(model: str) -> str:
     return "openrail" if "stable-diffusion-v1" in model.lower() else "other"
 
 
-def _at(data: Mapping[str, Any], *path: str) -> Any:
+def value_at(data: Mapping[str, Any], *path: str) -> Any:
+    """The value at a path of keys; None where there is none."""
     node: Any = data
     for name in path:
         node = node.get(name) if isinstance(node, Mapping) else None

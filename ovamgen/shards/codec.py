@@ -23,8 +23,6 @@ from ovamgen.shards.arrays import (
     encode_png,
 )
 from ovamgen.shards.schema import (
-    METADATA_SCHEMA,
-    SAMPLE_SCHEMA,
     SCHEMA_VERSION,
     Provenance,
     conform,
@@ -33,16 +31,6 @@ from ovamgen.shards.schema import (
     spec_fields,
     to_json,
 )
-
-__all__ = [
-    "METADATA_SCHEMA",
-    "SAMPLE_SCHEMA",
-    "SCHEMA_VERSION",
-    "DecodedSample",
-    "Provenance",
-    "decode_sample",
-    "encode_sample",
-]
 
 IMAGE, METADATA, MASK, CAPTION, HEATMAPS = "jpg", "json", "mask.png", "txt", "heatmaps.npz"
 MEMBERS = (IMAGE, METADATA, MASK, CAPTION)

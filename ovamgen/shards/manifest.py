@@ -8,27 +8,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from ovamgen import fault_points
 from ovamgen.config import canonical_json
-from ovamgen.errors import ShardError
 from ovamgen.records import ShardRecord
 from ovamgen.shards.card import ClassCount, render_card
+from ovamgen.shards.finished_shard import read_metadata
+from ovamgen.shards.output_files import (
+    CARD_NAME,
+    MANIFEST_NAME,
+    PLAN_NAME,
+    RUN_NAME,
+    WIDS_NAME,
+)
 from ovamgen.shards.schema import SCHEMA_VERSION
 from ovamgen.storage.interface import Store
-
-MANIFEST_NAME = "manifest.json"
-WIDS_NAME = "index.json"
-CARD_NAME = "README.md"
-INDEXES = (MANIFEST_NAME, WIDS_NAME, CARD_NAME)
-"""What describes a whole corpus, written once every shard is there."""
-
-PLAN_NAME = "plan.parquet"
-RUN_NAME = "run.yaml"
-
-_BLOCK_BYTES = 1 << 20
 
 
 def write_indexes(
@@ -63,12 +56,7 @@ def count_classes(store: Store, records: Iterable[ShardRecord]) -> list[ClassCou
     counts: Counter[tuple[int, str, str]] = Counter()
     columns = ["status", "class_ids", "class_names", "phrases"]
     for record in records:
-        name = f"metadata/{record.shard_index:06d}.parquet"
-        try:
-            with store.open(name) as file:
-                table = pq.read_table(file, columns=columns)
-        except (pa.ArrowException, OSError) as error:
-            raise ShardError(f"{name} in {store.url} cannot be read as Parquet: {error}") from None
+        table = read_metadata(store, record, columns)
         for row in table.to_pylist():
             if row["status"] == "ok":
                 counts.update(
@@ -79,11 +67,8 @@ def count_classes(store: Store, records: Iterable[ShardRecord]) -> list[ClassCou
 
 def sha256_of(store: Store, name: str) -> str:
     """sha256 (hex) of a file of the store, read in blocks."""
-    digest = hashlib.sha256()
     with store.open(name) as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # has readinto
 
 
 def digests_of_sources(store: Store) -> dict[str, str]:

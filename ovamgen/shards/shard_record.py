@@ -1,4 +1,4 @@
-"""Names of a run's files, the record that marks a shard as finished, publishing, what is finished.
+"""The record that marks a shard as finished: publishing a shard, and which shards are finished.
 
 Pixels are not known here. The record is the commit: it is created last, and only if there is none.
 """
@@ -17,29 +17,19 @@ from ovamgen import fault_points
 from ovamgen.config import canonical_json
 from ovamgen.errors import ShardError
 from ovamgen.records import EncodedSample, SampleFailure, SampleSpec, ShardRecord
-from ovamgen.shards.manifest import write_indexes
+from ovamgen.shards.output_files import (
+    METADATA,
+    RECORDS,
+    is_shard_name,
+    metadata_name,
+    record_name,
+    shard_name,
+)
 from ovamgen.shards.schema import SCHEMA_VERSION
 from ovamgen.shards.writer import metadata_parquet, write_tar
 from ovamgen.storage.interface import Store
 
-__all__ = [
-    "RECORDS",
-    "finished_shards",
-    "metadata_name",
-    "publish_shard",
-    "read_record",
-    "read_records",
-    "record_from_json",
-    "record_name",
-    "record_to_json",
-    "shard_name",
-    "write_indexes",
-]
-
-RECORDS = "manifests/"
 MAX_RECORD_BYTES = 64 * 1024
-"""Prefix of the names of shard records."""
-_METADATA = "metadata/"
 _TYPES = {"int": int, "str": str}
 _FIELDS = {field.name: _TYPES[str(field.type)] for field in fields(ShardRecord)}
 """The types of a record's values, by name."""
@@ -55,26 +45,6 @@ R = TypeVar("R")
 
 class _DamagedRecordError(ShardError):
     """A record that no ovamgen wrote like this: its shard counts as not made."""
-
-
-def shard_name(split: str, index: int) -> str:
-    """``train-000000.tar``."""
-    return f"{split}-{index:06d}.tar"
-
-
-def _is_shard_name(name: str, index: int) -> bool:
-    split = name.removesuffix(f"-{index:06d}.tar")
-    return split != name and split.isascii() and split.isalnum()
-
-
-def record_name(index: int) -> str:
-    """``manifests/000000.json``."""
-    return f"{RECORDS}{index:06d}.json"
-
-
-def metadata_name(index: int) -> str:
-    """``metadata/000000.parquet``."""
-    return f"{_METADATA}{index:06d}.parquet"
 
 
 def record_to_json(record: ShardRecord) -> bytes:
@@ -114,7 +84,7 @@ def record_from_json(data: bytes) -> ShardRecord:
     except UnicodeEncodeError as error:
         raise _DamagedRecordError(f"a shard record has text that is no Unicode: {error}") from None
     # readers open what a record names, and a corpus may come from anybody
-    if record.shard_index < 0 or not _is_shard_name(record.name, record.shard_index):
+    if record.shard_index < 0 or not is_shard_name(record.name, record.shard_index):
         raise _DamagedRecordError(
             f"a shard record must name its tar like {shard_name('train', 0)}, with its own index "
             f"{record.shard_index}, got {record.name!a:.60}"
@@ -138,10 +108,16 @@ def read_records(store: Store) -> dict[int, ShardRecord]:
     Raises:
         ShardError: a record is damaged; the next run makes its shard again.
     """
-    found = _in_parallel(
-        lambda name: record_from_json(store.read(name, MAX_RECORD_BYTES)), store.list(RECORDS)
-    )
-    return {record.shard_index: record for record in found}
+
+    def read(name: str) -> ShardRecord:
+        try:
+            return record_from_json(store.read(name, MAX_RECORD_BYTES))
+        except ShardError as error:
+            raise ShardError(
+                f"{store.url}/{name}: {error}; 'ovamgen generate' makes the shard again"
+            ) from None
+
+    return {record.shard_index: record for record in _in_parallel(read, store.list(RECORDS))}
 
 
 def publish_shard(
@@ -229,7 +205,7 @@ def finished_shards(
         ShardError: a shard of another run, or written by another version of the schema.
     """
     records = store.sizes(RECORDS)
-    sizes = store.sizes(f"{split}-") | store.sizes(_METADATA)
+    sizes = store.sizes(f"{split}-") | store.sizes(METADATA)
     finished: dict[int, ShardRecord] = {}
 
     def read(index: int) -> ShardRecord | None:
@@ -258,6 +234,28 @@ def finished_shards(
         else:
             store.delete(record_name(index))
     return finished
+
+
+def finished_copies(
+    store: Store, records: Iterable[ShardRecord], fingerprint: str
+) -> dict[int, ShardRecord]:
+    """The records of the shards that are whole, of those that another corpus has; by index.
+
+    Args:
+        store: of the new corpus.
+        records: of the other one, of any splits.
+        fingerprint: of the new corpus.
+
+    Raises:
+        ShardError: as `finished_shards`.
+    """
+    by_split: dict[str, list[int]] = {}
+    for record in records:
+        by_split.setdefault(record.split, []).append(record.shard_index)
+    done: dict[int, ShardRecord] = {}
+    for split, indices in by_split.items():
+        done |= finished_shards(store, split, indices, fingerprint)
+    return done
 
 
 def _in_parallel(read: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:

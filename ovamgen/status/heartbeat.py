@@ -16,16 +16,14 @@ from ovamgen.errors import OvamgenError
 from ovamgen.run.bad_samples import one_line
 from ovamgen.run.drain import Interrupted
 from ovamgen.run.run import Run
+from ovamgen.shards.output_files import PROGRESS_NAME, TIMES_PREFIX, times_name
 from ovamgen.status.logs import (
-    PROGRESS_NAME,
-    TIMES_PREFIX,
     LiveProgress,
     OpenShardState,
     ProcessTimes,
     RunState,
     WorkerState,
     impatient,
-    time_name,
 )
 
 EVERY_SECONDS = 10.0
@@ -89,7 +87,7 @@ class _Heartbeat:
             store = self._store
             if not self._name:
                 # the lock is held: nobody else takes the same number
-                self._name = time_name(_last_number(store.list(TIMES_PREFIX)) + 1)
+                self._name = times_name(_last_number(store.list(TIMES_PREFIX)) + 1)
             self._sequence += 1
             store.put(self._name, self._times(state).to_bytes())
             store.put(PROGRESS_NAME, self._progress(state, error).to_bytes())

@@ -13,12 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ovamgen.errors import ShardError
 from ovamgen.run.timing import WorkStage
+from ovamgen.shards.output_files import PROGRESS_NAME, TIMES_PREFIX
 from ovamgen.storage.interface import Store
 from ovamgen.storage.store import ObjectStore
-
-LOGS = "logs/"
-PROGRESS_NAME = f"{LOGS}progress.json"
-TIMES_PREFIX = f"{LOGS}time-"
 
 MAX_BYTES = 4_000_000
 """No file of ours is larger; a larger one is not read."""
@@ -125,11 +122,6 @@ def impatient(store: Store) -> Store:
     if isinstance(store, ObjectStore):
         return ObjectStore(store.url, patience_seconds=PATIENCE_SECONDS)
     return store
-
-
-def time_name(number: int) -> str:
-    """``logs/time-000001.json``."""
-    return f"{TIMES_PREFIX}{number:06d}.json"
 
 
 def read_progress(store: Store) -> LiveProgress | None:

@@ -5,28 +5,33 @@ Asked from anywhere that can read the folder: what the run is doing now comes fr
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
-
-import pyarrow.parquet as pq
 
 from ovamgen.console.log_format import printable
 from ovamgen.console.progress import time_left
-from ovamgen.errors import ConfigError, ShardError
+from ovamgen.errors import ConfigError
 from ovamgen.records import ShardRecord
-from ovamgen.run.files import PLAN_NAME, read_plan, read_run_file
-from ovamgen.shards.manifest import INDEXES, MANIFEST_NAME
-from ovamgen.shards.shard_record import RECORDS, metadata_name, record_from_json
+from ovamgen.run.files import read_plan, read_run_file
+from ovamgen.shards.finished_shard import read_metadata
+from ovamgen.shards.output_files import (
+    EXPORT_NAME,
+    INDEXES,
+    MANIFEST_NAME,
+    PLAN_NAME,
+    RECORDS,
+    SELECTION_NAME,
+)
+from ovamgen.shards.shard_record import record_from_json
 from ovamgen.status.activity import Activity, stragglers_of, understand
 from ovamgen.status.logs import LiveProgress, read_progress
 from ovamgen.storage.interface import Store
 from ovamgen.storage.store import open_store
 
-_HANDED_ON = {"selection.json": "a selection", "export.json": "an export"}
+_HANDED_ON = {SELECTION_NAME: "a selection", EXPORT_NAME: "an export"}
 """What a folder of shards without a plan is, by the mark that select or export leaves."""
 
 _READERS = 16
@@ -75,10 +80,6 @@ class RunStatus:
     shard_restarts: int = 0
     stragglers: tuple[str, ...] = ()
     """Shards open for much longer than others, workers that have not answered for long."""
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self)
 
     def lines(self) -> list[str]:
         """As text for people."""
@@ -155,7 +156,7 @@ class StatusReader:
         self._url = url
         self._planned: tuple[tuple[int, str], tuple[int, int]] | None = None
         self._records: dict[tuple[str, int], ShardRecord] = {}
-        self._failures: dict[int, Counter[str]] = {}
+        self._failures: dict[int, Counter[tuple[str, str]]] = {}
 
     def read(self) -> RunStatus:
         """The status now.
@@ -191,7 +192,7 @@ class StatusReader:
             samples_made=sum(record.samples for record in records.values()),
             samples_failed=sum(record.failed for record in records.values()),
             bytes_written=sum(record.size_bytes for record in records.values()),
-            failures=failures_by_reason(store, records, self._failures),
+            failures=in_words(failures_by_reason(store, records, self._failures)),
             model=saved["model"].get("id", "") if saved else "",
             fingerprint=mark,
             process=found.process,
@@ -254,9 +255,9 @@ def run_status(url: str) -> RunStatus:
 def failures_by_reason(
     store: Store,
     records: Mapping[int, ShardRecord],
-    known: dict[int, Counter[str]] | None = None,
-) -> dict[str, int]:
-    """Failed samples by ``stage: reason``; only metadata of shards with failures is read.
+    known: dict[int, Counter[tuple[str, str]]] | None = None,
+) -> Counter[tuple[str, str]]:
+    """Failed samples by stage and reason; only metadata of shards with failures is read.
 
     Args:
         store: of the run.
@@ -264,25 +265,23 @@ def failures_by_reason(
         known: counts by shard that were read before; grows.
     """
     known = {} if known is None else known
-    counts: Counter[str] = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
     for index, record in sorted(records.items()):
         if record.failed:
             if index not in known:
-                known[index] = _failures_of(store, index)
+                known[index] = _failures_of(store, record)
             counts += known[index]
-    return dict(counts.most_common())
+    return counts
 
 
-def _failures_of(store: Store, index: int) -> Counter[str]:
-    try:
-        data = io.BytesIO(store.read(metadata_name(index)))
-        table = pq.read_table(data, columns=["status", "stage", "reason"])
-    except (OSError, ValueError) as error:
-        raise ShardError(
-            f"{store.url}/{metadata_name(index)} cannot be read as Parquet: {error}"
-        ) from None
-    rows = table.to_pylist()
-    return Counter(f"{r['stage']}: {r['reason']}" for r in rows if r["status"] == "failed")
+def in_words(failures: Counter[tuple[str, str]]) -> dict[str, int]:
+    """The counts by ``stage: reason``, the most frequent first."""
+    return {f"{stage}: {reason}": count for (stage, reason), count in failures.most_common()}
+
+
+def _failures_of(store: Store, record: ShardRecord) -> Counter[tuple[str, str]]:
+    rows = read_metadata(store, record, ["status", "stage", "reason"]).to_pylist()
+    return Counter((row["stage"], row["reason"]) for row in rows if row["status"] == "failed")
 
 
 def _live_fields(live: LiveProgress | None, records: Mapping[int, ShardRecord]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ovamgen.console.log_format import is_json, say
@@ -77,7 +78,7 @@ def _lines(
     sleep: Callable[[float], None],
 ) -> RunStatus:
     while True:
-        print(json.dumps(status.to_json()) if as_json else status.line(), flush=True)
+        print(json.dumps(asdict(status)) if as_json else status.line(), flush=True)
         if _is_over(status):
             return status
         sleep(every_seconds)

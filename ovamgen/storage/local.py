@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,12 +16,10 @@ from ovamgen.errors import ConfigError, OvamgenError, ShardError
 from ovamgen.storage.filelock import FileLock
 from ovamgen.storage.interface import Store, held_by, parts_of, this_process
 from ovamgen.storage.scratch import Attempt, dead_attempts, sweep
+from ovamgen.storage.whole_files import is_temporary
 
 _SCRATCH = ".scratch"
 _LOCK = ".lock"
-
-_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
-"""What `ovamgen.storage.whole_files` writes to before it renames."""
 
 _LOCK_ATTEMPTS = 3
 _LOCK_PAUSE_SECONDS = 0.05
@@ -130,7 +127,7 @@ class LocalStore(Store):
         with self._reasons("list", _SCRATCH):
             dead = [f"{_SCRATCH}/{name}" for name in dead_attempts(self._root / _SCRATCH)]
             files = [path.name for path in self._root.glob(".*.tmp")]
-        return sorted([*dead, *(name for name in files if _TEMPORARY.fullmatch(name))])
+        return sorted([*dead, *(name for name in files if is_temporary(name))])
 
     @contextmanager
     def lock(self) -> Iterator[None]:

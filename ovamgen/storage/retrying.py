@@ -25,7 +25,8 @@ CONTACT_SECONDS = 20.0
 """The same for a store that has never answered: a wrong endpoint is told within seconds."""
 
 _FIRST_PAUSE_SECONDS = 0.25
-_LONGEST_PAUSE_SECONDS = 20.0
+LONGEST_PAUSE_SECONDS = 20.0
+"""Between two attempts."""
 
 T = TypeVar("T")
 
@@ -64,7 +65,7 @@ class Patience:
         retrying = Retrying(
             retry=retry_if_exception(_may_pass),
             stop=self._is_over,
-            wait=wait_random_exponential(_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS),
+            wait=wait_random_exponential(_FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS),
             before_sleep=_note,
             reraise=True,
         )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 from ovamgen.errors import ConfigError
+
+_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 
 
 def write_whole(
@@ -66,6 +69,11 @@ def check_place(path: Path) -> None:
         temporary.unlink()
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name is what `write_whole` had not renamed yet."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def _beside(path: Path) -> Path:

@@ -168,7 +168,7 @@ class _SlowDiscs(DiscEngine):
         (pids / str(os.getpid())).touch()
 
 
-@pytest.mark.parametrize("step", ["_refined", "_written"])
+@pytest.mark.parametrize("step", ["refined", "written"])
 def test_lost_images_are_made_again(tmp_path, reference, monkeypatch, capfd, step):
     """The answer that Ray gives when a node has left with an object: the shard starts again.
 
@@ -183,10 +183,10 @@ def test_lost_images_are_made_again(tmp_path, reference, monkeypatch, capfd, ste
             return
         first = arguments[0]
         lost.append(first)
-        shard = first if step == "_written" else first.batch.shard
-        if step == "_refined":
+        shard = first if step == "written" else first.batch.shard
+        if step == "refined":
             self.payload_bytes -= first.nbytes
-        self._on_lost(shard, ObjectLostError("00" * 28, None, ""))
+        self.on_lost(shard, ObjectLostError("00" * 28, None, ""))
 
     monkeypatch.setattr(Finishing, step, lose_once)
     run = make(config, generate_on_ray, DiscEngine)

@@ -5,7 +5,7 @@ from concurrent.futures import Future
 import pytest
 
 from ovamgen.cluster.handlers import Handlers
-from ovamgen.cluster.limits import LEAST_IN_FLIGHT_BYTES, LEAST_OPEN_SHARDS, Caps
+from ovamgen.cluster.open_shards import LEAST_IN_FLIGHT_BYTES, LEAST_OPEN_SHARDS, Caps
 from ovamgen.config import build_config
 
 

@@ -17,15 +17,14 @@ import yaml
 from ovamgen.config import build_config
 from ovamgen.corpus.dataset import read_samples
 from ovamgen.corpus.open import open_corpus
-from ovamgen.corpus.reannotate import reannotate
-from ovamgen.corpus.reannotate_settings import new_config
+from ovamgen.corpus.reannotate import new_config, reannotate
 from ovamgen.corpus.select.filters import SelectionSettings
 from ovamgen.corpus.select.select import select
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.masks.binarise import make_label_map
 from ovamgen.run.local import generate_local
 from ovamgen.run.run import open_run
-from ovamgen.shards.shard_record import record_name
+from ovamgen.shards.output_files import record_name
 from ovamgen.status.status import run_status
 from ovamgen.storage.store import LocalStore
 from tests.corpus.corpora import plain_samples, write_corpus

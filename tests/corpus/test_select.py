@@ -160,7 +160,7 @@ def _candidates(areas, class_ids):
         scores=np.ones(count),
         areas=np.array(areas, dtype=np.float64),
         failed={},
-        failed_classes={},
+        failed_by_class={},
     )
 
 

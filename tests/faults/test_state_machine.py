@@ -25,15 +25,8 @@ from hypothesis.stateful import (
 
 from ovamgen import fault_points
 from ovamgen.errors import ConfigError, ShardError
-from ovamgen.shards.shard_record import (
-    RECORDS,
-    finished_shards,
-    metadata_name,
-    read_record,
-    record_name,
-    record_to_json,
-    shard_name,
-)
+from ovamgen.shards.output_files import RECORDS, metadata_name, record_name, shard_name
+from ovamgen.shards.shard_record import finished_shards, read_record, record_to_json
 from ovamgen.storage.lease import LeaseTimes
 from ovamgen.storage.store import LocalStore, ObjectStore
 from tests.faults.command import SERVER

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 
@@ -77,7 +78,7 @@ def test_damage_is_found_and_the_original_bytes_come_back(bucket, uploaded, shor
 
 def test_a_sample_is_made_again_from_a_bucket(bucket, uploaded, tmp_path):
     done = replay(bucket.url, "00000100002", out=str(tmp_path / "both"), factory=DiscEngine)
-    values = done.to_json()
+    values = asdict(done)
     assert (values["image_max_abs_diff"], values["mask_pixels_different"]) == (0, 0)
     assert objects(bucket) == uploaded
 

@@ -7,7 +7,7 @@ import pytest
 from ovamgen.errors import ConfigError
 from ovamgen.integrity.repair import repair
 from ovamgen.integrity.verify import verify
-from ovamgen.shards.shard_record import record_name
+from ovamgen.shards.output_files import record_name
 from ovamgen.storage.store import LocalStore
 from tests.fakes import DiscEngine
 from tests.integrity.conftest import TEXTS
@@ -64,13 +64,21 @@ def test_records_and_papers_come_back_without_drawing(out, pristine):
     assert files_of(out) == files_of(pristine)
 
 
-@pytest.mark.parametrize("other", ["manifest.json", "plan.parquet", "train-000001.tar"])
+@pytest.mark.parametrize("other", ["plan.parquet", "train-000001.tar"])
 def test_papers_under_each_others_names_are_put_back(out, pristine, other):
     files = files_of(out)
     (out / "run.yaml").write_bytes(files[other])
     (out / other).write_bytes(files["run.yaml"])
     _repair(out)
     assert files_of(out) == files_of(pristine)
+
+
+def test_a_manifest_and_a_run_file_that_are_both_gone_are_not_guessed(out):
+    files = files_of(out)
+    (out / "run.yaml").write_bytes(files["manifest.json"])
+    (out / "manifest.json").write_bytes(files["run.yaml"])
+    with pytest.raises(ConfigError, match="give the settings of the run again"):
+        repair(str(out), factory=DiscEngine)
 
 
 def test_the_plan_is_made_again_from_captions_or_asked_for(out, pristine, tmp_path):

@@ -14,15 +14,16 @@ import pytest
 import yaml
 
 from ovamgen.errors import ConfigError, VerificationError
-from ovamgen.integrity.documents import parse_run_file, read_papers
+from ovamgen.integrity.documents import check_run_file, read_papers
 from ovamgen.integrity.findings import Findings
 from ovamgen.integrity.sample_check import SampleRules
 from ovamgen.integrity.shard_check import ShardJob, check_shard
 from ovamgen.integrity.verify import verify
 from ovamgen.records import ShardRecord
 from ovamgen.shards.arrays import decode_png, encode_png
+from ovamgen.shards.output_files import metadata_name, record_name
 from ovamgen.shards.process_pool import run_in_processes
-from ovamgen.shards.shard_record import metadata_name, read_record, record_name, record_to_json
+from ovamgen.shards.shard_record import read_record, record_to_json
 from ovamgen.shards.writer import tar_header
 from ovamgen.storage.store import LocalStore
 from tests.integrity.corruption import files_of
@@ -62,7 +63,7 @@ def _recorded(out, index):
 
 def _job(out, index):
     """A shard to check by itself, without plan and manifest."""
-    run = parse_run_file((out / "run.yaml").read_bytes())
+    run = check_run_file((out / "run.yaml").read_bytes())
     return ShardJob(
         index=index,
         name=f"train-{index:06d}.tar",

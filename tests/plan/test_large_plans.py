@@ -21,7 +21,7 @@ from ovamgen.plan.captions import open_captions
 from ovamgen.plan.plan import Plan
 from ovamgen.plan.planning import make_plan
 from ovamgen.plan.seen import SeenNumbers
-from ovamgen.run.run import captions_path
+from ovamgen.run.inputs import captions_path
 
 GOLDEN = {
     "demo": ({}, "4ae9cba4b07068772487a3f7ba6e02f14b85d1743f8ec0e6e9cce512115dc542"),

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovamgen.report.charts import _round_up, _short, bar, histogram, quartile_bar, swatch
+from ovamgen.report.charts import abbreviated, bar, histogram, quartile_bar, round_up, swatch
 
 FLOOR, TOP = 160.0, 24.0
 
@@ -45,13 +45,13 @@ def test_every_histogram_stays_in_its_frame(counts, median):
 
 @given(st.integers(0, 10**9))
 def test_the_scale_holds_the_highest(value):
-    top = _round_up(value)
+    top = round_up(value)
     assert value <= top <= max(2, 10 * value)
     assert top % 2 == 0, "half of it is a tick"
 
 
 def test_ticks_are_short():
-    texts = [_short(float(value)) for value in (0, 1, 40, 900, 1000, 1500, 20_000, 4_000_000)]
+    texts = [abbreviated(float(value)) for value in (0, 1, 40, 900, 1000, 1500, 20_000, 4_000_000)]
     assert texts == ["0", "1", "40", "900", "1k", "1.5k", "20k", "4M"]
 
 

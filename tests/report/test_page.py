@@ -20,14 +20,15 @@ from ovamgen.cli.report import report
 from ovamgen.errors import ConfigError, PlanError, ShardError
 from ovamgen.report import write
 from ovamgen.report.corpus import read_corpus
-from ovamgen.report.loading import loading
 from ovamgen.report.page import render_page
 from ovamgen.report.sampling import Sampler
-from ovamgen.report.sections import percent, plain, without_folder
+from ovamgen.report.sections import loading, percent, plain
 from ovamgen.report.statistics import gather
 from ovamgen.report.thumbnails import make_thumbnails
-from ovamgen.report.write import REPORT_NAME, write_report
+from ovamgen.report.write import write_report
 from ovamgen.run.run import write_plan
+from ovamgen.shards.card import without_folder
+from ovamgen.shards.output_files import REPORT_NAME
 from ovamgen.storage.store import open_store
 from tests.report.corpora import HOSTILE, captions
 from tests.runs import digests, run_config

@@ -1,5 +1,6 @@
 import io
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +14,8 @@ from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.errors import ShardError
 from ovamgen.report.corpus import read_corpus
 from ovamgen.report.statistics import MAX_FAILURE_KINDS, Distribution, Statistics, gather
+from ovamgen.shards.output_files import metadata_name
 from ovamgen.shards.reader import read_tar
-from ovamgen.shards.shard_record import metadata_name
 from ovamgen.storage.store import LocalStore, open_store
 from tests.report.corpora import shard_record
 
@@ -106,11 +107,12 @@ def gathered(folder, table):
     pq.write_table(table, sink)
     store = LocalStore(folder)
     store.put(metadata_name(0), sink.getvalue())
-    return gather(store, [shard_record(metadata=sink.getvalue())])
+    record = replace(shard_record(metadata=sink.getvalue()), samples=table.num_rows, failed=0)
+    return gather(store, [record])
 
 
 def test_a_table_of_other_columns_is_an_error(tmp_path):
-    with pytest.raises(ShardError, match=r"metadata/000000.parquet cannot be read as Parquet"):
+    with pytest.raises(ShardError, match=r"metadata/000000.parquet .* has no columns areas"):
         gathered(tmp_path, pa.table({"key": ["00000000000"]}))
 
 

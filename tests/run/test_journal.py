@@ -20,9 +20,10 @@ from ovamgen.run.journal import RunJournal, kind_of
 from ovamgen.run.local import generate_local
 from ovamgen.run.run import open_run
 from ovamgen.run.timing import WORK_STAGES, StageClock
+from ovamgen.shards.output_files import PROGRESS_NAME, times_name
 from ovamgen.status import heartbeat
 from ovamgen.status.heartbeat import keep_logs
-from ovamgen.status.logs import MAX_BYTES, PROGRESS_NAME, read_progress, read_times, time_name
+from ovamgen.status.logs import MAX_BYTES, read_progress, read_times
 from ovamgen.storage.local import LocalStore
 from ovamgen.storage.store import open_store
 from tests.fakes import DiscEngine
@@ -175,7 +176,7 @@ def test_a_failed_run_says_why_and_the_next_one_counts_for_itself(tmp_path):
     with pytest.raises(OvamgenError, match="all failed"):
         generate(config, DiscEngine)
     assert [times.state for times in read_times(store)[0]] == ["failed", "failed"]
-    assert store.list("logs/time-") == [time_name(1), time_name(2)]
+    assert store.list("logs/time-") == [times_name(1), times_name(2)]
 
 
 def test_an_interrupted_run_says_that_it_was_stopped(tmp_path):
@@ -234,7 +235,7 @@ def test_logs_that_cannot_be_written_cost_no_run(tmp_path, caplog):
 def test_damaged_logs_are_passed_over(tmp_path, data):
     store = LocalStore(tmp_path)
     store.put(PROGRESS_NAME, data)
-    store.put(time_name(1), data)
+    store.put(times_name(1), data)
     assert read_progress(store) is None
     assert read_times(store) == ([], 1)
 
@@ -243,13 +244,13 @@ def test_values_that_no_clock_gives_are_refused(tmp_path):
     config = run_config(tmp_path, runtime={"runner": "local"})
     generate(config, DiscEngine)
     store = open_store(config.out)
-    good = json.loads(store.read(time_name(1)))
+    good = json.loads(store.read(times_name(1)))
     for change in ({"wall_seconds": -1.0}, {"seconds": {"masks": float("nan")}}, {"images": -1}):
-        store.put(time_name(2), json.dumps(good | change).encode())
+        store.put(times_name(2), json.dumps(good | change).encode())
         assert read_times(store)[1] == 1, change
-    store.put(time_name(2), json.dumps(good | {"something": "newer"}).encode())
+    store.put(times_name(2), json.dumps(good | {"something": "newer"}).encode())
     assert read_times(store)[1] == 0
-    store.put(time_name(2), b" " * (MAX_BYTES + 1))
+    store.put(times_name(2), b" " * (MAX_BYTES + 1))
     assert read_times(store)[1] == 1
 
 

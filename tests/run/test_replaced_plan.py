@@ -12,7 +12,7 @@ from ovamgen.integrity.verify import verify
 from ovamgen.run.files import read_plan, read_run_file
 from ovamgen.run.local import generate_local
 from ovamgen.run.run import open_run, write_plan
-from ovamgen.shards.shard_record import metadata_name, record_name, shard_name
+from ovamgen.shards.output_files import metadata_name, record_name, shard_name
 from ovamgen.status.status import run_status
 from ovamgen.storage.store import open_store
 from tests.fakes import DiscEngine

@@ -4,7 +4,8 @@ import numpy as np
 
 from ovamgen.config import ShardConfig
 from ovamgen.records import SampleFailure, SampleSpec, Target
-from ovamgen.shards.codec import Provenance, encode_sample
+from ovamgen.shards.codec import encode_sample
+from ovamgen.shards.schema import Provenance
 
 FINGERPRINT = "f" * 64
 

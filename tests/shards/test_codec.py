@@ -16,8 +16,8 @@ from PIL import Image
 
 from ovamgen.config import ShardConfig
 from ovamgen.errors import SampleError, ShardError
-from ovamgen.shards.codec import SAMPLE_SCHEMA, decode_sample, encode_sample
-from ovamgen.shards.schema import conform, to_json
+from ovamgen.shards.codec import decode_sample, encode_sample
+from ovamgen.shards.schema import SAMPLE_SCHEMA, conform, to_json
 from tests.shards.samples import CLASS_IDS, CLASSES, PROVENANCE, draw, make_sample, make_spec
 
 WITH_HEATMAPS = ShardConfig(heatmaps=True)

@@ -12,15 +12,13 @@ from hypothesis import strategies as st
 
 from ovamgen.errors import ShardError
 from ovamgen.records import ShardRecord
+from ovamgen.shards.output_files import metadata_name, record_name, shard_name
 from ovamgen.shards.shard_record import (
     finished_shards,
-    metadata_name,
     publish_shard,
     read_record,
     record_from_json,
-    record_name,
     record_to_json,
-    shard_name,
 )
 from ovamgen.storage.store import LocalStore
 from tests.shards.samples import FINGERPRINT, make_failure, make_samples

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 from functools import partial
 
 import pytest
@@ -17,9 +18,10 @@ from ovamgen.errors import ConfigError, ShardError
 from ovamgen.generation import generate
 from ovamgen.run.local import generate_local
 from ovamgen.run.run import open_run
-from ovamgen.shards.shard_record import metadata_name, read_records, record_name
+from ovamgen.shards.output_files import PROGRESS_NAME, metadata_name, record_name
+from ovamgen.shards.shard_record import read_records
 from ovamgen.status.activity import stragglers_of, understand
-from ovamgen.status.logs import PROGRESS_NAME, LiveProgress, OpenShardState, WorkerState
+from ovamgen.status.logs import LiveProgress, OpenShardState, WorkerState
 from ovamgen.status.status import StatusReader, run_status
 from ovamgen.status.watch import watch
 from tests.fakes import DiscEngine
@@ -154,7 +156,7 @@ def test_an_interrupted_run_that_holds_its_output(tmp_path):
         assert "2.00 images/s, 0:00:06 left" in text
         assert "  slow     shard 1 has been open for 0:15:00" in text
         assert "goes on with it" not in text
-        json.dumps(status.to_json())
+        json.dumps(asdict(status))
         assert status.line() == (
             "running: 1 of 3 shards, 13/22 samples, 2.00 images/s, 0:00:06 left, 1 slow"
         )

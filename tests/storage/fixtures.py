@@ -112,7 +112,7 @@ def short_pauses(monkeypatch):
     """Pauses between attempts are short in this process: what is tested is the attempts."""
     from ovamgen.storage import retrying
 
-    monkeypatch.setattr(retrying, "_LONGEST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(retrying, "LONGEST_PAUSE_SECONDS", 0.05)
     monkeypatch.setattr(
         "botocore.retries.standard.ExponentialBackoff.delay_amount", lambda self, context: 0.01
     )

@@ -11,7 +11,8 @@ import time
 import pytest
 
 from ovamgen.errors import ConfigError, ShardError
-from ovamgen.storage import lease, object_store
+from ovamgen.storage import lease
+from ovamgen.storage.bucket import Bucket
 from ovamgen.storage.lease import LeaseContent, LeaseTimes
 from ovamgen.storage.object_store import ObjectStore
 from tests.storage.faulty import TWENTY_PERCENT
@@ -179,7 +180,7 @@ def test_a_lock_is_held_through_faults(store, other, bucket, short_pauses):
     with bucket.faulty(TWENTY_PERCENT) as proxy, store.lock():
         seen = set()
         while proxy.met["requests"] < 40 or len(seen) < 2:
-            seen.add(other._bucket.read_start(object_store._LOCK))
+            seen.add(bucket.get(LOCK))
             store.put("a", b"1")
         with pytest.raises(ConfigError, match="another run"), other.lock():
             pass
@@ -190,9 +191,9 @@ def test_a_store_without_conditional_creation_leaves_one_of_two(monkeypatch):
     """Both find nothing and write: the lease is the last one's, and the other notices."""
     url = "memory://leases/out"
     first, second = (ObjectStore(url, lease_times=QUICK) for _ in range(2))
-    size = second._bucket.size
+    size = Bucket.size
     monkeypatch.setattr(
-        second._bucket, "size", lambda name: None if name == ".lock" else size(name)
+        Bucket, "size", lambda self, name: None if name == ".lock" else size(self, name)
     )
     with first.lock():
         with second.lock():

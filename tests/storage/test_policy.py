@@ -107,7 +107,7 @@ def test_schemes():
 
 
 def test_what_may_pass_is_tried_until_it_goes_well(monkeypatch):
-    monkeypatch.setattr(retrying, "_LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(retrying, "LONGEST_PAUSE_SECONDS", 0.01)
     errors = [TimeoutError(), answer(503, "SlowDown"), ConnectionResetError()]
 
     def work():
@@ -183,7 +183,7 @@ class Cuts:
 
 
 def test_a_file_whose_end_comes_early_is_read_again(monkeypatch):
-    monkeypatch.setattr(retrying, "_LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(retrying, "LONGEST_PAUSE_SECONDS", 0.01)
     filesystem = Cuts()
     monkeypatch.setattr(reading, "filesystem_of", lambda url: (filesystem, "a"))
     assert read_file("s3://bucket/a", lambda file: file.read()) == b"12345678"

@@ -9,14 +9,9 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from ovamgen.records import ShardRecord
-from ovamgen.run.run import DEMO_CAPTIONS, captions_path
-from ovamgen.shards.shard_record import (
-    metadata_name,
-    publish_shard,
-    record_name,
-    record_to_json,
-    shard_name,
-)
+from ovamgen.run.inputs import DEMO_CAPTIONS, captions_path
+from ovamgen.shards.output_files import metadata_name, record_name, shard_name
+from ovamgen.shards.shard_record import publish_shard, record_to_json
 from ovamgen.storage.local import LocalStore
 
 FINGERPRINT = "f" * 64

@@ -9,8 +9,6 @@ from collections import Counter
 from ovamgen.classes.voc import BACKGROUND, IGNORE, VOC_CLASSES, voc_palette
 from ovamgen.corpus.open import Corpus
 
-CLASSES_NAME = "classes.csv"
-
 NAMES = ("background", *(voc_class.name for voc_class in VOC_CLASSES))
 """By label, 0 to 20."""
 

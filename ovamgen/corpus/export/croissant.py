@@ -15,10 +15,8 @@ from ovamgen.classes.voc import IGNORE
 from ovamgen.corpus.export.classes import NAMES
 from ovamgen.records import ShardRecord
 from ovamgen.shards.codec import IMAGE, MASK
+from ovamgen.shards.output_files import METADATA, metadata_name
 from ovamgen.shards.schema import SAMPLE_SCHEMA
-from ovamgen.shards.shard_record import metadata_name
-
-CROISSANT_NAME = "croissant.json"
 
 _CONFORMS = "http://mlcommons.org/croissant/1.1"
 _RAI = "http://mlcommons.org/croissant/RAI/1.0"
@@ -105,7 +103,7 @@ def _distribution(records: Sequence[ShardRecord]) -> list[dict[str, Any]]:
         *files,
         _file_set("image-files", f"*.{IMAGE}", "image/jpeg", tars),
         _file_set("mask-files", f"*.{MASK}", "image/png", tars),
-        _file_set("tables", "metadata/*.parquet", "application/x-parquet", ()),
+        _file_set("tables", f"{METADATA}*.parquet", "application/x-parquet", ()),
     ]
 
 
@@ -143,47 +141,64 @@ def _field(record_set: str, name: str, kind: str | list[str], **values: Any) -> 
     }
 
 
-def _splits(records: Sequence[ShardRecord]) -> dict[str, Any]:
-    names = sorted({record.name.rpartition("-")[0] for record in records})
-    uses = {"train": "cr:TrainingSplit", "val": "cr:ValidationSplit", "test": "cr:TestSplit"}
+def _record_set(
+    name: str,
+    description: str,
+    fields: Sequence[dict[str, Any]],
+    *,
+    key: str = "key",
+    kind: str = "",
+    data: Sequence[dict[str, Any]] = (),
+) -> dict[str, Any]:
     return {
         "@type": "cr:RecordSet",
-        "@id": "splits",
-        "name": "splits",
-        "description": "The splits; a tar's name begins with that of its split.",
-        "dataType": "cr:Split",
-        "key": {"@id": "splits/name"},
-        "field": [
-            _field("splits", "name", "sc:Text"),
-            _field("splits", "url", "sc:URL"),
-        ],
-        "data": [
-            {"splits/name": name, "splits/url": uses.get(name, "cr:TrainingSplit")}
-            for name in names
-        ],
+        "@id": name,
+        "name": name,
+        "description": description,
+        **({"dataType": kind} if kind else {}),
+        "key": {"@id": f"{name}/{key}"},
+        "field": list(fields),
+        **({"data": list(data)} if data else {}),
     }
+
+
+def _splits(records: Sequence[ShardRecord]) -> dict[str, Any]:
+    uses = {"train": "cr:TrainingSplit", "val": "cr:ValidationSplit", "test": "cr:TestSplit"}
+    return _record_set(
+        "splits",
+        "The splits; a tar's name begins with that of its split.",
+        [_field("splits", "name", "sc:Text"), _field("splits", "url", "sc:URL")],
+        key="name",
+        kind="cr:Split",
+        data=[
+            {"splits/name": name, "splits/url": uses.get(name, "cr:TrainingSplit")}
+            for name in sorted({record.split for record in records})
+        ],
+    )
 
 
 def _classes() -> dict[str, Any]:
     labels = [*enumerate(NAMES), (IGNORE, "ignore")]
-    return {
-        "@type": "cr:RecordSet",
-        "@id": "classes",
-        "name": "classes",
-        "description": "What the values of a mask's pixels mean.",
-        "dataType": "sc:Enumeration",
-        "key": {"@id": "classes/id"},
-        "field": [
+    return _record_set(
+        "classes",
+        "What the values of a mask's pixels mean.",
+        [
             _field("classes", "id", "sc:Integer"),
             _field("classes", "name", ["sc:Text", "cr:Label"]),
         ],
-        "data": [{"classes/id": label, "classes/name": name} for label, name in labels],
-    }
+        key="id",
+        kind="sc:Enumeration",
+        data=[{"classes/id": label, "classes/name": name} for label, name in labels],
+    )
 
 
 def _images() -> dict[str, Any]:
     image = _field("images", "image", "sc:ImageObject", source=_content("image-files"))
-    return _record_set("images", "The images, RGB, by WebDataset key.", "image-files", IMAGE, image)
+    return _record_set(
+        "images",
+        "The images, RGB, by WebDataset key.",
+        [_file_key("images", "image-files", IMAGE), image],
+    )
 
 
 def _masks() -> dict[str, Any]:
@@ -194,7 +209,9 @@ def _masks() -> dict[str, Any]:
         description="8-bit class ids: 0 background, 255 ignore.",
         source=_content("mask-files"),
     )
-    return _record_set("masks", "The masks, one for each image.", "mask-files", MASK, mask)
+    return _record_set(
+        "masks", "The masks, one for each image.", [_file_key("masks", "mask-files", MASK), mask]
+    )
 
 
 def _metadata() -> dict[str, Any]:
@@ -205,14 +222,11 @@ def _metadata() -> dict[str, Any]:
         description="ok, or failed: such a caption has no image.",
         source={"fileSet": {"@id": "tables"}, "extract": {"column": "status"}},
     )
-    return {
-        "@type": "cr:RecordSet",
-        "@id": "metadata",
-        "name": "metadata",
-        "description": "What is known of each image; captions that gave none are there as well.",
-        "key": {"@id": "metadata/key"},
-        "field": [_column("key"), status, *map(_column, _COLUMNS)],
-    }
+    return _record_set(
+        "metadata",
+        "What is known of each image; captions that gave none are there as well.",
+        [_column("key"), status, *map(_column, _COLUMNS)],
+    )
 
 
 def _column(name: str) -> dict[str, Any]:
@@ -226,10 +240,8 @@ def _column(name: str) -> dict[str, Any]:
     return _field("metadata", name, _TYPES[kind], description=text, source=source, **values)
 
 
-def _record_set(
-    name: str, description: str, file_set: str, extension: str, field: dict[str, Any]
-) -> dict[str, Any]:
-    """Records of the files with an extension; the key is what stands before it."""
+def _file_key(record_set: str, file_set: str, extension: str) -> dict[str, Any]:
+    """The WebDataset key of a file: what stands before its extension."""
     source = {
         "fileSet": {"@id": file_set},
         "extract": {"fileProperty": "filename"},
@@ -237,15 +249,7 @@ def _record_set(
     }
     # No references between the keys of record sets: mlcroissant 1.1.1 joins files of several tars
     # by their place, and fails; equal keys say the same.
-    key = _field(name, "key", "sc:Text", description="The WebDataset key.", source=source)
-    return {
-        "@type": "cr:RecordSet",
-        "@id": name,
-        "name": name,
-        "description": description,
-        "key": {"@id": f"{name}/key"},
-        "field": [key, field],
-    }
+    return _field(record_set, "key", "sc:Text", description="The WebDataset key.", source=source)
 
 
 def _content(file_set: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -16,21 +16,20 @@ import pyarrow as pa
 import yaml
 
 from ovamgen import __version__
+from ovamgen.console.wording import counted
 from ovamgen.corpus.copying import copy_shards
-from ovamgen.corpus.export.classes import CLASSES_NAME, NAMES, class_table, count_targets
-from ovamgen.corpus.export.croissant import CROISSANT_NAME, croissant
+from ovamgen.corpus.export.classes import NAMES, class_table, count_targets
+from ovamgen.corpus.export.croissant import croissant
 from ovamgen.corpus.open import Corpus, open_corpus
 from ovamgen.corpus.output import filling, write_mark
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import ShardRecord
-from ovamgen.shards.card import render_card
+from ovamgen.shards.card import render_card, value_at, without_folder
 from ovamgen.shards.codec import CAPTION, HEATMAPS, IMAGE, MASK, MEMBERS, METADATA
-from ovamgen.shards.manifest import CARD_NAME, count_classes
+from ovamgen.shards.manifest import count_classes, write_indexes
+from ovamgen.shards.output_files import CARD_NAME, CLASSES_NAME, CROISSANT_NAME, EXPORT_NAME
 from ovamgen.shards.schema import SAMPLE_SCHEMA
-from ovamgen.shards.shard_record import write_indexes
 from ovamgen.storage.store import open_store
-
-MARK_NAME = "export.json"
 
 _COCO_TERMS = "https://creativecommons.org/licenses/by/4.0/"
 _OPENRAIL = "https://huggingface.co/spaces/CompVis/stable-diffusion-license"
@@ -45,9 +44,12 @@ class HfExport:
     samples: int
     shards: int
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self)
+    def lines(self) -> list[str]:
+        """As text for people."""
+        return [
+            f"dataset        {self.out}",
+            f"samples        {self.samples} in {counted(self.shards, 'shard')}",
+        ]
 
 
 def export_hf(
@@ -92,7 +94,7 @@ def export_hf(
         "creator": creator,
         "published": published,
     }
-    with filling(store, MARK_NAME, request) as done:
+    with filling(store, EXPORT_NAME, request) as done:
         if done is None:
             records = copy_shards(
                 corpus,
@@ -109,7 +111,7 @@ def export_hf(
             store.put(CARD_NAME, card.encode())
             store.put(CLASSES_NAME, class_table(count_targets(corpus)))
             store.put(CROISSANT_NAME, _croissant(records, info, creator, published))
-            write_mark(store, MARK_NAME, request, {})
+            write_mark(store, EXPORT_NAME, request, {})
     return HfExport(out=store.url, samples=corpus.samples, shards=len(corpus.records))
 
 
@@ -117,7 +119,7 @@ def dataset_info(records: Sequence[ShardRecord], members: Sequence[str]) -> str:
     """``dataset_info`` of a card's YAML header: features with class names, counts of the splits."""
     splits: dict[str, list[ShardRecord]] = {}
     for record in records:
-        splits.setdefault(record.name.rpartition("-")[0], []).append(record)
+        splits.setdefault(record.split, []).append(record)
     size = sum(record.size_bytes for record in records)
     info = {
         "features": features(members),
@@ -183,8 +185,8 @@ def _members(corpus: Corpus) -> list[str]:
 def _croissant(
     records: Sequence[ShardRecord], info: Mapping[str, Any], creator: str, published: str
 ) -> bytes:
-    model = str(_at(info, "model", "id") or "")
-    captions = str(_at(info, "config", "plan", "captions") or "")
+    model = str(value_at(info, "model", "id") or "")
+    captions = str(value_at(info, "config", "plan", "captions") or "")
     mark = str(info["fingerprint"])
     samples = sum(record.samples for record in records)
     return croissant(
@@ -196,10 +198,9 @@ def _croissant(
         version="1.0.0",
         licences=_licences(model, captions),
         made={
-            # of a path on some machine only the last part
-            "model": PurePosixPath(model).name if model.startswith(("/", "~", ".")) else model,
+            "model": without_folder(model),
             "captions": PurePosixPath(captions).name,
-            "method": str(_at(info, "config", "attribution", "method") or ""),
+            "method": str(value_at(info, "config", "attribution", "method") or ""),
             "ovamgen_version": str(info.get("ovamgen_version", __version__)),
         },
         creator=creator,
@@ -223,10 +224,3 @@ def _licences(model: str, captions: str) -> list[str]:
     found = [_MIT] if own else [_OPENRAIL] if openrail else []
     coco = captions == "demo" or PurePosixPath(captions).name.startswith("captions_")
     return [*found, *([_COCO_TERMS] if coco else [])] or ["./README.md#licences"]
-
-
-def _at(data: Mapping[str, Any], *path: str) -> Any:
-    node: Any = data
-    for name in path:
-        node = node.get(name) if isinstance(node, Mapping) else None
-    return node

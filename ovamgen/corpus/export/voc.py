@@ -8,34 +8,29 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, TextIO
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
 from ovamgen.classes.voc import IGNORE, VOC_CLASSES, voc_palette
-from ovamgen.corpus.export.classes import CLASSES_NAME, class_table, count_targets
+from ovamgen.corpus.export.classes import class_table, count_targets
 from ovamgen.corpus.open import Corpus, open_corpus
 from ovamgen.corpus.output import filling, write_mark
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import ShardRecord
 from ovamgen.shards.arrays import decode_jpeg, decode_png
 from ovamgen.shards.codec import IMAGE, MASK
+from ovamgen.shards.output_files import CLASSES_NAME, DEVKIT, EXPORT_NAME, MMSEG_NAME, VOC_PARTS
 from ovamgen.storage.store import LocalStore, open_store
+from ovamgen.storage.whole_files import write_whole
 
-MARK_NAME = "export.json"
-DEVKIT = "VOCdevkit/VOC2012"
-MMSEG_NAME = "mmseg_config.py"
 _TEMPLATE = "mmseg_voc.py.txt"
-_PARTS = ".parts"
-"""Names of the samples by shard, until the lists are written; a shard that is here is finished."""
 
 _PALETTE = voc_palette().tobytes()
 _LABELS = np.isin(np.arange(256), [*range(len(VOC_CLASSES) + 1), IGNORE])
@@ -49,9 +44,12 @@ class VocExport:
     train: int
     val: int
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self)
+    def lines(self) -> list[str]:
+        """As text for people."""
+        return [
+            f"VOC layout     {self.out}/{DEVKIT}",
+            f"samples        {self.train} train, {self.val} val",
+        ]
 
 
 def export_voc(
@@ -92,11 +90,11 @@ def export_voc(
         "samples": corpus.samples,
         "val_share": val_share,
     }
-    with filling(store, MARK_NAME, request) as done:
+    with filling(store, EXPORT_NAME, request) as done:
         if done is not None:
             return VocExport(out=store.url, train=int(done["train"]), val=int(done["val"]))
         root = Path(store.url)
-        parts = root / _PARTS
+        parts = root / VOC_PARTS
         for folder in (parts, *_folders(root)):
             folder.mkdir(parents=True, exist_ok=True)
         for record in corpus.records:
@@ -112,7 +110,7 @@ def export_voc(
         store.put(CLASSES_NAME, class_table(count_targets(corpus)))
         store.put(MMSEG_NAME, _mmseg_config(corpus).encode())
         result = VocExport(out=store.url, train=train, val=val)
-        write_mark(store, MARK_NAME, request, {"train": train, "val": val})
+        write_mark(store, EXPORT_NAME, request, {"train": train, "val": val})
         shutil.rmtree(parts)
     return result
 
@@ -167,7 +165,7 @@ def _write_lists(root: Path, val_share: float) -> tuple[int, int]:
     counts = {"train": 0, "val": 0}
 
     def lines(wanted: str) -> Iterator[str]:
-        for part in sorted((root / _PARTS).glob("*.txt")):
+        for part in sorted((root / VOC_PARTS).glob("*.txt")):
             with part.open() as file:
                 for line in file:
                     name = "val" if is_val(line.rstrip("\n"), val_share) else "train"
@@ -181,14 +179,8 @@ def _write_lists(root: Path, val_share: float) -> tuple[int, int]:
     return counts["train"], counts["val"]
 
 
-def _write_text(path: Path, lines: Iterator[str]) -> None:
-    """Writes a file that is there whole or not at all."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    file: TextIO
-    with temporary.open("w", newline="\n") as file:
-        for line in lines:
-            file.write(line)
-    os.replace(temporary, path)
+def _write_text(path: Path, lines: Iterable[str]) -> None:
+    write_whole(path, lambda file: file.writelines(line.encode() for line in lines))
 
 
 def _mmseg_config(corpus: Corpus) -> str:

@@ -65,11 +65,9 @@ class ClipScorer:
             raise ConfigError(f"{folder} cannot be loaded as a CLIP model: {reason}") from None
         texts = [text for name in class_texts() for text in name]
         inputs = tokenizer(texts, padding=True, return_tensors="pt").to(device)
-        digest = hashlib.sha256()
         with weights.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        return cls(model.eval().to(device), inputs, processor, device, digest.hexdigest())
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return cls(model.eval().to(device), inputs, processor, device, digest)
 
     def probabilities(
         self, images: Sequence[UInt8[np.ndarray, "H W 3"]]

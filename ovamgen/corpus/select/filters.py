@@ -93,6 +93,8 @@ class Verdicts:
 
     reasons: tuple[str, ...]
     """A key of `REASONS` for each candidate, "" where it is kept."""
+    looked_for: tuple[str, ...]
+    """The keys of `REASONS` that a candidate could be left out for, in their order."""
     quantiles: tuple[ClassQuantiles, ...]
     """By ascending class id."""
 
@@ -148,13 +150,14 @@ def judge(
     if settings.max_area is not None:
         of_targets("max_area", c.areas > settings.max_area)
 
+    looked_for = [name for name in REASONS if name in reason_of]
     reasons = np.full(len(c.keys), "", dtype=object)
-    for name in reversed([name for name in REASONS if name in reason_of]):
+    for name in reversed(looked_for):
         reasons[reason_of[name]] = name
     if settings.max_per_class is not None:
-        full = _beyond(c, reasons == "", settings.max_per_class)
-        reasons[full] = "max_per_class"
-    return Verdicts(reasons=tuple(reasons.tolist()), quantiles=limits)
+        looked_for.append("max_per_class")
+        reasons[_beyond(c, reasons == "", settings.max_per_class)] = "max_per_class"
+    return Verdicts(reasons=tuple(reasons.tolist()), looked_for=tuple(looked_for), quantiles=limits)
 
 
 def _quantiles(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -32,14 +32,7 @@ class Funnel:
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
-        return {
-            "planned": self.planned,
-            "failed": self.failed,
-            "dropped": self.dropped,
-            "kept": self.kept,
-            "by_class": self.by_class,
-            "notes": list(self.notes),
-        }
+        return asdict(self) | {"notes": list(self.notes)}
 
     def table(self) -> Table:
         """By reason, with what is left after each."""
@@ -84,40 +77,22 @@ def make_funnel(
         clip: whether there were CLIP scores.
     """
     counts = Counter(verdicts.reasons)
-    asked = _asked(settings, clip)
     by_class: dict[int, Counter[str]] = {}
     names = [verdicts.reasons[index] or "kept" for index in candidates.sample.tolist()]
     for class_id, name in zip(candidates.class_ids.tolist(), names, strict=True):
         by_class.setdefault(class_id, Counter()).update(("planned", name))
-    for classes in candidates.failed_classes.values():
-        for class_id, count in classes.items():
-            by_class.setdefault(class_id, Counter()).update({"planned": count, "failed": count})
+    for class_id, count in candidates.failed_by_class.items():
+        by_class.setdefault(class_id, Counter()).update({"planned": count, "failed": count})
     return Funnel(
         planned=len(candidates.keys) + sum(candidates.failed.values()),
         failed=candidates.failed,
-        dropped={reason: counts[reason] for reason in REASONS if reason in asked},
+        dropped={reason: counts[reason] for reason in verdicts.looked_for},
         kept=counts[""],
         by_class={
             class_by_id(class_id).name: dict(by_class[class_id]) for class_id in sorted(by_class)
         },
         notes=tuple(_notes(candidates, verdicts, settings, clip)),
     )
-
-
-def _asked(settings: SelectionSettings, clip: bool) -> set[str]:
-    given = {
-        "unsafe": settings.drop_unsafe,
-        "uniform": settings.drop_uniform,
-        "area_low_quantile": settings.area_quantiles is not None,
-        "area_high_quantile": settings.area_quantiles is not None,
-        "clip_quantile": clip,
-        "class": bool(settings.classes),
-        "min_score": settings.min_score is not None,
-        "min_area": settings.min_area is not None,
-        "max_area": settings.max_area is not None,
-        "max_per_class": settings.max_per_class is not None,
-    }
-    return {name for name, value in given.items() if value}
 
 
 def _notes(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,16 +18,15 @@ from ovamgen.corpus.output import filling, write_mark
 from ovamgen.corpus.select.filters import SelectionSettings, Verdicts, judge
 from ovamgen.corpus.select.funnel import Funnel, make_funnel
 from ovamgen.corpus.select.table import Candidates, read_candidates
-from ovamgen.corpus.view import SELECTION_NAME, Keys, View, write_view
+from ovamgen.corpus.view import Keys, View, write_view
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import ShardRecord
-from ovamgen.shards.shard_record import write_indexes
+from ovamgen.shards.manifest import write_indexes
+from ovamgen.shards.output_files import SELECTION_NAME, clip_scores_name
 from ovamgen.storage.store import Store, open_store
 
 COPY_KIND = "ovamgen-selection-v1"
 """``kind`` of a ``selection.json`` beside new shards, which is no view."""
-
-_CLIP = "clip/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,14 +133,8 @@ def _copy(
     if not len(keys):
         raise ConfigError("the selection keeps no sample: there are no shards to write")
     view = View(source=corpus.store.url, keys=keys, shards={}, info={})
-    chosen = Corpus(
-        store=corpus.store,
-        # every shard, so that the tars of the copy are numbered without gaps
-        records=corpus.all_records,
-        all_records=corpus.all_records,
-        view=view,
-        run_info=corpus.run_info,
-    )
+    # every shard, so that the tars of the copy are numbered without gaps
+    chosen = replace(corpus, records=corpus.all_records, view=view)
     mark = derived_fingerprint("select", info["fingerprint"], {"keys": keys.digest()})
     records = copy_shards(chosen, store, mark)
     derived = {"command": "select", "from_fingerprint": info["fingerprint"], **info["settings"]}
@@ -182,7 +175,7 @@ def _clip_scores(
     """Scores of each sample's targets, by key; kept in the output shard by shard, to go on from."""
     scores: dict[str, list[float]] = {}
     for number, record in enumerate(corpus.records, 1):
-        name = f"{_CLIP}{record.shard_index:06d}.parquet"
+        name = clip_scores_name(record.shard_index)
         if not store.exists(name):
             found = scorer.score_shard(corpus, record)
             table = pa.table({"key": [k for k, _ in found], "scores": [s for _, s in found]})

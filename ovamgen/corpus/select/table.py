@@ -6,6 +6,7 @@ It reads Parquet, and pictures only where it is told to.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,10 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float64, Int64, UInt8
 
-from ovamgen.corpus.open import Corpus, read_metadata
+from ovamgen.corpus.open import Corpus
 from ovamgen.records import ShardRecord
 from ovamgen.shards.arrays import decode_jpeg
 from ovamgen.shards.codec import IMAGE
+from ovamgen.shards.finished_shard import read_metadata
 
 _COLUMNS = (
     "key",
@@ -53,8 +55,8 @@ class Candidates:
     """Fraction of the image."""
     failed: dict[str, int]
     """Samples of the run that were never made, by stage."""
-    failed_classes: dict[str, dict[int, int]]
-    """The targets of those, by stage and class id."""
+    failed_by_class: dict[int, int]
+    """The targets of those, by class id."""
 
 
 def read_candidates(corpus: Corpus, *, read_pictures: bool = False) -> Candidates:
@@ -71,14 +73,9 @@ def read_candidates(corpus: Corpus, *, read_pictures: bool = False) -> Candidate
     parts = [_shard(corpus, record, read_pictures) for record in corpus.all_records]
     counts = np.array([len(part["keys"]) for part in parts], dtype=np.int64)
     starts = np.concatenate([[0], counts.cumsum()[:-1]]).astype(np.int64)
-    failed: dict[str, int] = {}
-    failed_classes: dict[str, dict[int, int]] = {}
-    for part in parts:
-        for stage, class_ids in part["failed"]:
-            failed[stage] = failed.get(stage, 0) + 1
-            by_class = failed_classes.setdefault(stage, {})
-            for class_id in class_ids:
-                by_class[class_id] = by_class.get(class_id, 0) + 1
+    failures = [failure for part in parts for failure in part["failed"]]
+    failed = Counter(stage for stage, _ in failures)
+    failed_by_class = Counter(class_id for _, class_ids in failures for class_id in class_ids)
 
     def joined(name: str) -> np.ndarray:
         return np.concatenate([part[name] for part in parts])
@@ -94,7 +91,7 @@ def read_candidates(corpus: Corpus, *, read_pictures: bool = False) -> Candidate
         scores=joined("scores"),
         areas=joined("areas"),
         failed=dict(sorted(failed.items())),
-        failed_classes=dict(sorted(failed_classes.items())),
+        failed_by_class=dict(sorted(failed_by_class.items())),
     )
 
 

@@ -1,0 +1,119 @@
+"""What a run depends on, looked at before anything is loaded or written: model, tokens, captions.
+
+Whoever needs to know whether a configuration can be run, or what its samples depend on, asks here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import resources
+
+from ovamgen.config import RunConfig, SynthesisConfig, check_method
+from ovamgen.diffusion.pipeline import ModelFacts, check_model
+from ovamgen.errors import ConfigError
+from ovamgen.plan.planning import Plan, make_plan
+from ovamgen.storage.reading import read_file
+from ovamgen.storage.retrying import RemoteError
+
+DEMO_CAPTIONS = "demo"
+"""The name of the captions that ship with the package."""
+
+
+def check_inputs(config: RunConfig) -> RunConfig:
+    """The configuration with the threshold of its token bank, once all that it names was looked at.
+
+    Raises:
+        ConfigError: the model, the method, the scheduler or the tokens are not usable, or the
+            tokens are not for this model.
+    """
+    from ovamgen.attribution.token_bank import open_bank
+
+    facts = check_model_size(config)
+    check_method(config.attribution.method)
+    if config.synthesis.scheduler != SynthesisConfig().scheduler:
+        # diffusers is slow to import, and the default is known to be there
+        from ovamgen.diffusion.schedulers import scheduler_class
+
+        scheduler_class(config.synthesis.scheduler)
+    return open_bank(config, width=facts.context_width)[0]
+
+
+def check_model_size(config: RunConfig, *, safety: bool = False) -> ModelFacts:
+    """What the model's files say of it, once it is known that it can draw images of this size.
+
+    Args:
+        config: names the model and the size.
+        safety: look at the files of its safety checker as well.
+
+    Raises:
+        ConfigError: no such model, a damaged file, or far larger images than it was made for.
+    """
+    facts = check_model(config.model, safety=safety)
+    facts.check_size(config.synthesis.height, config.synthesis.width)
+    return facts
+
+
+def image_size(config: RunConfig) -> tuple[int, int]:
+    """(height, width) of the run's images in pixels; where no model can be found, a likely one."""
+    height, width = config.synthesis.height, config.synthesis.width
+    try:
+        facts = check_model(config.model)
+        height, width = height or facts.height, width or facts.width
+    except ConfigError:
+        # this is for estimates alone: a run, and the doctor, say what is wrong with the model
+        pass
+    return height or 512, width or 512
+
+
+def plan_for(config: RunConfig) -> Plan:
+    """The plan of a configuration; reads the captions.
+
+    Raises:
+        ConfigError: no captions are named.
+        PlanError: they cannot be planned.
+    """
+    if not config.plan.captions:
+        raise ConfigError(
+            "no captions were given and the output holds no plan: use --captions FILE, or "
+            f"--captions {DEMO_CAPTIONS} for those that ship with ovamgen"
+        )
+    settings = config.plan.model_copy(update={"captions": captions_path(config.plan.captions)})
+    return make_plan(settings, model_id=config.model.id)
+
+
+def captions_path(name: str) -> str:
+    """The path of the captions: ``demo`` is a file of the package."""
+    if name != DEMO_CAPTIONS:
+        return name
+    return str(resources.files("ovamgen") / "data" / "demo_captions.csv")
+
+
+def named_inputs(config: RunConfig, plan: Plan) -> dict[str, str]:
+    """sha256 by name of the captions and instances that are named; where none are, the plan's."""
+    if not config.plan.captions:
+        return dict(plan.inputs)
+    named = {"captions": captions_path(config.plan.captions), "instances": config.plan.instances}
+    return {name: digest_of(path) for name, path in named.items() if path}
+
+
+def inputs_of(config: RunConfig, plan: Plan) -> dict[str, str]:
+    """sha256 by name of every file that the samples of a run depend on, for its fingerprint.
+
+    Raises:
+        ConfigError: the token bank cannot be read.
+    """
+    if (bank := config.attribution.token_source.file) is None:
+        return dict(plan.inputs)
+    return {**plan.inputs, "tokens": digest_of(bank)}
+
+
+def digest_of(url: str) -> str:
+    """sha256 (hex) of a file's bytes, local or remote.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    try:
+        return read_file(url, lambda file: hashlib.file_digest(file, "sha256").hexdigest())
+    except RemoteError as error:
+        raise ConfigError(f"{url} cannot be read: {error.explanation}") from None

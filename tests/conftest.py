@@ -1,10 +1,12 @@
 """Fixtures that every test folder shares."""
 
 import functools
+import importlib.util
 import os
 from pathlib import Path
 
 import pytest
+from jaxtyping import _import_hook
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", "0f1e2d3c4b5a69788796a5b4c3d2e1f0")
@@ -14,6 +16,23 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 pytest_plugins = ["tests.browser", "tests.finished_run", "tests.storage.fixtures"]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+_cache_of_checked = _import_hook._optimized_cache_from_source
+
+
+def _cache_from_source(checks, /, path, *arguments, **options):
+    """Where the bytecode of a module is: of the package with its checks, of any other as always.
+
+    jaxtyping looks for bytecode with checks of all that is imported while a module of the package
+    is: torch, diffusers and transformers would be compiled from their sources, for half a minute
+    in every process where bytecode is not written, and once more where it is.
+    """
+    if path.startswith(f"{REPOSITORY}/ovamgen/"):
+        return _cache_of_checked(checks, path, *arguments, **options)
+    return importlib.util.cache_from_source(path, *arguments, **options)
+
+
+_import_hook._optimized_cache_from_source = _cache_from_source
 
 
 @pytest.hookimpl(optionalhook=True)  # pytest works without xdist as well

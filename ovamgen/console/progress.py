@@ -16,21 +16,24 @@ if TYPE_CHECKING:
 LINE_SECONDS = 10.0
 
 T = TypeVar("T")
+P = TypeVar("P", bound="Progress")
 
 
 class Progress:
     """Counts things of one kind; a context manager that owns the terminal line."""
 
-    def __init__(self, what: str) -> None:
-        """``what`` is the plural: ``pictures``. Nothing is shown before `start`."""
+    def __init__(self, what: str, total: int = 0, done: int = 0) -> None:
+        """``what`` is the plural: ``pictures``. Without a total nothing is shown before `start`."""
         self.bar: Bar | None = None
         """None before `start`, after the block, and where there is no terminal."""
         self._what = what
-        self._total = self._done = self._before = 0
+        self._total, self._done, self._before = total, done, done
         self._start = self._last_line = time.monotonic()
 
-    def __enter__(self) -> Progress:
-        """The bar appears with `start`, when it is known how much there is to do."""
+    def __enter__(self: P) -> P:
+        """Shows the bar where there is a terminal and it is known how much there is to do."""
+        if self._total:
+            self.start(self._total, self._done)
         return self
 
     def __exit__(
@@ -134,15 +137,9 @@ class RunProgress(Progress):
 
     def __init__(self, *, total_samples: int, done_samples: int, total_shards: int) -> None:
         """``done_samples`` were made by earlier runs and do not count for the rate."""
-        super().__init__("samples")
-        self._total, self._done, self._before = total_samples, done_samples, done_samples
+        super().__init__("samples", total_samples, done_samples)
         self._total_shards = total_shards
         self._images = self._failed = self._shards = 0
-
-    def __enter__(self) -> RunProgress:
-        """Show the bar where there is a terminal."""
-        self.start(self._total, self._done)
-        return self
 
     def count(self, *, images: int = 0, failed: int = 0, shards: int = 0) -> None:
         """Count what has just been finished."""

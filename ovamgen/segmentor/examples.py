@@ -1,10 +1,11 @@
-"""The samples of a corpus as examples, read by number out of its tars."""
+"""Where a training's pictures and first weights are from; a corpus's samples, read by number."""
 
 from __future__ import annotations
 
 import hashlib
 import tarfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
@@ -13,7 +14,10 @@ from webdataset.shardlists import expand_urls
 from ovamgen.corpus.open import open_corpus
 from ovamgen.corpus.view import Keys
 from ovamgen.errors import ConfigError, ShardError
-from ovamgen.pictures.example import Example, check_labels
+from ovamgen.pictures.example import Example, Examples, check_labels
+from ovamgen.pictures.voc import VocFolder
+from ovamgen.segmentor.network import segmentor_file
+from ovamgen.segmentor.settings import TrainSettings
 from ovamgen.shards.arrays import decode_jpeg, decode_png
 from ovamgen.shards.codec import IMAGE, MASK
 from ovamgen.shards.reader import BROKEN_TAR, is_plain_member
@@ -116,3 +120,39 @@ def _members(store: Store, name: str) -> Iterator[tuple[str, tuple[int, int, int
                     f"for training, it has {', '.join(sorted(members))}"
                 )
         yield key, (*members[IMAGE], *members[MASK])
+
+
+def open_sources(settings: TrainSettings) -> list[Examples]:
+    """The shards, the real pictures, or both in this order.
+
+    Raises:
+        ConfigError: data that are not there or incomplete.
+        ShardError: a damaged shard, or one without masks.
+    """
+    sources: list[Examples] = []
+    if settings.shards:
+        sources.append(ShardExamples(settings.shards))
+    if settings.real:
+        sources.append(VocFolder.open(settings.real, settings.real_split))
+    return sources
+
+
+def source_digests(settings: TrainSettings, sources: list[Examples]) -> dict[str, str]:
+    """SHA-256 of the data and of the first weights, under the names that messages use.
+
+    Raises:
+        ConfigError: the first weights cannot be read.
+    """
+    names = [name for name in ("shards", "real") if getattr(settings, name)]
+    digests = {f"the data of --{n}": s.digest() for n, s in zip(names, sources, strict=True)}
+    files = {}
+    if settings.backbone is not None:
+        files["the backbone"] = Path(settings.backbone)
+    if settings.init is not None:
+        files["the weights of --init"] = segmentor_file(settings.init)
+    for name, path in files.items():
+        try:
+            digests[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise ConfigError(f"{name}, {path}, cannot be read: {error}") from None
+    return digests

@@ -19,24 +19,23 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ovamgen.classes.voc import IGNORE
 from ovamgen.errors import ConfigError, OvamgenError
 from ovamgen.pictures.example import Examples
 from ovamgen.run.drain import Drain, drain_on_signals
 from ovamgen.segmentor.backbone import load_backbone_weights
-from ovamgen.segmentor.batches import Batch, batches
+from ovamgen.segmentor.batches import Batch, Mixture, batches
 from ovamgen.segmentor.checkpoint import Position, read_position, restore, write_checkpoint
-from ovamgen.segmentor.loss import SegmentationLoss
-from ovamgen.segmentor.mixture import Mixture
+from ovamgen.segmentor.examples import open_sources, source_digests
 from ovamgen.segmentor.network import (
     ARCHITECTURES,
     SEGMENTOR,
     build_network,
     load_weights,
+    normalise,
     save_segmentor,
 )
-from ovamgen.segmentor.schedule import build_optimizer, learning_rate
 from ovamgen.segmentor.settings import TrainSettings
-from ovamgen.segmentor.sources import open_sources, source_digests
 from ovamgen.segmentor.training_log import LOG, TrainingLog
 from ovamgen.storage.store import LocalStore
 
@@ -100,6 +99,75 @@ def train(settings: TrainSettings, out: str | Path) -> Trained:
             say = log.say if log is not None else print
             with drain_on_signals(math.inf, say, work="this step") as drain, _threads(settings):
                 return training.run(log, drain)
+
+
+class SegmentationLoss(nn.Module):
+    """The network with its loss as one module, which is what DDP wraps."""
+
+    def __init__(self, network: Any, class_weights: tuple[float, ...] | None) -> None:
+        """``network`` is an UperNetForSemanticSegmentation."""
+        super().__init__()
+        self.class_weights: torch.Tensor | None
+        self.network = network
+        weights = None if class_weights is None else torch.tensor(class_weights)
+        self.register_buffer("class_weights", weights, persistent=False)
+
+    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The mean cross-entropy over the pixels that count; 0 where none does.
+
+        Args:
+            images: uint8 (B, 3, H, W).
+            labels: uint8 (B, H, W) with 255 where a pixel does not count.
+        """
+        x = normalise(images).contiguous(memory_format=torch.channels_last)
+        features = self.network.backbone(x).feature_maps
+        loss = self._cross_entropy(self.network.decode_head(features), labels)
+        if self.network.auxiliary_head is not None:
+            weight = self.network.config.auxiliary_loss_weight
+            loss = loss + weight * self._cross_entropy(
+                self.network.auxiliary_head(features), labels
+            )
+        return loss
+
+    def _cross_entropy(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        target = labels.long()
+        logits = nn.functional.interpolate(
+            logits, size=target.shape[1:], mode="bilinear", align_corners=False
+        )
+        total = nn.functional.cross_entropy(
+            logits.float(), target, weight=self.class_weights, ignore_index=IGNORE, reduction="sum"
+        )
+        counted = target != IGNORE
+        if self.class_weights is None:
+            norm = counted.sum()
+        else:
+            norm = self.class_weights[target.where(counted, 0)].where(counted, 0.0).sum()
+        return total / norm.clamp(min=1)
+
+
+def learning_rate(settings: TrainSettings, step: int) -> float:
+    """The rate of a step, 0 the first: a linear rise, then (1 - step / steps) ** power.
+
+    The poly rule is that of Chen et al., DeepLab, 2017.
+    """
+    assert settings.learning_rate is not None, "resolved by the settings"
+    warmup = round(settings.warmup_share * settings.steps)
+    rise = min(1.0, (step + 1) / (warmup + 1))
+    return settings.learning_rate * rise * (1 - step / settings.steps) ** settings.poly_power
+
+
+def build_optimizer(network: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov and Hutter, 2019) or SGD with momentum, as the settings ask."""
+    # biases and the scales of normalisations are vectors; they are not pulled to zero
+    parameters = list(network.parameters())
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    assert settings.learning_rate is not None, "resolved by the settings"
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=settings.momentum)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate)
 
 
 class _Training:

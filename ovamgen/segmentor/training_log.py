@@ -25,8 +25,7 @@ class TrainingLog(Progress):
     def __init__(self, folder: Path, *, steps: int, done: int) -> None:
         """Rows of steps after ``done``, which a crash undid, are dropped: they are taken again."""
         self._path = folder / LOG
-        super().__init__("training")
-        self._counts = steps, done
+        super().__init__("training", steps, done)
         self._images = 0
         self._board = _tensorboard(folder)
         rows = []
@@ -44,11 +43,6 @@ class TrainingLog(Progress):
         writer.writeheader()
         writer.writerows(rows)
         write_whole(self._path, text.getvalue().encode())
-
-    def __enter__(self) -> TrainingLog:
-        """Show the bar where there is a terminal."""
-        self.start(*self._counts)
-        return self
 
     def __exit__(
         self,

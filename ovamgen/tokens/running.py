@@ -21,15 +21,9 @@ class LearningProgress(Progress):
 
     def __init__(self, *, total: int, done: int) -> None:
         """``done`` classes were learnt by an earlier call."""
-        super().__init__("classes".ljust(_NAME_WIDTH))
-        self._counts = total, done
+        super().__init__("classes".ljust(_NAME_WIDTH), total, done)
         self._class = ""
         self._steps = 0
-
-    def __enter__(self) -> LearningProgress:
-        """Show the bars where there is a terminal."""
-        self.start(*self._counts)
-        return self
 
     def clock(self) -> ProgressColumn:
         """The time since the class was begun: steps of one class tell nothing of the next."""

@@ -8,8 +8,9 @@ from PIL import Image
 from ovamgen.classes.voc import IGNORE, voc_palette
 from ovamgen.errors import ConfigError
 from ovamgen.masks.confusion import ConfusionMatrix
+from ovamgen.pictures.voc import VocFolder
 from ovamgen.segmentor import score as scoring
-from ovamgen.segmentor.network import build_network, load_segmentor, save_segmentor
+from ovamgen.segmentor.network import Segmentor, build_network, load_segmentor, save_segmentor
 from ovamgen.segmentor.score import CLASS_NAMES, SegmentorScore, score_segmentor
 from tests.pictures.voc_folders import draw, write_voc
 from tests.segmentor.test_network import TINY
@@ -51,13 +52,19 @@ def test_the_score_is_that_of_the_networks_labels(voc, checkpoint, tmp_path):
 
 
 def test_a_perfect_segmentor_scores_one(voc, checkpoint, tmp_path, monkeypatch):
-    labelled = scoring._labelled
+    folder = VocFolder.open(voc, "val")
+    truth = {e.image.tobytes(): e.labels for e in map(folder.read, range(len(folder)))}
 
-    def perfect(*arguments):
-        for example, _ in labelled(*arguments):
-            yield example, np.where(example.labels == IGNORE, 3, example.labels).astype(np.uint8)
+    network = build_network(TINY, 0)
 
-    monkeypatch.setattr(scoring, "_labelled", perfect)
+    class Perfect(Segmentor):
+        def predict(self, images, *, mirror):
+            labels = np.stack([truth[image.tobytes()] for image in images])
+            return np.where(labels == IGNORE, 3, labels).astype(np.uint8)
+
+    monkeypatch.setattr(
+        scoring, "load_segmentor", lambda path, device: Perfect(network, TINY, device)
+    )
     scored = score_segmentor(checkpoint, voc, "val", tmp_path)
     assert scored.scores.miou_with_background == 1
     assert scored.scores.miou_foreground == 1

@@ -13,12 +13,11 @@ from safetensors.torch import load_file
 
 from ovamgen.errors import ConfigError, OvamgenError, ShardError
 from ovamgen.run.drain import Interrupted
+from ovamgen.segmentor import training
 from ovamgen.segmentor.checkpoint import CHECKPOINT, read_position
-from ovamgen.segmentor.loss import SegmentationLoss
 from ovamgen.segmentor.network import ARCHITECTURES, SEGMENTOR, build_network
-from ovamgen.segmentor.schedule import learning_rate
 from ovamgen.segmentor.settings import build_settings
-from ovamgen.segmentor.training import train
+from ovamgen.segmentor.training import SegmentationLoss, learning_rate, train
 from tests.pictures.voc_folders import write_voc
 
 
@@ -137,17 +136,13 @@ def test_killed_and_resumed_is_undisturbed(voc, undisturbed, tmp_path, repositor
 
 def interrupt_after(monkeypatch, steps):
     """A signal to this process while a step is taken, as Ctrl-C would send it."""
-    from ovamgen.segmentor import training
 
-    take_step = training._Training._take_step
-
-    def counted(self, *arguments):
-        result = take_step(self, *arguments)
-        if self.step + 1 == steps:
+    def counted(settings, step):
+        if step + 1 == steps:
             os.kill(os.getpid(), signal.SIGTERM)
-        return result
+        return learning_rate(settings, step)
 
-    monkeypatch.setattr(training._Training, "_take_step", counted)
+    monkeypatch.setattr(training, "learning_rate", counted)
 
 
 def test_a_signal_keeps_the_step_and_says_so(voc, undisturbed, tmp_path, monkeypatch, capsys):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovamgen.segmentor.mixture import Mixture
+from ovamgen.segmentor.batches import Mixture
 
 
 @dataclass

@@ -14,6 +14,7 @@ from ovamgen.errors import ShardError
 from ovamgen.records import ShardRecord
 from ovamgen.shards.output_files import metadata_name, record_name, shard_name
 from ovamgen.shards.shard_record import (
+    finished_copies,
     finished_shards,
     publish_shard,
     read_record,
@@ -198,6 +199,12 @@ def test_finished_shards(store):
     assert finished_shards(store, "train", range(5), FINGERPRINT) == records
     assert finished_shards(store, "train", [1, 2], FINGERPRINT) == {1: records[1]}
     assert finished_shards(store, "train", [], FINGERPRINT) == {}
+
+
+def test_shards_of_two_splits_are_not_taken_for_damaged_ones_of_each_other(store):
+    records = [_publish(store, 0, split="train"), _publish(store, 1, split="val")]
+    assert finished_copies(store, records, FINGERPRINT) == dict(enumerate(records))
+    assert finished_copies(store, records, FINGERPRINT) == dict(enumerate(records))
 
 
 def test_finished_shards_lists_a_few_times_whatever_their_number(store, monkeypatch):

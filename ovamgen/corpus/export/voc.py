@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from ovamgen.bounds import MAX_SIDE_PX
 from ovamgen.classes.voc import IGNORE, VOC_CLASSES, voc_palette
 from ovamgen.corpus.export.classes import CLASSES_NAME, class_table, count_targets
 from ovamgen.corpus.open import Corpus, open_corpus
@@ -195,4 +196,13 @@ def _mmseg_config(corpus: Corpus) -> str:
     """A configuration for mmsegmentation 1.x that trains on the export; text, nothing imported."""
     row = corpus.metadata(corpus.records[0], ["height", "width"]).slice(0, 1).to_pylist()[0]
     text = (resources.files("ovamgen") / "data" / _TEMPLATE).read_text("utf-8")
-    return text.replace("@HEIGHT@", str(row["height"])).replace("@WIDTH@", str(row["width"]))
+    for name in ("height", "width"):
+        value = row[name]
+        # it becomes a line of Python, which mmsegmentation executes
+        if type(value) is not int or not 0 < value <= MAX_SIDE_PX:
+            raise ShardError(
+                f"the {name} of a sample in {corpus.store.url} must be pixels, 1 to {MAX_SIDE_PX}, "
+                f"got {value!a:.80}"
+            )
+        text = text.replace(f"@{name.upper()}@", f"{value:d}")
+    return text

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ovamgen.cli.options import AsJson, ConfigFile, Sets
+from ovamgen.cli.options import AsJson, ConfigFile, Sets, ViewSource
 from ovamgen.console.log_format import say
 from ovamgen.console.progress import Progress
 from ovamgen.errors import ConfigError
@@ -32,6 +32,7 @@ def verify(
         ),
     ],
     jobs: Jobs = None,
+    source: ViewSource = None,
     as_json: AsJson = False,
 ) -> None:
     """Read every byte of an output and say what is not as it must be; changes nothing.
@@ -43,7 +44,7 @@ def verify(
     """
     from ovamgen.integrity.verify import verify as run
 
-    found = run(url, jobs=jobs or _cores(), counting=lambda: Progress("shards"))
+    found = run(url, jobs=jobs or _cores(), source=source, counting=lambda: Progress("shards"))
     print(json.dumps(found.to_json(), indent=2) if as_json else "\n".join(found.lines()))
     found.check()
 

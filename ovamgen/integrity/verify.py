@@ -68,6 +68,7 @@ def verify(
     url: str,
     *,
     jobs: int = 1,
+    source: str | None = None,
     counting: Callable[[], AbstractContextManager[Steps]] = nothing_counted,
 ) -> Verification:
     """The verification of a run, or of what select, reannotate or export wrote.
@@ -77,6 +78,7 @@ def verify(
     Args:
         url: folder or URL.
         jobs: shards checked at once, each in a process of its own.
+        source: of a view, the corpus that it is of; by default the one beside it.
         counting: shows how far it is.
 
     Raises:
@@ -84,10 +86,12 @@ def verify(
         ShardError: the store cannot be read.
     """
     store = open_store(url)
+    if irregular := store.irregular():
+        return _not_looked_into(store, irregular)
     names = store.sizes()
     layout = layout_of(store, names)
     if layout == "view":
-        return verify_view(store, names)
+        return verify_view(store, names, source)
     with counting() as steps:
         return examine(store, jobs=jobs, steps=steps).verification
 
@@ -167,6 +171,28 @@ def examine(
         mend=_mend(store, layout, _settled(found, state), state, running),
     )
     return Examined(verification=verification, papers=papers, results=results, tars=tars)
+
+
+def _not_looked_into(store: Store, irregular: Mapping[str, str]) -> Verification:
+    """What is found of an output with links in it: they are named, and lead nowhere."""
+    findings = Findings()
+    for name, kind in irregular.items():
+        findings.add(name, "a file or a folder", kind, "orphan")
+    return Verification(
+        out=store.url,
+        layout="run",
+        state="unfinished",
+        running=False,
+        shards=0,
+        shards_without_record=(),
+        shards_checked=0,
+        samples=0,
+        failed=0,
+        bytes_checked=0,
+        findings=findings.all(),
+        notes=("nothing else was looked at: an output holds files and folders alone",),
+        mend="remove what is named above, or put the files themselves there, and verify again",
+    )
 
 
 def _refined(layout: Layout, run: Mapping[str, Any] | None) -> Layout:

@@ -22,7 +22,7 @@ def open_sources(settings: TrainSettings) -> list[Examples]:
     """
     sources: list[Examples] = []
     if settings.shards:
-        sources.append(ShardExamples(settings.shards))
+        sources.append(ShardExamples(settings.shards, settings.source))
     if settings.real:
         sources.append(VocFolder.open(settings.real, settings.real_split))
     return sources

@@ -61,6 +61,7 @@ def export_voc(
     *,
     val_share: float = 0.1,
     partial: bool = False,
+    source: str | None = None,
     after_sample: Callable[[], None] = lambda: None,
 ) -> VocExport:
     """The corpus as ``OUT/VOCdevkit/VOC2012``, with ``classes.csv`` and ``mmseg_config.py``.
@@ -75,6 +76,7 @@ def export_voc(
         val_share: of the samples that are listed in ``val.txt``, [0, 1]. Which ones is decided by
             each key alone: a sample stays on its side when others come or go.
         partial: a run that is not finished will do.
+        source: of a view, the corpus that it is of; by default the one beside it.
         after_sample: called after each sample.
 
     Raises:
@@ -83,7 +85,7 @@ def export_voc(
     """
     if not 0 <= val_share <= 1:
         raise ConfigError(f"the share of validation samples must be from 0 to 1, got {val_share}")
-    corpus = open_corpus(url, partial=partial)
+    corpus = open_corpus(url, partial=partial, source=source)
     store = open_store(out)
     if not isinstance(store, LocalStore):
         raise ConfigError(f"VOC's layout is exported to a local folder, got {out}")

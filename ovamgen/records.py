@@ -7,13 +7,23 @@ Shapes: B images of a batch, K classes of the bank (20), H and W pixels, h and w
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float16, UInt8
 
+from ovamgen.bounds import MAX_KEY_DIGITS
+
+_KEY = re.compile(rf"[0-9]{{{MAX_KEY_DIGITS}}}")
+
 Stage = Literal["synthesis", "safety", "masks", "encoding"]
+
+
+def is_key(text: object) -> bool:
+    """Whether it is a sample's key, `MAX_KEY_DIGITS` digits: keys become names of files."""
+    return isinstance(text, str) and _KEY.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

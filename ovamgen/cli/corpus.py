@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ovamgen.cli.options import AsJson, Sets, options_of, show
+from ovamgen.cli.options import AsJson, Sets, ViewSource, options_of, show
 from ovamgen.console.log_format import say
 from ovamgen.console.wording import counted
 from ovamgen.errors import ConfigError
@@ -27,7 +27,7 @@ Partial = Annotated[
 
 
 def select(
-    source: Source,
+    corpus: Source,
     out: NewOut,
     area_quantiles: Annotated[
         str, typer.Option(help="LOW,HIGH: mask areas kept, by class, strictly between; or none.")
@@ -70,6 +70,7 @@ def select(
         bool, typer.Option("--copy", help="Write new shards; without it a view: keys and reasons.")
     ] = False,
     partial: Partial = False,
+    source: ViewSource = None,
     as_json: AsJson = False,
 ) -> None:
     """Keep the good samples of a corpus: a view of it or new shards, and why the others are out.
@@ -95,13 +96,14 @@ def select(
         max_per_class=max_per_class,
     )
     chosen = run(
-        source,
+        corpus,
         out,
         settings,
         clip=clip,
         device=device,
         copy=copy,
         partial=partial,
+        source=source,
         say=say,
     )
     if as_json:
@@ -111,7 +113,7 @@ def select(
 
 
 def reannotate(
-    source: Source,
+    corpus: Source,
     out: NewOut,
     tau: Annotated[float | None, typer.Option(help="Threshold on the heatmaps.")] = None,
     preset: Annotated[
@@ -126,6 +128,7 @@ def reannotate(
         int | None, typer.Option(help="Processes; by default one for each core.")
     ] = None,
     partial: Partial = False,
+    source: ViewSource = None,
 ) -> None:
     """Make the masks again from stored heatmaps, with other settings and without a GPU.
 
@@ -146,12 +149,13 @@ def reannotate(
     if workers is not None and workers < 1:
         raise ConfigError(f"--workers must be at least 1, got {workers}")
     done = run(
-        source,
+        corpus,
         out,
         preset=preset,
         overrides=masks | given.get("masks", {}),
         workers=workers or len(os.sched_getaffinity(0)),
         partial=partial,
+        source=source,
         given_as=options_of({"masks": masks}, given),
     )
     print("\n".join(done.lines()))
@@ -159,12 +163,13 @@ def reannotate(
 
 
 def export_voc(
-    source: Source,
+    corpus: Source,
     out: NewOut,
     val_share: Annotated[
         float, typer.Option(help="Share of the samples in val.txt, chosen by key.")
     ] = 0.1,
     partial: Partial = False,
+    source: ViewSource = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a VOCdevkit: palette masks, ImageSets, a class table, an mmsegmentation config.
@@ -173,19 +178,20 @@ def export_voc(
     """
     from ovamgen.corpus.export.voc import export_voc as run
 
-    with _progress(source, partial) as progress:
+    with _progress(corpus, partial, source) as progress:
         done = run(
-            source,
+            corpus,
             out,
             val_share=val_share,
             partial=partial,
+            source=source,
             after_sample=lambda: progress.count(images=1),
         )
     show(done, as_json=as_json)
 
 
 def export_hf(
-    source: Source,
+    corpus: Source,
     out: NewOut,
     link: Annotated[
         bool, typer.Option(help="Give tars a second name where that can be, or copy them.")
@@ -195,6 +201,7 @@ def export_hf(
         str, typer.Option(metavar="YYYY-MM-DD", help="The day of it, for croissant.json.")
     ] = "",
     partial: Partial = False,
+    source: ViewSource = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a Hugging Face dataset: WebDataset tars, card, Croissant metadata, wids index.
@@ -203,25 +210,26 @@ def export_hf(
     """
     from ovamgen.corpus.export.hf import export_hf as run
 
-    with _progress(source, partial) as progress:
+    with _progress(corpus, partial, source) as progress:
         done = run(
-            source,
+            corpus,
             out,
             link=link,
             creator=creator,
             published=published,
             partial=partial,
+            source=source,
             after_shard=lambda count: progress.count(images=count, shards=1),
         )
     show(done, as_json=as_json)
 
 
-def _progress(source: str, partial: bool) -> RunProgress:
+def _progress(url: str, partial: bool, source: str | None) -> RunProgress:
     """Returns the progress of work on each sample of a corpus."""
     from ovamgen.console.progress import RunProgress
     from ovamgen.corpus.open import open_corpus
 
-    corpus = open_corpus(source, partial=partial)
+    corpus = open_corpus(url, partial=partial, source=source)
     return RunProgress(
         total_samples=corpus.samples, done_samples=0, total_shards=len(corpus.records)
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ovamgen.cli.options import AsJson, ConfigFile, Sets, show
+from ovamgen.cli.options import AsJson, ConfigFile, Sets, ViewSource, show
 from ovamgen.console.log_format import say
 from ovamgen.console.progress import tracked
 from ovamgen.errors import ConfigError
@@ -31,6 +31,7 @@ def verify(
         ),
     ],
     jobs: Jobs = None,
+    source: ViewSource = None,
     as_json: AsJson = False,
 ) -> None:
     """Read every byte of an output and say what is not as it must be; changes nothing.
@@ -42,7 +43,7 @@ def verify(
     """
     from ovamgen.integrity.verify import verify as run
 
-    found = run(url, jobs=jobs or _cores(), track=tracked)
+    found = run(url, jobs=jobs or _cores(), source=source, track=tracked)
     show(found, as_json=as_json)
     found.check()
 

@@ -34,6 +34,12 @@ Height = Annotated[int | None, typer.Option(help="Pixels, a multiple of 8.")]
 Width = Annotated[int | None, typer.Option(help="Pixels, a multiple of 8.")]
 Device = Annotated[str | None, typer.Option(help="Where the model runs.")]
 ConfigFile = Annotated[str | None, typer.Option("--config", help="YAML file.")]
+ViewSource = Annotated[
+    str | None,
+    typer.Option(
+        "--source", metavar="DIR_OR_URL", help="Of a view: its corpus, where it is not beside it."
+    ),
+]
 Sets = Annotated[
     list[str] | None,
     typer.Option(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ovamgen.cli.options import AsJson, ConfigFile, Sets, options_of
+from ovamgen.cli.options import AsJson, ConfigFile, Sets, ViewSource, options_of
 from ovamgen.console.progress import Progress
 
 
@@ -16,6 +16,7 @@ def train(
     shards: Annotated[
         str | None, typer.Option(help="Folder of a run, or tars such as x-{000000..000009}.tar.")
     ] = None,
+    source: ViewSource = None,
     real: Annotated[
         str | None, typer.Option(metavar="VOCDIR", help="Pictures in VOC's layout.")
     ] = None,
@@ -49,6 +50,7 @@ def train(
 
     flags = {
         "shards": shards,
+        "source": source,
         "real": real,
         "real_share": real_share,
         "size": size,

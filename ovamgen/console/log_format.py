@@ -1,7 +1,7 @@
 """How lines on stderr are written: as text for people, or one JSON object a line for programs.
 
-Results go to stdout and are no business of this module. The format is one of the whole process,
-like stderr itself.
+The format is one of the whole process, like stderr itself. Results go to stdout by `show`, so that
+all that is printed passes `printable`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ FORMATS = ("text", "json")
 VARIABLE = "OVAMGEN_LOG_FORMAT"
 
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+)
+"""What controls a terminal or turns the direction of text, and what is half a character."""
 _is_json = False
 
 
@@ -38,6 +41,7 @@ def use_log_format(name: str) -> str:
     if name not in (*FORMATS, ""):
         raise ValueError(f"expected {' or '.join(FORMATS)} for the log format, got '{name}'")
     _is_json = name == "json"
+    logging.lastResort = _TextHandler(logging.WARNING)
     if _is_json:
         logging.captureWarnings(True)
         logging.basicConfig(handlers=[_JsonHandler()], level=logging.WARNING, force=True)
@@ -76,12 +80,24 @@ def say(text: str, *, level: str = "info", event: str = "message", **fields: Any
     print(printable(text), file=sys.stderr, flush=True)
 
 
+def show(text: str, *, end: str = "\n") -> None:
+    """Prints a result on stdout; whatever it holds, it controls no terminal."""
+    print(printable(text), end=end, flush=True)
+
+
 def printable(text: str) -> str:
-    """The text without colours and without characters that control a terminal.
+    """The text without colours, and without characters that control a terminal or turn text round.
 
     Captions, reasons of failures and names of files reach messages; tabs and line ends stay.
     """
     return _CONTROL.sub("\ufffd", _COLOUR.sub("", text))
+
+
+class _TextHandler(logging.Handler):
+    """Records of Python's log as text, where nobody has set up another handler."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(printable(record.getMessage()), file=sys.stderr, flush=True)
 
 
 class _JsonHandler(logging.Handler):

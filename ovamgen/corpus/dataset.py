@@ -39,6 +39,7 @@ def segmentation_dataset(
     augment: Augment | None = None,
     resampled: bool = False,
     dtype: Literal["float32", "uint8"] = "float32",
+    source: str | None = None,
 ) -> Any:  # a DataPipeline; its bases are of old typing, which run-time checkers refuse
     """A `webdataset.DataPipeline` of (image, mask) pairs for `torch.utils.data.DataLoader`.
 
@@ -57,6 +58,7 @@ def segmentation_dataset(
         resampled: shards are drawn with replacement, without end.
         dtype: of the images that ``augment`` and the caller get; ``uint8`` is a quarter of the
             bytes to collate and to copy to a GPU, and is divided by 255 there.
+        source: of a view, the corpus that it is of; by default the one beside it.
 
     Raises:
         ConfigError: there is no shard, or another ``dtype``.
@@ -64,11 +66,11 @@ def segmentation_dataset(
     """
     if dtype not in ("float32", "uint8"):
         raise ConfigError(f"dtype of images must be float32 or uint8, got {dtype!r}")
-    tars, keys = _tar_urls(urls)
+    tars, keys = _tar_urls(urls, source)
     if resampled:
-        source: list[Any] = [wds.ResampledShards(tars, seed=seed, deterministic=True)]
+        shards: list[Any] = [wds.ResampledShards(tars, seed=seed, deterministic=True)]
     else:
-        source = [
+        shards = [
             wds.SimpleShardList(tars),
             wds.detshuffle(bufsize=len(tars), initial=len(tars), seed=seed) if shuffle else None,
             partial(_warn_of_idle_workers, len(tars)),
@@ -76,21 +78,25 @@ def segmentation_dataset(
             wds.split_by_worker,
         ]
     return wds.DataPipeline(
-        *source,
+        *shards,
         partial(_samples, None if keys is None else partial(_is_kept, keys)),
         wds.detshuffle(bufsize=shuffle, initial=shuffle, seed=seed) if shuffle else None,
         wds.map(partial(_pair, augment=augment, dtype=dtype)),
     )
 
 
-def read_samples(root: str) -> Iterator[DecodedSample]:
+def read_samples(root: str, source: str | None = None) -> Iterator[DecodedSample]:
     """Every sample of the finished shards in a run's folder, or of a view, in order, checked.
+
+    Args:
+        root: the folder.
+        source: of a view, the corpus that it is of; by default the one beside it.
 
     Raises:
         ConfigError: there is no finished shard.
         ShardError: a tar or a sample is damaged.
     """
-    store, names, keys = _finished_tars(root)
+    store, names, keys = _finished_tars(root, source)
     for name in names:
         with store.open(name) as file:
             for key, members in read_tar(file, name, keys):
@@ -100,7 +106,7 @@ def read_samples(root: str) -> Iterator[DecodedSample]:
                 yield sample
 
 
-def _tar_urls(urls: str | Sequence[str]) -> tuple[list[str], Keys | None]:
+def _tar_urls(urls: str | Sequence[str], source: str | None) -> tuple[list[str], Keys | None]:
     """The tars, and which keys of them count where not all do."""
     keys = None
     if not isinstance(urls, str):
@@ -108,15 +114,15 @@ def _tar_urls(urls: str | Sequence[str]) -> tuple[list[str], Keys | None]:
     elif urls.endswith((".tar", ".tar.gz", ".tgz")):
         tars = expand_urls(urls)
     else:
-        store, names, keys = _finished_tars(urls)
+        store, names, keys = _finished_tars(urls, source)
         tars = [f"{store.url}/{name}" for name in names]
     if not tars:
         raise ConfigError("expected at least one shard, got an empty list of urls")
     return tars, keys
 
 
-def _finished_tars(root: str) -> tuple[Store, list[str], Keys | None]:
-    corpus = open_corpus(root, partial=True)
+def _finished_tars(root: str, source: str | None) -> tuple[Store, list[str], Keys | None]:
+    corpus = open_corpus(root, partial=True, source=source)
     names = [record.name for record in corpus.records]
     return corpus.store, names, corpus.view.keys if corpus.view else None
 

@@ -116,19 +116,24 @@ def spec_of(row: Mapping[str, Any]) -> SampleSpec:
     return SampleSpec(targets=targets, **others)
 
 
-def open_corpus(url: str, *, partial: bool = False) -> Corpus:
+def open_corpus(url: str, *, partial: bool = False, source: str | None = None) -> Corpus:
     """The corpus in a run's folder, or the selected part of it in a view's.
 
     Args:
         url: the folder of a run or of a view.
         partial: a run that is not finished will do.
+        source: of a view, the corpus that it is of; by default the one beside it.
 
     Raises:
         ConfigError: no finished shard, nothing selected, or a run that is not finished.
         ShardError: a record or the view is damaged, or the shards are not those of the view.
     """
-    view = read_view(url)
+    view = read_view(url, source)
+    if view is None and source is not None:
+        raise ConfigError(f"--source names the corpus of a view, and {url} is no view")
     store = open_store(view.source if view else url)
+    # readers of tars open them by their paths
+    store.check_regular()
     found = read_records(store)
     records = tuple(found[index] for index in sorted(found))
     if not any(record.samples for record in records):

@@ -81,6 +81,7 @@ def reannotate(
     overrides: Mapping[str, Any] | None = None,
     workers: int = 1,
     partial: bool = False,
+    source: str | None = None,
     given_as: Mapping[str, str] = AS_KEYS,
 ) -> Reannotated:
     """The corpus with new masks, in a folder of its own.
@@ -96,6 +97,7 @@ def reannotate(
         overrides: fields of the section ``masks`` that win over both.
         workers: processes; one shard is made in each.
         partial: a run that is not finished will do.
+        source: of a view, the corpus that it is of; by default the one beside it.
         given_as: what complaints call a key that was given otherwise.
 
     Raises:
@@ -103,15 +105,15 @@ def reannotate(
             holds something else.
         ShardError: a shard is damaged, or a process died.
     """
-    corpus = open_corpus(url, partial=partial)
+    corpus = open_corpus(url, partial=partial, source=source)
     corpus = replace(corpus, records=corpus.all_records)
     config = new_config(corpus, preset, overrides or {}, given_as)
-    source = corpus.fingerprint
+    before = corpus.fingerprint
     masks = config.masks.model_dump(mode="json")
-    mark = derived_fingerprint("reannotate", source, masks)
+    mark = derived_fingerprint("reannotate", before, masks)
     store = open_store(out)
     job = Reannotation(corpus=corpus, store=store, masks=config.masks, fingerprint=mark)
-    data = _run_file(corpus, config, mark, source)
+    data = _run_file(corpus, config, mark, before)
     with store.lock():
         store.sweep()
         _claim(store, data)

@@ -97,11 +97,19 @@ class View:
             )
 
 
-def read_view(url: str) -> View | None:
+def read_view(url: str, source: str | None = None) -> View | None:
     """The view in a folder, None where the folder is something else, such as a run.
 
+    A view may come from anybody, and what it says is its source is followed only to a folder
+    beside it.
+
+    Args:
+        url: the folder.
+        source: the corpus, as the user names it; None: the one beside the view.
+
     Raises:
-        ShardError: the view is damaged, or its corpus is not where it was.
+        ConfigError: its corpus is not beside it and was not named.
+        ShardError: the view is damaged.
     """
     store = open_store(url)
     if not store.exists(SELECTION_NAME):
@@ -110,7 +118,7 @@ def read_view(url: str) -> View | None:
         info = json.loads(store.read(SELECTION_NAME))
         if info["kind"] != VIEW_KIND:
             return None
-        source = _absolute(store, str(info["source"]))
+        named = source if source is not None else _beside(store, str(info["source"]))
         shards = {int(index): str(digest) for index, digest in info["shards"].items()}
         wanted, digest = int(info["samples"]), str(info["keys_sha256"])
         with store.open(SELECTION_TABLE_NAME) as file:
@@ -126,7 +134,7 @@ def read_view(url: str) -> View | None:
             f"{SELECTION_NAME} records, got {len(keys)} that differ from them: run 'ovamgen "
             "select' again"
         )
-    return View(source=source, keys=keys, shards=shards, info=info)
+    return View(source=named, keys=keys, shards=shards, info=info)
 
 
 def write_view(
@@ -160,17 +168,41 @@ def _relative(store: Store, source: str) -> str:
     return source if is_remote else os.path.relpath(source, store.url)
 
 
-def _absolute(store: Store, source: str) -> str:
-    if "://" in source:
-        return source
-    scheme, separator, root = store.url.rpartition("://")
-    path = os.path.normpath(os.path.join(root, source))
-    if separator and not os.path.isabs(source):
-        # moved into a bucket, together
-        return f"{scheme}://{path}"
-    if not os.path.isdir(path):
+def is_beside(store: Store, source: Store) -> bool:
+    """Whether a view's corpus lies beside it, so that it is found without being named."""
+    return _place_beside(store, _relative(store, source.url)) is not None
+
+
+def _beside(store: Store, source: str) -> str:
+    """The folder that a view names, if it lies where the view does: the two are moved together."""
+    path = _place_beside(store, source)
+    if path is None:
+        raise ConfigError(
+            f"the view in {store.url} says that it is of the corpus in {source!a:.200}, which is "
+            "not in a folder beside it: it is not looked at unless you name it, with --source"
+        )
+    if "://" not in path and not os.path.isdir(path):
         raise ConfigError(
             f"the view in {store.url} is of the corpus in {path}, which is not there: the two must "
-            "be moved together; put it back, or run 'ovamgen select' again"
+            "be moved together; put it back, name it with --source, or run 'ovamgen select' again"
         )
     return path
+
+
+def _place_beside(store: Store, source: str) -> str | None:
+    """The path or URL of what a view names, None where that is not in the folder around it."""
+    scheme, separator, root = store.url.rpartition("://")
+    if "://" in source or "\0" in source or os.path.isabs(source):
+        return None
+    path = os.path.normpath(os.path.join(root, source))
+    around = os.path.dirname(os.path.normpath(root))
+    if around not in _parents(path) or path == os.path.normpath(root):
+        return None
+    return f"{scheme}://{path}" if separator else path
+
+
+def _parents(path: str) -> Iterator[str]:
+    """The folders that a normal path lies in, the nearest first."""
+    while (parent := os.path.dirname(path)) not in (path, ""):
+        yield parent
+        path = parent

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ovamgen.bounds import MAX_PIXELS
 from ovamgen.classes.voc import IGNORE
 from ovamgen.errors import ShardError
 from ovamgen.integrity.findings import instead
@@ -18,8 +19,6 @@ from ovamgen.shards.schema import spec_fields, to_json
 
 MAX_TEXT_BYTES = 1024**2
 """Bytes of a json or caption member, at most."""
-MAX_PIXELS = 64 * 1024**2
-"""Pixels of an image; one that declares more is not decoded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from ovamgen.integrity.findings import MAX_FINDINGS_OF_A_SHARD, Finding, Finding
 from ovamgen.integrity.metadata_table import MetadataTable, check_rows, read_table
 from ovamgen.integrity.sample_check import SampleRules, problems_of
 from ovamgen.integrity.tar_stream import DamagedTarError, TarStream
-from ovamgen.records import SampleSpec, ShardRecord
+from ovamgen.records import SampleSpec, ShardRecord, is_key
 from ovamgen.shards.output_files import metadata_name, record_name
 from ovamgen.shards.shard_record import MAX_RECORD_BYTES, record_from_json, record_to_json
 from ovamgen.storage.interface import MAX_WHOLE_BYTES
@@ -187,8 +187,8 @@ def _samples(stream: TarStream) -> Iterator[tuple[str, dict[str, bytes]]]:
     key, members = "", dict[str, bytes]()
     for name, content in stream.members():
         new_key, dot, extension = name.partition(".")
-        if not (new_key and dot and extension) or "/" in name:
-            raise DamagedTarError(f"expected members KEY.EXTENSION, got '{name}'")
+        if not (is_key(new_key) and dot and extension) or "/" in name:
+            raise DamagedTarError(f"expected members KEY.EXTENSION, got {name!a:.80}")
         if new_key != key and members:
             yield key, members
             members = {}

@@ -12,8 +12,8 @@ import tarfile
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from ovamgen.bounds import MAX_MEMBER_BYTES
 from ovamgen.errors import ShardError
-from ovamgen.shards.reader import MAX_MEMBER_BYTES
 from ovamgen.shards.writer import TarDigest, tar_header
 
 _READ_BYTES = 1 << 20

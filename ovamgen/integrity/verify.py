@@ -46,7 +46,9 @@ class Examined:
     """Name of every shard's tar, by index."""
 
 
-def verify(url: str, *, jobs: int = 1, track: Track = untracked) -> Verification:
+def verify(
+    url: str, *, jobs: int = 1, source: str | None = None, track: Track = untracked
+) -> Verification:
     """The verification of a run, or of what select, reannotate or export wrote.
 
     Every byte of every shard is read. Nothing is changed.
@@ -54,6 +56,7 @@ def verify(url: str, *, jobs: int = 1, track: Track = untracked) -> Verification
     Args:
         url: folder or URL.
         jobs: shards checked at once, each in a process of its own.
+        source: of a view, the corpus that it is of; by default the one beside it.
         track: shows how far it is.
 
     Raises:
@@ -61,10 +64,12 @@ def verify(url: str, *, jobs: int = 1, track: Track = untracked) -> Verification
         ShardError: the store cannot be read.
     """
     store = open_store(url)
+    if irregular := store.irregular():
+        return _not_looked_into(store, irregular)
     names = store.sizes()
     layout = layout_of(store, names)
     if layout == "view":
-        return verify_view(store, names)
+        return verify_view(store, names, source)
     return examine(store, jobs=jobs, track=track).verification
 
 
@@ -138,6 +143,28 @@ def examine(
         mend=_mend(store, layout, _settled(found, state), state, running),
     )
     return Examined(verification=verification, papers=papers, results=results, tars=tars)
+
+
+def _not_looked_into(store: Store, irregular: Mapping[str, str]) -> Verification:
+    """What is found of an output with links in it: they are named, and lead nowhere."""
+    findings = Findings()
+    for name, kind in irregular.items():
+        findings.add(name, "a file or a folder", kind, "orphan")
+    return Verification(
+        out=store.url,
+        layout="run",
+        state="unfinished",
+        running=False,
+        shards=0,
+        shards_without_record=(),
+        shards_checked=0,
+        samples=0,
+        failed=0,
+        bytes_checked=0,
+        findings=findings.all(),
+        notes=("nothing else was looked at: an output holds files and folders alone",),
+        mend="remove what is named above, or put the files themselves there, and verify again",
+    )
 
 
 def _refined(layout: Layout, run: Mapping[str, Any] | None) -> Layout:

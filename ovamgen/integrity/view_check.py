@@ -20,7 +20,7 @@ from ovamgen.storage.store import Store, open_store
 MAX_KEYS_BYTES = 4 * 1024**3
 
 
-def verify_view(store: Store, names: Mapping[str, int]) -> Verification:
+def verify_view(store: Store, names: Mapping[str, int], source: str | None = None) -> Verification:
     """What is wrong with a view; the shards themselves are those of another output."""
     findings = Findings()
     samples, shards = 0, 0
@@ -29,7 +29,7 @@ def verify_view(store: Store, names: Mapping[str, int]) -> Verification:
         "checked"
     ]
     try:
-        view = read_view(store.url)
+        view = read_view(store.url, source)
         if view is None:
             raise ShardError(f"{SELECTION_NAME} is of another kind")
         samples, shards = len(view.keys), len(view.shards)
@@ -39,7 +39,9 @@ def verify_view(store: Store, names: Mapping[str, int]) -> Verification:
             findings.add(KEYS_NAME, "the keys of the view", "no such file", "missing")
         elif store.read(KEYS_NAME, MAX_KEYS_BYTES) != keys:
             findings.add(KEYS_NAME, "the keys of the view", "others")
-        view.check(read_records(open_store(view.source)).values())
+        corpus = open_store(view.source)
+        corpus.check_regular()
+        view.check(read_records(corpus).values())
     except OvamgenError as error:
         findings.add(SELECTION_NAME, "a view of shards that are there", error)
     for name in unknown_files("view", names, {}):

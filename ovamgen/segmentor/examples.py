@@ -20,7 +20,7 @@ from ovamgen.segmentor.network import segmentor_file
 from ovamgen.segmentor.settings import TrainSettings
 from ovamgen.shards.arrays import decode_jpeg, decode_png
 from ovamgen.shards.codec import IMAGE, MASK
-from ovamgen.shards.reader import BROKEN_TAR, is_plain_member
+from ovamgen.shards.reader import BROKEN_TAR, BoundedHeader, is_plain_member
 from ovamgen.storage.store import Store, open_store
 
 
@@ -30,14 +30,18 @@ class ShardExamples:
     The headers of all tars are read once, at the beginning; then a sample costs two short reads.
     """
 
-    def __init__(self, urls: str) -> None:
-        """``urls`` is the folder of a run (its finished shards), of a view, or tars with braces.
+    def __init__(self, urls: str, source: str | None = None) -> None:
+        """Reads the headers of all tars.
+
+        Args:
+            urls: the folder of a run (its finished shards), of a view, or tars with braces.
+            source: of a view, the corpus that it is of; by default the one beside it.
 
         Raises:
             ConfigError: there is no shard.
             ShardError: a tar is damaged, or has a sample without a picture or a mask.
         """
-        self._tars, kept = _find_tars(urls)
+        self._tars, kept = _find_tars(urls, source)
         self._keys: list[str] = []
         places: list[tuple[int, ...]] = []
         for number, (store, name) in enumerate(self._tars):
@@ -82,7 +86,7 @@ class ShardExamples:
         return sums.hexdigest()
 
 
-def _find_tars(urls: str) -> tuple[list[tuple[Store, str]], Keys | None]:
+def _find_tars(urls: str, source: str | None) -> tuple[list[tuple[Store, str]], Keys | None]:
     """The stores and names of the tars, and which keys of them count where not all do."""
     if urls.endswith((".tar.gz", ".tgz")):
         raise ConfigError(
@@ -94,7 +98,7 @@ def _find_tars(urls: str) -> tuple[list[tuple[Store, str]], Keys | None]:
         if missing := [f"{store.url}/{name}" for store, name in tars if not store.exists(name)]:
             raise ConfigError(f"the shard {missing[0]} does not exist")
         return tars, None
-    corpus = open_corpus(urls, partial=True)
+    corpus = open_corpus(urls, partial=True, source=source)
     tars = [(corpus.store, record.name) for record in corpus.records]
     return tars, corpus.view.keys if corpus.view else None
 
@@ -103,11 +107,16 @@ def _members(store: Store, name: str) -> Iterator[tuple[str, tuple[int, int, int
     """Every key with first byte and length of its picture and of its mask, by key."""
     found: dict[str, dict[str, tuple[int, int]]] = {}
     try:
-        with store.open(name) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        with (
+            store.open(name) as file,
+            tarfile.open(fileobj=file, mode="r:", tarinfo=BoundedHeader) as tar,
+        ):
             size = store.size(name) or 0
             for header in tar:
                 if not is_plain_member(header, size):
-                    raise ValueError(f"'{header.name}' is no plain file, or not all of it is there")
+                    raise ValueError(
+                        f"{header.name!a:.80} is no plain file, or not all of it is there"
+                    )
                 key, _, extension = header.name.rpartition("/")[2].partition(".")
                 found.setdefault(key, {})[extension] = (header.offset_data, header.size)
     except BROKEN_TAR as error:
@@ -131,7 +140,7 @@ def open_sources(settings: TrainSettings) -> list[Examples]:
     """
     sources: list[Examples] = []
     if settings.shards:
-        sources.append(ShardExamples(settings.shards))
+        sources.append(ShardExamples(settings.shards, settings.source))
     if settings.real:
         sources.append(VocFolder.open(settings.real, settings.real_split))
     return sources

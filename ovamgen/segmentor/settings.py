@@ -41,6 +41,8 @@ class TrainSettings(Section):
 
     shards: str | None = None
     """The folder of a run or a view, or tars with braces: ``train-{000000..000009}.tar``."""
+    source: str | None = None
+    """Of a view in ``shards``, the corpus that it is of; by default the one beside it."""
     real: str | None = None
     """A folder in VOC's layout."""
     real_split: str = "train"
@@ -121,7 +123,7 @@ class TrainSettings(Section):
 
         Paths are left out: the data are known by their digest.
         """
-        paths = {"shards", "real", "backbone", "init"}
+        paths = {"shards", "source", "real", "backbone", "init"}
         return self.model_dump(mode="json", exclude=paths | {"device", "loaders", "save_seconds"})
 
     def part_size(self, world_size: int) -> int:

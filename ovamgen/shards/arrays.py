@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from ovamgen.bounds import MAX_PIXELS, MAX_SIDE_PX
 from ovamgen.errors import ShardError
 from ovamgen.storage.damaged_files import BROKEN_ARRAYS, BROKEN_PICTURE
 
@@ -110,6 +111,11 @@ def _pixels(
     try:
         with Image.open(io.BytesIO(data), formats=[kind]) as picture:
             found = (picture.height, picture.width)
+            if max(found) > MAX_SIDE_PX or found[0] * found[1] > MAX_PIXELS:
+                raise ShardError(
+                    f"{name} must have at most {MAX_PIXELS} pixels, and {MAX_SIDE_PX} a side, got "
+                    f"{found[0]} x {found[1]}"
+                )
             if picture.mode == mode and size in (None, found):
                 return np.array(picture)
             described = f"{picture.mode} of {found[0]} x {found[1]}"

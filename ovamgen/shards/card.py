@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import PurePosixPath
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from ovamgen.console.log_format import printable
 from ovamgen.console.wording import readable_bytes
 from ovamgen.records import ShardRecord
 
 _TEMPLATE = "card.md.j2"
+
+_MARKUP = re.compile(r"[\\`*_{}\[\]<>()#!|~&]")
+_MAX_CELL = 400
 
 DOCUMENTS_EDITION = 2
 """Raised where the text of the card or the drawing of the contact sheet changes.
@@ -72,7 +77,7 @@ def render_card(
         shards=len(records),
         size=readable_bytes(sum(record.size_bytes for record in records)),
         size_category=next((name for limit, name in _SIZES if samples < limit), "n>1M"),
-        classes=classes,
+        classes=[replace(row, name=_cell(row.name), phrase=_cell(row.phrase)) for row in classes],
         made=_made(run_info),
         trained=bool(value_at(run_info, "model", "trained") is not False),
         weights=_weights(str(value_at(run_info, "model", "id") or "")),
@@ -100,8 +105,21 @@ def _made(run_info: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("derived from fingerprint", value_at(run_info, "derived", "from_fingerprint")),
         ("ovamgen", run_info.get("ovamgen_version")),
     ]
-    known = [(label, str(value)) for label, value in rows if value not in (None, "")]
-    return [(label, " ".join(value.split()).replace("|", "\\|")) for label, value in known]
+    return [(label, _code(str(value))) for label, value in rows if value not in (None, "")]
+
+
+def _code(text: str) -> str:
+    """Text for a cell of a table, between backticks: it stays in there, whatever it is."""
+    return _one_line(text).replace("`", "'").replace("<", "&lt;").replace("|", "\\|")
+
+
+def _cell(text: object) -> str:
+    """Text for a cell of a table, as text and never as markup."""
+    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", _one_line(str(text)))
+
+
+def _one_line(text: str) -> str:
+    return printable(" ".join(text.split()))[:_MAX_CELL]
 
 
 def without_folder(value: Any) -> str:

@@ -13,7 +13,7 @@ from jaxtyping import Float16, UInt8
 
 from ovamgen.config import ShardConfig
 from ovamgen.errors import SampleError, ShardError
-from ovamgen.records import EncodedSample, SampleSpec
+from ovamgen.records import EncodedSample, SampleSpec, is_key
 from ovamgen.shards.arrays import (
     decode_jpeg,
     decode_npz,
@@ -206,6 +206,9 @@ def _metadata(data: bytes) -> dict[str, Any]:
             f"{SCHEMA_VERSION}: use the ovamgen that wrote it"
         )
     try:
-        return conform(values)
+        conformed = conform(values)
     except SampleError as error:
         raise ShardError(f"a sample's json member is damaged: {error}") from None
+    if not is_key(conformed["key"]):
+        raise ShardError(f"a sample's key must be digits, got {conformed['key']!a:.80}")
+    return conformed

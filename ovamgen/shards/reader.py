@@ -10,14 +10,39 @@ import tarfile
 from collections.abc import Collection, Iterator
 from typing import BinaryIO
 
+from ovamgen.bounds import MAX_HEADER_BYTES, MAX_MEMBER_BYTES, MAX_MEMBERS
 from ovamgen.errors import ShardError
+from ovamgen.records import is_key
 
-BROKEN_TAR = (tarfile.TarError, OSError, EOFError, ValueError, MemoryError)
-"""What `tarfile` raises on damaged files; a name may claim to have gigabytes."""
+BROKEN_TAR = (
+    tarfile.TarError,
+    OSError,
+    EOFError,
+    ValueError,
+    MemoryError,
+    RecursionError,
+)
+"""What `tarfile` raises on damaged files; words about a member may follow words about it."""
 
 
-MAX_MEMBER_BYTES = 256 * 1024**2
-"""No member of a sample comes near it; whatever a header declares, no more is read at once."""
+class BoundedHeader(tarfile.TarInfo):
+    """A header whose name, and what else stands before the member, may not be without end.
+
+    `tarfile` reads whatever size such words claim to have, and holds them several times.
+    """
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        words = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.SOLARIS_XHDTYPE)
+        if self.type in (*words, tarfile.XHDTYPE, tarfile.XGLTYPE) and self.size > MAX_HEADER_BYTES:
+            raise tarfile.HeaderError(
+                f"a name, or words about a member, of {self.size} bytes; at most "
+                f"{MAX_HEADER_BYTES} are read"
+            )
+        return super()._proc_member(tar)  # type: ignore[misc]  # of tarfile, and not typed
+
+    def _proc_gnusparse_10(self, *_: object) -> None:
+        # a list of any length, at the place of the content
+        raise tarfile.HeaderError("a sparse file")
 
 
 def is_plain_member(header: tarfile.TarInfo, size_bytes: int) -> bool:
@@ -53,8 +78,15 @@ def read_tar(
     key, members, seen = "", dict[str, bytes](), set[str]()
     for path, content in _files(file, name, keys):
         new_key, dot, extension = path.partition(".")
-        if not dot or "/" in path or (extension in members and new_key == key):
-            raise ShardError(f"{name} must hold members KEY.EXTENSION, each once, got '{path}'")
+        if not dot or not is_key(new_key) or "/" in path:
+            raise ShardError(
+                f"{name} must hold members KEY.EXTENSION, the key in digits, got {path!a:.80}"
+            )
+        if new_key == key and (extension in members or len(members) == MAX_MEMBERS):
+            raise ShardError(
+                f"{name} must hold each member once, and at most {MAX_MEMBERS} of a sample, got "
+                f"{path!a:.80}"
+            )
         if new_key != key:
             if key:
                 yield key, members
@@ -71,19 +103,20 @@ def _files(file: BinaryIO, name: str, keys: Collection[str] | None) -> Iterator[
     try:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
-        with tarfile.open(fileobj=file, mode="r:") as tar:
+        with tarfile.open(fileobj=file, mode="r:", tarinfo=BoundedHeader) as tar:
             while (header := tar.next()) is not None:
                 content = tar.extractfile(header) if is_plain_member(header, size) else None
                 if content is None:
                     raise ShardError(
-                        f"{name} must hold plain files only, each whole, got '{header.name}' of "
+                        f"{name} must hold plain files only, each whole, "
+                        f"got {header.name!a:.80} of "
                         f"{header.size} bytes"
                     )
                 if keys is None or header.name.partition(".")[0] in keys:
                     if header.size > MAX_MEMBER_BYTES:
                         raise ShardError(
                             f"{name} must hold members of at most {MAX_MEMBER_BYTES} bytes, "
-                            f"'{header.name}' has {header.size}"
+                            f"{header.name!a:.80} has {header.size}"
                         )
                     yield header.name, content.read()
                 tar.members.clear()  # type: ignore[attr-defined]  # public, not typed; or headers pile up

@@ -5,9 +5,12 @@ A lock is a file with an advisory ``flock``. It knows nothing of shards or store
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
+
+from ovamgen.storage.plain_files import open_plain
 
 _held: set[int] = set()
 """Descriptors of the locks of this process."""
@@ -41,11 +44,15 @@ class FileLock:
             note: written into the file, for whoever is refused to read.
 
         Raises:
-            OSError: the file cannot be made, or the file system has no locks.
+            OSError: the file cannot be made, is a link or has a second name, or the file system has
+                no locks.
         """
         while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = open_plain(path, os.O_RDWR | os.O_CREAT)
             try:
+                if os.fstat(descriptor).st_nlink > 1:
+                    # it is written to: under its other name it is somebody's file
+                    raise OSError(errno.EMLINK, f"{path.name} is a file with two names", str(path))
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 os.close(descriptor)
@@ -84,7 +91,7 @@ class FileLock:
             OSError: the file cannot be read, or the file system has no locks.
         """
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = open_plain(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         try:
@@ -98,7 +105,7 @@ class FileLock:
 
 def _same_file(path: Path, descriptor: int) -> bool:
     try:
-        found = path.stat()
+        found = path.lstat()
     except FileNotFoundError:
         return False
     return os.path.samestat(found, os.fstat(descriptor))

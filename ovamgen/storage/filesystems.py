@@ -49,6 +49,12 @@ def filesystem_of(url: str) -> tuple[Any, str]:
         extra = _EXTRAS.get(scheme)
         needed = f"pip install 'ovamgen[{extra}]'" if extra else str(error)
         raise ConfigError(f"{scheme}:// needs a library that is not installed: {needed}") from None
+    except TypeError as error:
+        # a host, a token: what cannot be taken from the URL alone
+        raise ConfigError(
+            f"{scheme}:// cannot be opened by a URL alone ({error}): give a path, or a URL such as "
+            "s3://BUCKET/FOLDER"
+        ) from None
     except ValueError:
         raise ConfigError(
             f"expected a path or a URL such as s3://BUCKET/FOLDER, got the unknown scheme "

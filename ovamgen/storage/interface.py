@@ -82,6 +82,25 @@ class Store(ABC):
         """What dead attempts left behind, ascending: what `sweep` or `delete` removes by name."""
         return []
 
+    def irregular(self) -> dict[str, str]:
+        """What is neither a file nor a folder, such as ``a symbolic link``, by ascending name."""
+        return {}
+
+    def check_regular(self) -> None:
+        """Checks that there are files and folders alone: a link may lead anywhere.
+
+        Raises:
+            ConfigError: there is something else; it is named.
+        """
+        if found := self.irregular():
+            named = [f"{name} is {kind}" for name, kind in found.items()]
+            more = f" and {len(named) - 5} more" if len(named) > 5 else ""
+            raise ConfigError(
+                f"{self.url} must hold files and folders alone, but {', '.join(named[:5])}{more}: "
+                "nothing in an output is reached through a link; remove it, or put the file itself "
+                "there"
+            )
+
     def exists(self, name: str) -> bool:
         """Whether the file is there."""
         return self.size(name) is not None

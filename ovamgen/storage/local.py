@@ -7,7 +7,7 @@ import errno
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +15,14 @@ from ovamgen import fault_points
 from ovamgen.errors import ConfigError, OvamgenError, ShardError
 from ovamgen.storage.filelock import FileLock
 from ovamgen.storage.interface import Store, held_by, parts_of, this_process
+from ovamgen.storage.plain_files import (
+    NotPlainError,
+    files_below,
+    folder_below,
+    kind_of,
+    open_plain,
+    size_of_plain,
+)
 from ovamgen.storage.scratch import Attempt, dead_attempts, sweep
 from ovamgen.storage.whole_files import is_temporary
 
@@ -30,7 +38,7 @@ class LocalStore(Store):
     """A folder, local or on a network file system; it is made by the first write.
 
     Files are written under ``.scratch``, on the same file system, and renamed once they are on
-    disk.
+    disk. Nothing below the folder is reached through a link, and only regular files are opened.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -47,33 +55,50 @@ class LocalStore(Store):
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Bytes of every file whose name starts with the prefix, by ascending name."""
-        folder, _, _ = prefix.rpartition("/")
+        found = {}
         with self._reasons("list", prefix or "the folder"):
-            return dict(sorted(_walk(self._path(folder) if folder else self._root, folder, prefix)))
+            for name, entry in self._below(prefix):
+                with contextlib.suppress(FileNotFoundError):  # gone since the listing
+                    status = entry.stat(follow_symlinks=False)
+                    if kind := kind_of(status.st_mode):
+                        raise NotPlainError(errno.ELOOP, f"{name} is {kind}")
+                    found[name] = status.st_size
+        return dict(sorted(found.items()))
+
+    def irregular(self) -> dict[str, str]:
+        """What is neither a file nor a folder, in words, by ascending name."""
+        found = {}
+        with self._reasons("list", "the folder", ConfigError):
+            for name, entry in self._below("", hidden=True):
+                if entry.is_file(follow_symlinks=False):  # known from the listing
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    found[name] = kind_of(entry.stat(follow_symlinks=False).st_mode)
+        return dict(sorted(found.items()))
 
     def size(self, name: str) -> int | None:
         """Bytes of the file, None where there is none."""
         with self._reasons("look up", name):
             try:
-                return self._path(name).stat().st_size
+                with self._folder_of(name) as (folder, last):
+                    return size_of_plain(last, folder)
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
     def open(self, name: str) -> BinaryIO:
         """The file for reading."""
-        with self._reasons("read", name):
-            return self._path(name).open("rb")
+        with self._reasons("read", name), self._folder_of(name) as (folder, last):
+            return os.fdopen(open_plain(last, folder=folder), "rb")
 
     def publish_file(self, path: Path, name: str) -> None:
         """Put the file on disk, rename it to its name, put the folder's entry on disk."""
         with self._reasons("write", name):
-            target = self._path(name)
             _sync(path)
-            self._make_folder(target.parent)
-            fault_points.reach("local.synced")
-            path.replace(target)
-            fault_points.reach("local.renamed")
-            _sync(target.parent)
+            with self._folder_of(name, make=True) as (folder, last):
+                fault_points.reach("local.synced")
+                os.replace(path, last, dst_dir_fd=folder)
+                fault_points.reach("local.renamed")
+                _sync_folder(folder)
 
     def put(self, name: str, data: bytes) -> None:
         """Write the file, or replace it."""
@@ -85,33 +110,34 @@ class LocalStore(Store):
     def create(self, name: str, data: bytes) -> bool:
         """Write the file only if there is none."""
         with self.scratch() as folder, self._reasons("write", name):
-            target = self._path(name)
             path = folder / "content"
             path.write_bytes(data)
             _sync(path)
-            self._make_folder(target.parent)
-            fault_points.reach("local.record_synced")
-            try:
-                _link(path, target)
-            except FileExistsError:
-                return False
-            fault_points.reach("local.record_linked")
-            _sync(target.parent)
+            with self._folder_of(name, make=True) as (target, last):
+                fault_points.reach("local.record_synced")
+                try:
+                    _link(path, last, target)
+                except FileExistsError:
+                    return False
+                fault_points.reach("local.record_linked")
+                _sync_folder(target)
             return True
 
     def delete(self, name: str) -> None:
         """Remove the file, if it is there."""
-        with self._reasons("remove", name):
-            target = self._path(name)
-            if target.exists():
-                target.unlink(missing_ok=True)
-                _sync(target.parent)
+        with (
+            self._reasons("remove", name),
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),
+            self._folder_of(name) as (folder, last),
+        ):
+            os.unlink(last, dir_fd=folder)
+            _sync_folder(folder)
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """A folder under ``.scratch``; a lock beside it says that its process is alive."""
         with self._reasons("make", _SCRATCH):
-            attempt = Attempt.begin(self._root / _SCRATCH, self._make_folder)
+            attempt = Attempt.begin(self._root / _SCRATCH, self._make_scratch)
         try:
             yield attempt.folder
         finally:
@@ -134,6 +160,7 @@ class LocalStore(Store):
         """Holds ``.lock``; it vanishes with this process, however that ends."""
         path = self._root / _LOCK
         is_new = not self._root.exists()
+        self.check_regular()
         with self._reasons("lock", _LOCK, ConfigError):
             self._make_folder(self._root)
             note = this_process()
@@ -159,8 +186,37 @@ class LocalStore(Store):
         with self._reasons("look up", _LOCK):
             return FileLock.holder(self._root / _LOCK)
 
-    def _path(self, name: str) -> Path:
-        return self._root.joinpath(*parts_of(name))
+    def _make_scratch(self, folder: Path) -> None:
+        """The folder of all attempts; a link in its place is refused."""
+        self._make_folder(self._root)
+        with folder_below(self._root, [folder.name], _make_inner):
+            pass
+
+    @contextmanager
+    def _folder_of(self, name: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
+        """A descriptor of the folder that a file is in, and the last part of its name."""
+        *folders, last = parts_of(name)
+        if make:
+            self._make_folder(self._root)
+        with folder_below(self._root, folders, _make_inner if make else None) as folder:
+            yield folder, last
+
+    def _below(
+        self, prefix: str, *, hidden: bool = False
+    ) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        """Name and entry of what begins with the prefix; nothing else is looked at."""
+        *folders, _ = prefix.split("/")
+
+        def is_wanted(path: str) -> bool:
+            is_hidden = path.rpartition("/")[2].startswith(".") and not hidden
+            return not is_hidden and path.startswith(prefix[: len(path)])
+
+        start = "".join(f"{part}/" for part in folders)
+        with (
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),
+            folder_below(self._root, folders) as folder,
+        ):
+            yield from files_below(folder, start, is_wanted)
 
     def _make_folder(self, folder: Path) -> None:
         """The folder with its parents, each made durable in the folder above it."""
@@ -184,47 +240,45 @@ class LocalStore(Store):
             ) from error
 
 
-def _walk(folder: Path, name: str, prefix: str) -> Iterator[tuple[str, int]]:
-    """Name and size of the files under the folder; others than the prefix's are not looked at."""
-    try:
-        entries = list(os.scandir(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for entry in entries:
-        path = f"{name}/{entry.name}" if name else entry.name
-        if entry.name.startswith(".") or not path.startswith(prefix[: len(path)]):
-            continue
-        if entry.is_dir():
-            yield from _walk(folder / entry.name, path, prefix)
-        elif path.startswith(prefix):
-            with suppress(FileNotFoundError):  # gone since the listing
-                yield path, entry.stat().st_size
+def _make_inner(folder: int, name: str) -> None:
+    """A folder in another, made durable there."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, dir_fd=folder)
+    _sync_folder(folder)
 
 
-def _link(path: Path, target: Path) -> None:
+def _link(path: Path, name: str, folder: int) -> None:
     """Give a finished file a second name that must be new."""
     try:
-        os.link(path, target)
+        os.link(path, name, dst_dir_fd=folder, follow_symlinks=False)
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
             raise
         # No hard links here (mounted buckets, FAT). Two attempts at one shard write equal bytes,
         # so the small window between the two steps loses nothing.
-        if target.exists():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
-        path.replace(target)
+        try:
+            os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            os.replace(path, name, dst_dir_fd=folder)
+        else:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name) from None
 
 
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
+    try:
+        _sync_folder(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(descriptor: int) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
         # Folders cannot be synced on some network file systems.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
-    finally:
-        os.close(descriptor)
 
 
 def advice_for(code: int | None) -> str:
@@ -233,6 +287,8 @@ def advice_for(code: int | None) -> str:
         return "make room or raise the quota, then run again"
     if code in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "give a folder that may be written to"
+    if code in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+        return "an output holds files and folders alone: remove it, or put the file itself there"
     if code in (errno.ENOTDIR, errno.EEXIST):
         return "a file is where a folder is needed: give another folder"
     if code == errno.ENOENT:

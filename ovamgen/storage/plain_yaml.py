@@ -6,9 +6,28 @@ from typing import Any
 
 import yaml
 
-MAX_DEPTH = 64
-MAX_BYTES = 4 * 1024**2
-"""Far more than any configuration; YAML of this size takes a minute to read."""
+from ovamgen.bounds import MAX_YAML_BYTES, MAX_YAML_DEPTH, MAX_YAML_NUMBER
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Numbers are as long as numbers are."""
+
+
+def _read_number(loader: _PlainLoader, node: yaml.ScalarNode) -> int | float:
+    text = loader.construct_scalar(node)
+    if len(text) > MAX_YAML_NUMBER:
+        line = node.start_mark.line + 1
+        raise ValueError(
+            f"line {line}: a number of at most {MAX_YAML_NUMBER} characters expected, got one of "
+            f"{len(text)}"
+        )
+    if node.tag.endswith(":float"):
+        return loader.construct_yaml_float(node)
+    return loader.construct_yaml_int(node)
+
+
+for _tag in ("int", "float"):
+    _PlainLoader.add_constructor(f"tag:yaml.org,2002:{_tag}", _read_number)
 
 
 def load_plain_yaml(text: str | bytes) -> Any:
@@ -20,22 +39,22 @@ def load_plain_yaml(text: str | bytes) -> Any:
     Raises:
         ValueError: no YAML, nested too deep, too long, or with aliases; the text says why.
     """
-    if len(text) > MAX_BYTES:
-        raise ValueError(f"expected at most {MAX_BYTES} bytes, got {len(text)}")
+    if len(text) > MAX_YAML_BYTES:
+        raise ValueError(f"expected at most {MAX_YAML_BYTES} bytes, got {len(text)}")
     depth = 0
     try:
         for event in yaml.parse(text, yaml.SafeLoader):
             # the scanner's time grows with the square of the depth
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
-            if depth > MAX_DEPTH:
-                raise ValueError(f"it is nested too deep, more than {MAX_DEPTH} levels")
+            if depth > MAX_YAML_DEPTH:
+                raise ValueError(f"it is nested too deep, more than {MAX_YAML_DEPTH} levels")
             if isinstance(event, yaml.AliasEvent):
                 line = event.start_mark.line + 1 if event.start_mark else 1
                 raise ValueError(
                     f"line {line}: aliases (*{event.anchor}) are not read: write the value out"
                 )
-        return yaml.safe_load(text)
+        return yaml.load(text, _PlainLoader)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     except (yaml.YAMLError, TypeError, AttributeError) as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -15,6 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ovamgen.storage.filelock import FileLock
+from ovamgen.storage.plain_files import folder_below
+
+_NAME = re.compile(r"[0-9a-f]{32}")
+"""Whatever else lies there is none of ours, and stays."""
 
 
 class Attempt:
@@ -66,9 +71,8 @@ def sweep(parent: Path) -> int:
     Raises:
         OSError: the folders cannot be read.
     """
-    try:
-        names = sorted({entry.name.removesuffix(".lock") for entry in os.scandir(parent)})
-    except (FileNotFoundError, NotADirectoryError):
+    names = _attempts(parent)
+    if names is None:
         return 0
     removed = 0
     for name in names:
@@ -91,8 +95,8 @@ def dead_attempts(parent: Path) -> list[str]:
     Raises:
         OSError: the folders cannot be read.
     """
-    names = {path.name.removesuffix(".lock") for path in parent.glob("*")}
-    return sorted(name for name in names if FileLock.holder(_lock_of(parent / name)) is None)
+    names = _attempts(parent) or []
+    return [name for name in names if FileLock.holder(_lock_of(parent / name)) is None]
 
 
 def machine_folder(name: str) -> Path:
@@ -109,6 +113,20 @@ def machine_folder(name: str) -> Path:
     folder = root / name
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
+
+
+def _attempts(parent: Path) -> list[str] | None:
+    """Names of the attempts in a folder, ascending; None where there is no folder.
+
+    Raises:
+        OSError: it cannot be read, or is a link.
+    """
+    try:
+        with folder_below(parent.parent, [parent.name]) as folder:
+            names = {name.removesuffix(".lock") for name in os.listdir(folder)}
+    except FileNotFoundError:
+        return None
+    return sorted(name for name in names if _NAME.fullmatch(name))
 
 
 def _lock_of(folder: Path) -> Path:

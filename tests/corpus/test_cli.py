@@ -25,10 +25,14 @@ def test_from_a_corpus_to_a_view_to_exports(corpus, tmp_path):
     selected = json.loads(done.stdout)
     assert selected["samples"] == 7
     assert selected["funnel"]["dropped"] == {"uniform": 0, "class": 11}
-    done = in_process("export", "voc", tmp_path / "view", "--out", tmp_path / "voc", "--json")
+    done = in_process(
+        "export", "voc", tmp_path / "view", "--source", corpus, "--out", tmp_path / "voc", "--json"
+    )
     assert done.exit_code == 0, done.stderr
     assert sum(json.loads(done.stdout)[name] for name in ("train", "val")) == 7
-    done = in_process("export", "hf", tmp_path / "view", "--out", tmp_path / "hf")
+    done = in_process(
+        "export", "hf", tmp_path / "view", "--source", corpus, "--out", tmp_path / "hf"
+    )
     assert done.exit_code == 0, done.stderr
     assert "7 in 2 shards" in done.stdout
 

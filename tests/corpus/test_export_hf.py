@@ -56,9 +56,9 @@ def exported(corpus, tmp_path_factory):
     return out
 
 
-def check_rows(rows, root):
+def check_rows(rows, root, source=None):
     """Exact ids {0, class, 255} and every field, against the corpus itself."""
-    samples = {sample.key: sample for sample in read_samples(str(root))}
+    samples = {sample.key: sample for sample in read_samples(str(root), source)}
     rows = list(rows)
     assert [row["__key__"] for row in rows] == sorted(samples)
     for row in rows:
@@ -87,14 +87,14 @@ def test_datasets_reads_the_folder(exported, corpus, streaming, tmp_path):
 def test_datasets_reads_an_export_of_a_view(corpus, streaming, tmp_path):
     view, out = str(tmp_path / "view"), str(tmp_path / "hf")
     kept = select(corpus.url, view, CATS).samples
-    export_hf(view, out)
+    export_hf(view, out, source=corpus.url)
     rows = list(
         datasets.load_dataset(
             out, split="train", streaming=streaming, cache_dir=str(tmp_path / "cache")
         )
     )
     assert 0 < len(rows) == kept < 11
-    check_rows(rows, view)
+    check_rows(rows, view, corpus.url)
     card = (tmp_path / "hf" / "README.md").read_text()
     assert "| derived by | `select` |" in card
     assert open_corpus(corpus.url).fingerprint in card
@@ -258,22 +258,22 @@ class Killed(BaseException):
 def test_an_interrupted_export_says_so_and_goes_on(corpus, tmp_path):
     view = str(tmp_path / "view")
     select(corpus.url, view, CATS)
-    export_hf(view, str(tmp_path / "whole"))
+    export_hf(view, str(tmp_path / "whole"), source=corpus.url)
 
     def kill(samples):
         raise Killed
 
     out = tmp_path / "out"
     with pytest.raises(Killed):
-        export_hf(view, str(out), after_shard=kill)
+        export_hf(view, str(out), source=corpus.url, after_shard=kill)
     assert (out / "INCOMPLETE.json").exists()
     assert not (out / "README.md").exists()
     with pytest.raises(ConfigError, match="made with other samples, source_fingerprint"):
         export_hf(corpus.url, str(out))
-    export_hf(view, str(out))
+    export_hf(view, str(out), source=corpus.url)
     assert digests(out) == digests(tmp_path / "whole")
     before = digests(out)
-    export_hf(view, str(out))
+    export_hf(view, str(out), source=corpus.url)
     assert digests(out) == before
 
 

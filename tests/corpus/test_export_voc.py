@@ -171,8 +171,8 @@ def test_a_key_stays_on_its_side_when_others_come_or_go(corpus, tmp_path):
     view = str(tmp_path / "view")
     settings = SelectionSettings(area_quantiles=None, drop_uniform=False, classes=("cat", "tv"))
     select(corpus.url, view, settings)
-    done = export_voc(view, str(tmp_path / "voc"), val_share=0.3)
-    keys = list(read_view(view).keys)
+    done = export_voc(view, str(tmp_path / "voc"), val_share=0.3, source=corpus.url)
+    keys = list(read_view(view, corpus.url).keys)
     assert done.train + done.val == len(keys) == 18
     val = VocSegmentation(tmp_path / "voc", "val").names
     assert val == [key for key in keys if is_val(key, 0.3)]

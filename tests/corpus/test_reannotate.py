@@ -230,7 +230,7 @@ def test_a_view_is_reannotated_in_part(corpus, tmp_path):
     view = str(tmp_path / "view")
     settings = SelectionSettings(area_quantiles=None, drop_uniform=False, max_per_class=2)
     kept = select(corpus, view, settings).samples
-    reannotate(view, str(tmp_path / "part"), overrides={"tau": 0.5})
+    reannotate(view, str(tmp_path / "part"), overrides={"tau": 0.5}, source=corpus)
     reannotate(corpus, str(tmp_path / "all"), overrides={"tau": 0.5})
     whole = {s.key: s for s in read_samples(str(tmp_path / "all"))}
     part = list(read_samples(str(tmp_path / "part")))

@@ -142,7 +142,7 @@ def test_max_per_class_takes_the_first_by_key(corpus, samples, tmp_path):
             expected.append(sample.key)
             for class_id in class_ids:
                 counts[class_id] += 1
-    assert [s.key for s in read_samples(view)] == expected
+    assert [s.key for s in read_samples(view, corpus.url)] == expected
     kept = {name: counts["kept"] for name, counts in done.funnel.by_class.items()}
     assert max(kept.values()) <= 7
     assert sum(kept.values()) == sum(counts.values())
@@ -202,16 +202,18 @@ def test_views_are_read_like_runs(corpus, samples, tmp_path):
     view = str(tmp_path / "view")
     select(corpus.url, view, SelectionSettings(min_score=0.8))
     whole = {s.key: s for s in samples}
-    found = list(read_samples(view))
+    found = list(read_samples(view, corpus.url))
     assert 0 < len(found) < len(whole)
     for sample in found:
         np.testing.assert_array_equal(sample.labels, whole[sample.key].labels)
-    pairs = list(segmentation_dataset(view))
+    pairs = list(segmentation_dataset(view, source=corpus.url))
     assert len(pairs) == len(found)
     for (_, mask), sample in zip(pairs, found, strict=True):
         np.testing.assert_array_equal(mask.numpy(), sample.labels)
     loader = torch.utils.data.DataLoader(
-        segmentation_dataset(view, shuffle=50, seed=1), batch_size=None, num_workers=1
+        segmentation_dataset(view, shuffle=50, seed=1, source=corpus.url),
+        batch_size=None,
+        num_workers=1,
     )
     assert len(list(loader)) == len(found)
 
@@ -224,6 +226,31 @@ def test_a_view_may_be_moved_with_its_corpus(tmp_path):
     (tmp_path / "b" / "run").rename(tmp_path / "elsewhere")
     with pytest.raises(ConfigError, match="must be moved together"):
         list(read_samples(str(tmp_path / "b" / "view")))
+
+
+def test_a_source_that_is_not_beside_the_view_is_named_or_not_looked_at(corpus, tmp_path):
+    view, said = str(tmp_path / "view"), []
+    select(corpus.url, view, NOTHING, say=said.append)
+    assert f"--source {corpus.url}" in said[-1]
+    with pytest.raises(ConfigError, match=r"not in a folder beside it.*--source"):
+        open_corpus(view)
+    assert open_corpus(view, source=corpus.url).samples == len(read_view(view, corpus.url).keys)
+    with pytest.raises(ConfigError, match="is no view"):
+        open_corpus(corpus.url, source=view)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["s3://bucket/corpus", "ftp://host/corpus", "../../run", "..", ".", "", "a\0b", "/etc"],
+)
+def test_what_a_view_names_elsewhere_is_not_looked_at(tmp_path, source):
+    write_corpus(tmp_path / "run", (20,))
+    view = tmp_path / "views" / "view"
+    select(str(tmp_path / "run"), str(view), NOTHING)
+    info = json.loads((view / "selection.json").read_text())
+    (view / "selection.json").write_text(json.dumps(info | {"source": source}))
+    with pytest.raises(ConfigError, match="not in a folder beside it"):
+        open_corpus(str(view))
 
 
 def test_a_view_of_shards_that_changed_is_refused(tmp_path):
@@ -258,7 +285,8 @@ def test_a_copy_has_the_samples_bytes_and_is_a_corpus(corpus, tmp_path):
     select(corpus.url, str(tmp_path / "view"), settings)
     done = select(corpus.url, str(tmp_path / "copy"), settings, copy=True)
     assert read_view(str(tmp_path / "copy")) is None
-    view, copy = open_corpus(str(tmp_path / "view")), open_corpus(str(tmp_path / "copy"))
+    view = open_corpus(str(tmp_path / "view"), source=corpus.url)
+    copy = open_corpus(str(tmp_path / "copy"))
     assert [r.name for r in copy.records] == [f"train-{index:06d}.tar" for index in range(3)]
     for old, new in zip(view.records, copy.records, strict=True):
         assert list(view.read(old)) == list(copy.read(new))
@@ -291,15 +319,16 @@ def test_a_copy_goes_on_where_it_stopped(corpus, tmp_path):
 def test_selecting_from_a_view(corpus, samples, tmp_path):
     first, second = str(tmp_path / "first"), str(tmp_path / "second")
     select(corpus.url, first, dataclasses.replace(NOTHING, min_score=0.7))
-    done = select(first, second, dataclasses.replace(NOTHING, max_area=0.5))
+    chosen = dataclasses.replace(NOTHING, max_area=0.5)
+    done = select(first, second, chosen, source=corpus.url)
     expected = [
         s.key
         for s in samples
         if min(s.metadata["scores"]) >= 0.7 and max(s.metadata["areas"]) <= 0.5
     ]
-    assert [s.key for s in read_samples(second)] == expected
-    assert done.funnel.planned == len(read_view(first).keys)
-    assert read_view(second).info["parents"][0]["settings"]["min_score"] == 0.7
+    assert [s.key for s in read_samples(second, corpus.url)] == expected
+    assert done.funnel.planned == len(read_view(first, corpus.url).keys)
+    assert read_view(second, corpus.url).info["parents"][0]["settings"]["min_score"] == 0.7
 
 
 def test_the_table_holds_every_candidate(corpus, samples, tmp_path):
@@ -349,7 +378,7 @@ def test_a_selection_of_nothing(corpus, tmp_path):
     assert done.samples == 0
     assert "nothing is kept" in done.funnel.notes
     with pytest.raises(ConfigError, match="keeps no sample"):
-        open_corpus(str(tmp_path / "view"))
+        open_corpus(str(tmp_path / "view"), source=corpus.url)
     with pytest.raises(ConfigError, match="no shards to write"):
         select(corpus.url, str(tmp_path / "copy"), impossible, copy=True)
     assert LocalStore(tmp_path / "copy").list() == []

@@ -50,7 +50,7 @@ def test_of_a_view_only_the_selected_samples_are_seen(run, tmp_path):
     table = pa.table({"key": list(keys), "kept": [True, True]})
     shards = {str(r.shard_index): r.sha256 for r in read_records(run).values()}
     write_view(LocalStore(tmp_path / "view"), run, keys, table, {"shards": shards})
-    examples = ShardExamples(str(tmp_path / "view"))
+    examples = ShardExamples(str(tmp_path / "view"), run.url)
     assert [examples.read(index).name for index in range(len(examples))] == list(keys)
 
 

@@ -139,6 +139,7 @@ def _tar_of(*entries):
     return buffer.getvalue()
 
 
+A, B = "00000000001", "00000000002"
 FILE, FOLDER, LINK = tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE
 
 
@@ -147,12 +148,12 @@ FILE, FOLDER, LINK = tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE
     [
         (b"", "cannot be read as a tar"),
         (b"x" * 10240, "cannot be read as a tar"),
-        (_tar_of(("1.jpg", FILE), ("2.jpg", FILE), ("1.txt", FILE)), "two places"),
-        (_tar_of(("1.jpg", FILE), ("1.jpg", FILE)), "each once"),
-        (_tar_of(("a/1.jpg", FILE)), "each once"),
-        (_tar_of(("noextension", FILE)), "each once"),
-        (_tar_of(("1.jpg", LINK)), "plain files"),
-        (_tar_of(("1.jpg", FOLDER)), "plain files"),
+        (_tar_of((f"{A}.jpg", FILE), (f"{B}.jpg", FILE), (f"{A}.txt", FILE)), "two places"),
+        (_tar_of((f"{A}.jpg", FILE), (f"{A}.jpg", FILE)), "member once"),
+        (_tar_of((f"a/{A}.jpg", FILE)), "key in digits"),
+        (_tar_of(("noextension", FILE)), "key in digits"),
+        (_tar_of((f"{A}.jpg", LINK)), "plain files"),
+        (_tar_of((f"{A}.jpg", FOLDER)), "plain files"),
     ],
 )
 def test_other_tars_are_refused(tmp_path, content, message):

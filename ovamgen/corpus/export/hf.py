@@ -60,6 +60,7 @@ def export_hf(
     creator: str = "",
     published: str = "",
     partial: bool = False,
+    source: str | None = None,
     after_shard: Callable[[int], None] = lambda samples: None,
 ) -> HfExport:
     """The corpus as a folder that ``datasets.load_dataset(OUT)`` reads, ready to be uploaded.
@@ -75,6 +76,7 @@ def export_hf(
         creator: who publishes the data set, for the Croissant metadata.
         published: the day that it is published, as YYYY-MM-DD, for the same.
         partial: a run that is not finished will do.
+        source: of a view, the corpus that it is of; by default the one beside it.
         after_shard: called with the number of samples of each shard that is there.
 
     Raises:
@@ -83,7 +85,7 @@ def export_hf(
     """
     if published and not re.fullmatch(r"\d{4}-\d\d-\d\d", published):
         raise ConfigError(f"the day of publication must be like 2026-01-31, got '{published}'")
-    corpus = open_corpus(url, partial=partial)
+    corpus = open_corpus(url, partial=partial, source=source)
     store = open_store(out)
     mark = corpus.fingerprint
     request = {

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from ovamgen.bounds import MAX_SIDE_PX
 from ovamgen.classes.voc import IGNORE, VOC_CLASSES, voc_palette
 from ovamgen.corpus.export.classes import class_table, count_targets
 from ovamgen.corpus.open import Corpus, open_corpus
@@ -58,6 +59,7 @@ def export_voc(
     *,
     val_share: float = 0.1,
     partial: bool = False,
+    source: str | None = None,
     after_sample: Callable[[], None] = lambda: None,
 ) -> VocExport:
     """The corpus as ``OUT/VOCdevkit/VOC2012``, with ``classes.csv`` and ``mmseg_config.py``.
@@ -72,6 +74,7 @@ def export_voc(
         val_share: of the samples that are listed in ``val.txt``, [0, 1]. Which ones is decided by
             each key alone: a sample stays on its side when others come or go.
         partial: a run that is not finished will do.
+        source: of a view, the corpus that it is of; by default the one beside it.
         after_sample: called after each sample.
 
     Raises:
@@ -80,7 +83,7 @@ def export_voc(
     """
     if not 0 <= val_share <= 1:
         raise ConfigError(f"the share of validation samples must be from 0 to 1, got {val_share}")
-    corpus = open_corpus(url, partial=partial)
+    corpus = open_corpus(url, partial=partial, source=source)
     store = open_store(out)
     if not isinstance(store, LocalStore):
         raise ConfigError(f"VOC's layout is exported to a local folder, got {out}")
@@ -187,4 +190,13 @@ def _mmseg_config(corpus: Corpus) -> str:
     """A configuration for mmsegmentation 1.x that trains on the export; text, nothing imported."""
     row = corpus.metadata(corpus.records[0], ["height", "width"]).slice(0, 1).to_pylist()[0]
     text = (resources.files("ovamgen") / "data" / _TEMPLATE).read_text("utf-8")
-    return text.replace("@HEIGHT@", str(row["height"])).replace("@WIDTH@", str(row["width"]))
+    for name in ("height", "width"):
+        value = row[name]
+        # it becomes a line of Python, which mmsegmentation executes
+        if type(value) is not int or not 0 < value <= MAX_SIDE_PX:
+            raise ShardError(
+                f"the {name} of a sample in {corpus.store.url} must be pixels, 1 to {MAX_SIDE_PX}, "
+                f"got {value!a:.80}"
+            )
+        text = text.replace(f"@{name.upper()}@", f"{value:d}")
+    return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -18,7 +19,7 @@ from ovamgen.corpus.output import filling, write_mark
 from ovamgen.corpus.select.filters import SelectionSettings, Verdicts, judge
 from ovamgen.corpus.select.funnel import Funnel, make_funnel
 from ovamgen.corpus.select.table import Candidates, read_candidates
-from ovamgen.corpus.view import Keys, View, write_view
+from ovamgen.corpus.view import Keys, View, is_beside, write_view
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import ShardRecord
 from ovamgen.shards.manifest import write_indexes
@@ -53,6 +54,7 @@ def select(
     device: str = "cpu",
     copy: bool = False,
     partial: bool = False,
+    source: str | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Selection:
     """The selection of a corpus or of a view, written to a folder of its own.
@@ -68,13 +70,14 @@ def select(
         device: of the CLIP model.
         copy: new shards instead of a view.
         partial: a run that is not finished will do.
+        source: of a view, the corpus that it is of; by default the one beside it.
         say: told what goes on.
 
     Raises:
         ConfigError: nothing to select from, an output that holds something else, no CLIP model.
         ShardError: a shard or its metadata is damaged.
     """
-    corpus = open_corpus(url, partial=partial)
+    corpus = open_corpus(url, partial=partial, source=source)
     store = open_store(out)
     scorer = None
     if clip is not None:
@@ -103,6 +106,11 @@ def select(
             else:
                 table = _table(candidates, verdicts, flat)
                 write_view(store, corpus.store, keys, table, info | {"request": request})
+                if not is_beside(store, corpus.store):
+                    say(
+                        f"the view is not beside its corpus: whoever reads it names the corpus, "
+                        f"with --source {shlex.quote(corpus.store.url)}"
+                    )
     return Selection(out=store.url, copied=copy, samples=len(keys), funnel=funnel)
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from ovamgen.bench import LiveTensorBytes, bench_attention
 from ovamgen.bench.arithmetic import sd15_call_cost
-from ovamgen.bench.attention import PROMPT, plain_diffusers
+from ovamgen.bench.attention import PROMPT, bench_attention, plain_diffusers
+from ovamgen.bench.memory import LiveTensorBytes
 from ovamgen.config import build_config
 from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.errors import ConfigError

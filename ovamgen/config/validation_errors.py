@@ -47,10 +47,10 @@ def one_line(
 _KEY = re.compile(r"[a-z_]+(?:\.[a-z_]+)+")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """``: did you mean 'X'?``, or all that is known where nothing is near."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
     return f": did you mean '{close[0]}'?" if close else f": known are {', '.join(names)}"
 
 
@@ -60,7 +60,7 @@ def _fields(root: type[BaseModel], section: Iterable[int | str]) -> Iterable[str
     for part in section:
         if isinstance(part, str):
             model = next(_models(model.model_fields[part].annotation))
-    return model.model_fields
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -15,8 +15,8 @@ Captions = Annotated[
     str | None,
     typer.Option(
         help="COCO captions JSON, CSV, TSV, JSONL, Parquet or text; file or URL, .gz too; or "
-        "'demo'. Tables: a column caption (or text, prompt); id, image_id and class (names joined "
-        "by ;) are read where they are."
+        "'demo'. Tables: a column caption (or text, prompt); id, image_id and targets (or class: "
+        "names joined by ;) are read where they are."
     ),
 ]
 Instances = Annotated[str | None, typer.Option(help="COCO instances JSON of the same images.")]

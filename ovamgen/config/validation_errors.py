@@ -54,7 +54,7 @@ def _fields(root: type[BaseModel], section: Iterable[int | str]) -> Iterable[str
     for part in section:
         if isinstance(part, str):
             model = next(_models(model.model_fields[part].annotation))
-    return model.model_fields
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -19,11 +19,11 @@ def readable_bytes(size: int) -> str:
     return counted(size, "byte")
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """``: did you mean 'X'?``, or all that is known where nothing is near; for a message's end."""
     names, wanted = {each.lower(): each for each in sorted(known)}, name.lower()
     begun = [each for each in names if wanted and each.startswith(wanted)]
-    near = begun or difflib.get_close_matches(wanted, names, n=1, cutoff=0.5)
+    near = begun or difflib.get_close_matches(wanted, names, n=1, cutoff=cutoff)
     if near:
         return f": did you mean {' or '.join(repr(names[each]) for each in near)}?"
     return f": known are {', '.join(names.values())}"

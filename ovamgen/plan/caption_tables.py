@@ -24,7 +24,7 @@ from ovamgen.plan.source import MAX_BYTES, Source, first_line
 TEXT_COLUMNS = ("caption", "text", "prompt")
 ID_COLUMNS = ("id", "caption_id")
 IMAGE_COLUMNS = ("image_id",)
-CLASS_COLUMNS = ("class", "classes")
+CLASS_COLUMNS = ("targets", "class", "classes")
 
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,19}\s*")
 _ROWS_AT_ONCE = 1024
@@ -66,8 +66,9 @@ def read_table(source: Source) -> Iterator[Caption]:
     """The captions of a CSV, TSV, JSON lines, Parquet or text file, by its ending.
 
     The text stands in a column `caption`, `text` or `prompt` (the first of these that there is);
-    `id` or `caption_id`, `image_id`, and `class` or `classes` (a list, or names joined by ";") are
-    read where there are such columns. Plain text has one caption a line.
+    `id` or `caption_id`, `image_id`, and `targets`, `class` or `classes` (a list, or names joined
+    by ";", which the caption need not contain) are read where there are such columns. Plain text
+    has one caption a line.
 
     Raises:
         PlanError: a malformed line, no column of text, or an id that is no integer.

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.loading import built_in
 from ovamgen.errors import PlanError
 from ovamgen.plan.caption_tables import Caption, read_table
 from ovamgen.plan.coco_json import Instance, coco_captions, coco_instances
@@ -63,7 +65,7 @@ class CaptionStream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceFile:
-    """A COCO instances file, read: what it says of VOC's classes."""
+    """A COCO instances file, read: what it says of the classes."""
 
     instances: tuple[Instance, ...]
     """In the order of the file, without crowds and without other classes."""
@@ -112,12 +114,16 @@ def _some(url: str, captions: Iterator[Caption]) -> Iterator[Caption]:
         raise PlanError(f"{url}: expected captions, the file holds none")
 
 
-def read_instances(url: str) -> InstanceFile:
+def read_instances(url: str, classes: ClassSet | None = None) -> InstanceFile:
     """The instances of a COCO instances JSON, a local file or fsspec URL, ``.gz`` too.
+
+    Args:
+        url: of the file.
+        classes: whose categories are kept, by their names; VOC's where not given.
 
     Raises:
         PlanError: the file is missing, unreadable, damaged or no COCO instances file.
     """
     source = read_source(url)
-    instances, image_ids = coco_instances(source)
+    instances, image_ids = coco_instances(source, classes or built_in("voc"))
     return InstanceFile(instances=tuple(instances), image_ids=image_ids, sha256=source.sha256)

@@ -1,6 +1,6 @@
 """COCO's own JSON: captions, and the instances of the same images.
 
-Of instances only what decides targets is kept: single objects (no crowds) of VOC's classes.
+Of instances only what decides targets is kept: single objects (no crowds) of the classes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from ovamgen.classes.voc import VOC_CLASSES
+from ovamgen.classes.class_set import ClassSet
 from ovamgen.errors import PlanError
 from ovamgen.plan.caption_tables import Caption, checked_id, checked_text, shortened
 from ovamgen.plan.source import Source, first_line
@@ -17,11 +17,11 @@ from ovamgen.plan.source import Source, first_line
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """One annotated object of a VOC class; crowds are not kept."""
+    """One annotated object of a class; crowds are not kept."""
 
     image_id: int
     class_id: int
-    """VOC id, 1..20."""
+    """Of the class set."""
     area: float
     """Square pixels of the original photograph."""
 
@@ -55,14 +55,14 @@ def coco_captions(source: Source) -> list[Caption]:
     return captions
 
 
-def coco_instances(source: Source) -> tuple[list[Instance], frozenset[int]]:
-    """The instances of VOC classes in the file's order, and the ids of all images it lists.
+def coco_instances(source: Source, classes: ClassSet) -> tuple[list[Instance], frozenset[int]]:
+    """The instances of the classes in the file's order, and the ids of all images it lists.
 
     Raises:
         PlanError: the file is no COCO instances file; what came instead is named.
     """
     data = _parsed(source)
-    ids = {name: voc.id for voc in VOC_CLASSES for name in (voc.coco_name, voc.phrase, voc.name)}
+    ids = {name: entry.id for entry in classes.classes for name in entry.coco_names}
     categories: dict[int, int | None] = {}
     for index, category in enumerate(_listed(source.url, data, "categories")):
         number = _id(f"{source.url} category {index}", category, "id")

@@ -67,7 +67,7 @@ class PromptSpec:
     @property
     def word_included(self) -> bool:
         """Whether the prompt names every target: whole words, plurals, synonyms."""
-        named = {mention.voc_class.id for mention in find_classes(self.prompt)}
+        named = {mention.entry.id for mention in find_classes(self.prompt)}
         return all(target.id in named for target in self.targets)
 
     @property
@@ -186,7 +186,7 @@ def _named_classes(
     if caption.image_id in by_image:
         return by_image[caption.image_id], ()
     mentions = find_classes(prompt)
-    return _unique(mention.voc_class for mention in mentions), mentions
+    return _unique(mention.entry for mention in mentions), mentions
 
 
 def _stated_classes(caption: Caption) -> tuple[VocClass, ...]:
@@ -218,6 +218,6 @@ def _end(mentions: Sequence[Mention], targets: Sequence[VocClass]) -> int:
     wanted = {voc_class.id for voc_class in targets}
     ends: dict[int, int] = {}
     for mention in mentions:
-        if mention.voc_class.id in wanted:
-            ends.setdefault(mention.voc_class.id, mention.end)
+        if mention.entry.id in wanted:
+            ends.setdefault(mention.entry.id, mention.end)
     return max(ends.values())

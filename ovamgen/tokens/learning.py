@@ -173,7 +173,7 @@ class TokenLearner:
         voc = class_by_name(task.class_name)
         sample = task.training[0].sample
         encode = self._redrawing.attention.encode
-        for phrase in dict.fromkeys((voc.phrase, voc.name, voc.coco_name)):
+        for phrase in dict.fromkeys((voc.phrase, *voc.names)):
             try:
                 target = prompt_target(voc.name, phrase, sample.prompt, encode)
             except MethodError:

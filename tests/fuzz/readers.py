@@ -79,7 +79,7 @@ def write_world(root: Path) -> None:
     bank.save(root / "bank.safetensors")
     export_bank(bank, root / "bank.npz")
     export_bank(bank, root / "bank.npy")
-    rows = {voc.hyphenated: pairs[voc.id - 1] for voc in VOC_CLASSES}
+    rows = {voc.phrase.replace(" ", "-"): pairs[voc.id - 1] for voc in VOC_CLASSES}
     np.save(root / "tokens.npy", np.array(rows, dtype=object), allow_pickle=True)
     (root / "config.yaml").write_text(
         "plan: {captions: a.csv, classes: [cat, dog], seed: 3}\nmodel:\n  id: mini\n"

@@ -93,7 +93,8 @@ def assert_equals_pandas(captions, instances):
 def synthetic():
     """A COCO of 1,600 images with five captions each, interleaved as in the real file."""
     generator = random.Random(7)
-    coco_words = {v.id: [v.coco_name, v.phrase, f"{v.coco_name}s", "thing"] for v in VOC_CLASSES}
+    names = {voc.id: voc.coco_names[-1] for voc in VOC_CLASSES}
+    coco_words = {v.id: [names[v.id], v.phrase, f"{names[v.id]}s", "thing"] for v in VOC_CLASSES}
     instances, captions = [], []
     for image_id in range(1, 1601):
         present = generator.choices(range(1, 21), weights=range(1, 21), k=generator.randint(0, 3))

@@ -28,7 +28,7 @@ def test_the_planner_reads_our_names_as_their_class():
     # The planner leaves "table" and "plant" aside: in COCO they are too often something else.
     for entry in CLASSES:
         for name in names_of(entry):
-            found = {mention.voc_class.name for mention in find_classes(f"a photo of a {name}")}
+            found = {mention.entry.name for mention in find_classes(f"a photo of a {name}")}
             assert found == (set() if name in ("table", "plant") else {entry.voc.name}), name
 
 

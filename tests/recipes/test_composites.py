@@ -124,7 +124,7 @@ def test_captions_name_the_classes_and_nothing_else():
         for second in range(1, 21):
             class_ids = (first,) if first == second else (first, second)
             caption = write_caption(rng, class_ids, "night")
-            found = {mention.voc_class.id for mention in find_classes(caption)}
+            found = {mention.entry.id for mention in find_classes(caption)}
             unread = {
                 i for i in class_ids if CLASSES[i - 1].voc.name in ("diningtable", "pottedplant")
             }
@@ -136,7 +136,7 @@ def test_captions_name_three_classes_in_any_order():
     orders = set()
     for _ in range(60):
         caption = write_caption(rng, (8, 12, 7), "plain")
-        found = [mention.voc_class.id for mention in find_classes(caption)]
+        found = [mention.entry.id for mention in find_classes(caption)]
         assert sorted(found) == [7, 8, 12]
         orders.add(tuple(found))
     assert len(orders) == 6

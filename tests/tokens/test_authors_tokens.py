@@ -13,7 +13,7 @@ from ovamgen.tokens.authors_tokens import import_authors_tokens
 START = np.linspace(-1, 1, 6, dtype=np.float32)
 NAMES = tuple(voc.name for voc in VOC_CLASSES)
 # the order and spelling of the released file's kind: tv before train, hyphens
-AUTHORS = (*(voc.hyphenated for voc in VOC_CLASSES if voc.id != 19), "train")
+AUTHORS = (*(v.phrase.replace(" ", "-") for v in VOC_CLASSES if v.id != 19), "train")
 HEADER = b"{'descr': '|O', 'fortran_order': False, 'shape': (), }"
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ovamgen.corpus.open import Corpus
-from ovamgen.errors import ShardError
 from ovamgen.records import EncodedSample, ShardRecord
 from ovamgen.shards.finished_shard import damaged
 from ovamgen.shards.output_files import metadata_name, record_name
@@ -67,11 +66,7 @@ def copy_shards(
 
 
 def _samples(corpus: Corpus, record: ShardRecord) -> Iterator[EncodedSample]:
-    rows = {row["key"]: row for row in corpus.metadata(record).to_pylist()}
-    for key, members in corpus.read(record):
-        if key not in rows:
-            raise ShardError(f"{record.name} holds sample {key}, which its metadata does not name")
-        row = rows[key]
+    for key, members, row in corpus.read_with_rows(record):
         yield EncodedSample(
             key=key,
             members=tuple(members.items()),

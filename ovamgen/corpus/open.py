@@ -19,8 +19,9 @@ from ovamgen.corpus.view import View, read_view
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import SampleFailure, SampleSpec, ShardRecord, Target
 from ovamgen.run.files import read_run_file
-from ovamgen.shards.finished_shard import read_members, read_metadata
+from ovamgen.shards.finished_shard import damaged, read_members, read_metadata
 from ovamgen.shards.output_files import MANIFEST_NAME
+from ovamgen.shards.schema import METADATA_SCHEMA
 from ovamgen.shards.shard_record import read_records
 from ovamgen.storage.store import Store, open_store
 
@@ -74,6 +75,20 @@ class Corpus:
         keys = None if self.view is None else self.view.keys.of_shard(record.shard_index)
         return read_members(self.store, record, keys)
 
+    def read_with_rows(
+        self, record: ShardRecord
+    ) -> Iterator[tuple[str, dict[str, bytes], dict[str, Any]]]:
+        """As `read`, each with its row of metadata.
+
+        Raises:
+            ShardError: a file is damaged, or the tar holds a sample without a row.
+        """
+        rows = {row["key"]: row for row in self.metadata(record).to_pylist()}
+        for key, members in self.read(record):
+            if key not in rows:
+                raise damaged(self.store, record, f"holds {key}, which its metadata does not name")
+            yield key, members, rows[key]
+
     def metadata(self, record: ShardRecord, columns: Sequence[str] | None = None) -> pa.Table:
         """The rows of a shard's metadata for the samples that count, by key.
 
@@ -97,7 +112,8 @@ class Corpus:
         """
         if not record.failed:
             return []
-        table = read_metadata(self.store, record).sort_by("key")
+        columns = [name for name in METADATA_SCHEMA.names if name != "previews"]
+        table = read_metadata(self.store, record, columns).sort_by("key")
         rows = table.filter(pc.equal(table.column("status"), "failed")).to_pylist()
         return [
             (

@@ -83,16 +83,13 @@ def _samples(
     failures: list[tuple[SampleSpec, SampleFailure]],
     after_sample: Callable[[], None],
 ) -> Iterator[EncodedSample]:
-    rows = {row["key"]: row for row in job.corpus.metadata(record).to_pylist()}
-    for key, members in job.corpus.read(record):
-        if key not in rows:
-            raise ShardError(f"{record.name} holds sample {key}, which its metadata does not name")
+    for key, members, row in job.corpus.read_with_rows(record):
         try:
-            yield _reannotated(job, key, members, rows[key])
+            yield _reannotated(job, key, members, row)
         except SampleError as error:
             reason = f"SampleError: {' '.join(str(error).split())}"
             failure = SampleFailure(key=key, stage="masks", reason=reason)
-            failures.append((spec_of(rows[key]), failure))
+            failures.append((spec_of(row), failure))
         after_sample()
 
 

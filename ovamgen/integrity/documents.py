@@ -198,22 +198,9 @@ def _read_plan(store: Store, papers: Papers, findings: Findings) -> None:
         findings.add(PLAN_NAME, f"sha256 {recorded}", str(digest))
 
 
-class _Digest:
-    """Takes what is written, and keeps the digest alone."""
-
-    def __init__(self) -> None:
-        self.sha256 = hashlib.sha256()
-
-    def write(self, data: bytes) -> int:
-        self.sha256.update(data)
-        return len(data)
-
-
 def _digest_of_content(plan: Plan) -> str:
     """sha256 (hex) of the file that is written for what a plan says."""
     again = Plan(
         tasks=plan.tasks, rejections=plan.rejections, inputs=plan.inputs, settings=plan.settings
     )
-    sink = _Digest()
-    again.write_to(sink)
-    return sink.sha256.hexdigest()
+    return hashlib.sha256(again.to_parquet()).hexdigest()

@@ -87,19 +87,19 @@ class Verification:
     """How far the run is, whatever is damaged; an output of another kind is always complete."""
     running: bool
     """A process holds the lock: what is being written may look unfinished."""
-    shards: int
+    shards: int = 0
     """Shards that there must be in the end."""
-    shards_without_record: tuple[int, ...]
+    shards_without_record: tuple[int, ...] = ()
     """Their indices, ascending."""
-    shards_checked: int
+    shards_checked: int = 0
     """Whose tar was read."""
-    samples: int
-    failed: int
-    bytes_checked: int
-    findings: tuple[Finding, ...]
-    notes: tuple[str, ...]
+    samples: int = 0
+    failed: int = 0
+    bytes_checked: int = 0
+    findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
     """What was not looked at, and why."""
-    mend: str
+    mend: str = ""
     """The command that finishes or mends the output; "" where there is nothing to do."""
 
     @property

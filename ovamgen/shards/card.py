@@ -80,7 +80,7 @@ def render_card(
         classes=[replace(row, name=_cell(row.name), phrase=_cell(row.phrase)) for row in classes],
         made=_made(run_info),
         trained=bool(value_at(run_info, "model", "trained") is not False),
-        weights=_weights(str(value_at(run_info, "model", "id") or "")),
+        weights=weights_terms(str(value_at(run_info, "model", "id") or "")),
     )
 
 
@@ -128,7 +128,7 @@ def without_folder(value: Any) -> str:
     return PurePosixPath(text).name if text.startswith(("/", "~", ".")) else text
 
 
-def _weights(model: str) -> str:
+def weights_terms(model: str) -> str:
     """Which terms the weights come under: ``own``, ``openrail`` or ``other``."""
     if model == "mini" or model.startswith("random:"):
         return "own"

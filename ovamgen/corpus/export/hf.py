@@ -24,7 +24,7 @@ from ovamgen.corpus.open import Corpus, open_corpus
 from ovamgen.corpus.output import filling, write_mark
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import ShardRecord
-from ovamgen.shards.card import render_card, value_at, without_folder
+from ovamgen.shards.card import render_card, value_at, weights_terms, without_folder
 from ovamgen.shards.codec import CAPTION, HEATMAPS, IMAGE, MASK, MEMBERS, METADATA
 from ovamgen.shards.manifest import count_classes, write_indexes
 from ovamgen.shards.output_files import CARD_NAME, CLASSES_NAME, CROISSANT_NAME, EXPORT_NAME
@@ -32,8 +32,11 @@ from ovamgen.shards.schema import SAMPLE_SCHEMA
 from ovamgen.storage.store import open_store
 
 _COCO_TERMS = "https://creativecommons.org/licenses/by/4.0/"
-_OPENRAIL = "https://huggingface.co/spaces/CompVis/stable-diffusion-license"
-_MIT = "https://opensource.org/license/mit"
+_TERMS = {
+    "own": ["https://opensource.org/license/mit"],
+    "openrail": ["https://huggingface.co/spaces/CompVis/stable-diffusion-license"],
+    "other": [],
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,8 +224,6 @@ def _derivation(corpus: Corpus) -> dict[str, Any]:
 
 def _licences(model: str, captions: str) -> list[str]:
     """URLs of the terms that are known; all are in the card, one by one."""
-    own = model == "mini" or model.startswith("random:")
-    openrail = "stable-diffusion-v1" in model.lower()
-    found = [_MIT] if own else [_OPENRAIL] if openrail else []
+    found = _TERMS[weights_terms(model)]
     coco = captions == "demo" or PurePosixPath(captions).name.startswith("captions_")
     return [*found, *([_COCO_TERMS] if coco else [])] or ["./README.md#licences"]

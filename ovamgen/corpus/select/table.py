@@ -21,20 +21,8 @@ from ovamgen.corpus.open import Corpus
 from ovamgen.records import ShardRecord
 from ovamgen.shards.arrays import decode_jpeg
 from ovamgen.shards.codec import IMAGE
-from ovamgen.shards.finished_shard import read_metadata
 
-_COLUMNS = (
-    "key",
-    "status",
-    "stage",
-    "class_ids",
-    "scores",
-    "areas",
-    "unsafe",
-    "height",
-    "width",
-    "image_sha256",
-)
+_COLUMNS = ("class_ids", "scores", "areas", "unsafe", "height", "width", "image_sha256")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -96,16 +84,9 @@ def read_candidates(corpus: Corpus, *, read_pictures: bool = False) -> Candidate
 
 
 def _shard(corpus: Corpus, record: ShardRecord, read_pictures: bool) -> dict[str, Any]:
-    table = read_metadata(corpus.store, record, _COLUMNS).sort_by("key")
-    failures = table.filter(pc.equal(table.column("status"), "failed"))
-    table = table.filter(pc.equal(table.column("status"), "ok"))
-    if corpus.view is not None:
-        # what was never made is the first selection's business, not that of one upon it
-        failures = failures.slice(0, 0)
-        keys = corpus.view.keys.of_shard(record.shard_index)
-        table = table.filter(
-            pa.array([key in keys for key in table.column("key").to_pylist()], pa.bool_())
-        )
+    table = corpus.metadata(record, _COLUMNS)
+    # what was never made is the first selection's business, not that of one upon it
+    failures = [] if corpus.view is not None else corpus.failures(record)
     class_ids = table.column("class_ids").combine_chunks()
     if read_pictures:
         uniform = np.fromiter(_constant_pictures(corpus, record), np.bool_, table.num_rows)
@@ -121,7 +102,7 @@ def _shard(corpus: Corpus, record: ShardRecord, read_pictures: bool) -> dict[str
         "class_ids": pc.list_flatten(class_ids).to_numpy(False).astype(np.int64),
         "scores": _flat(table, "scores"),
         "areas": _flat(table, "areas"),
-        "failed": [(row["stage"], row["class_ids"]) for row in failures.to_pylist()],
+        "failed": [(f.stage, [t.class_id for t in spec.targets]) for spec, f in failures],
     }
 
 

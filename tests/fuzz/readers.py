@@ -20,6 +20,8 @@ from safetensors.torch import save_file
 
 from ovamgen.annotate.labelme import labelme_mask
 from ovamgen.annotate.pictures import foreground
+from ovamgen.attribution.heads.grounded import GroundedShape
+from ovamgen.attribution.heads.head_file import Head, build_head, load_head
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.config import build_config, read_config_file
@@ -98,6 +100,16 @@ def write_world(root: Path) -> None:
     mask[4:20, 4:20] = True
     save_mask(mask, folder.annotation_path(samples[0]))
     _write_training(root / "training")
+    _write_head(root)
+
+
+def _write_head(root: Path) -> None:
+    shape = GroundedShape(
+        channels=(4, 4), widths=(2, 2), text_width=3, width=8, feedforward=8, layers=1, patch=2
+    )
+    network = build_head(shape, 0)
+    Head(kind="grounded", network=network, classes=("cat",)).save(root / "head.safetensors")
+    torch.save(network.state_dict(), root / "head.pth")
 
 
 def _local() -> Callable[..., None]:
@@ -260,6 +272,8 @@ READERS = [
     ),
     file_reader("instances.json", lambda path: read_instances(str(path))),
     file_reader("bank.safetensors", TokenBank.load),
+    file_reader("head.safetensors", load_head),
+    file_reader("head.pth", load_head),
     file_reader("bank.npz", read_plain_arrays),
     file_reader("bank.npy", read_plain_arrays),
     file_reader("tokens.npy", _import_tokens),

@@ -105,7 +105,7 @@ def test_a_class_may_give_up_its_own_name():
         ([{"name": "../x"}], "a name must be one word"),
         ([{"name": "background"}], "background is a label that every set has"),
         ([{"name": "a", "synonym": ["b"]}], "unknown key 'synonym': did you mean 'synonyms'?"),
-        ([{"name": "a", "no": ["b"]}], "unknown key 'no': did you mean 'not'?"),
+        ([{"name": "a", "no": ["b"]}], "unknown key 'no': did you mean 'not' or"),
         ([{"name": "a", "colour": "red"}], "must be written as '#ff8800', got 'red'"),
         ([{"name": "a", "colour": None}], "quote it ('#ff8800')"),
         ([{"name": "a", "colour": 5}], "colour: input should be a valid string, got 5"),

@@ -9,6 +9,8 @@ from ovamgen.generation import generate
 from tests.fakes import DiscEngine
 from tests.runs import PROMPTS, run_config
 
+DEAD = f".scratch/{'d' * 32}"
+"""What an attempt that was killed leaves behind."""
 TEXTS = [PROMPTS[i % len(PROMPTS)] for i in range(22)]
 TEXTS[5] = "a cat with poison"
 

@@ -30,7 +30,7 @@ def _masks(source, out):
 
 def _masks_of_a_view(source, out):
     select(source, f"{out}-view", SETTINGS)
-    reannotate(f"{out}-view", out, overrides={"tau": 0.6})
+    reannotate(f"{out}-view", out, overrides={"tau": 0.6}, source=source)
 
 
 def _export(source, out):
@@ -39,7 +39,7 @@ def _export(source, out):
 
 def _export_of_a_view(source, out):
     select(source, f"{out}-view", SETTINGS)
-    export_hf(f"{out}-view", out, link=False)
+    export_hf(f"{out}-view", out, link=False, source=source)
 
 
 def _export_of_a_copy(source, out):
@@ -62,14 +62,15 @@ MAKERS = [
 def test_it_is_whole_and_damage_to_it_shows(pristine, tmp_path, make, layout, damaged):
     out = tmp_path / "made"
     make(str(pristine), str(out))
-    found = verify(str(out))
+    source = str(pristine) if layout == "view" else None
+    found = verify(str(out), source=source)
     assert (found.layout, found.state, found.findings) == (layout, "complete", ())
     assert 0 < found.samples <= 21
     data = bytearray((out / damaged).read_bytes())
     data[len(data) // 2] ^= 4
     (out / damaged).write_bytes(data)
     (out / "notes.txt").touch()
-    found = verify(str(out))
+    found = verify(str(out), source=source)
     files = {finding.file: finding.kind for finding in found.findings}
     assert files.pop("notes.txt") == "orphan"
     assert damaged in files or layout == "view"

@@ -10,7 +10,7 @@ from ovamgen.integrity.verify import verify
 from ovamgen.shards.output_files import record_name
 from ovamgen.storage.store import LocalStore
 from tests.fakes import DiscEngine
-from tests.integrity.conftest import TEXTS
+from tests.integrity.conftest import DEAD, TEXTS
 from tests.integrity.corruption import files_of
 from tests.runs import run_config
 
@@ -119,15 +119,15 @@ def test_captions_that_have_moved_do_not_matter_where_the_plan_is_there(out, pri
 
 def test_what_nobody_knows_is_removed_only_after_it_was_agreed_to(out, pristine):
     (out / "notes.txt").write_text("mine")
-    (out / ".scratch" / "dead").mkdir(parents=True)
+    (out / DEAD).mkdir(parents=True)
     left = _repair(out).left
-    assert {finding.file for finding in left.findings} == {"notes.txt", ".scratch/dead"}
+    assert {finding.file for finding in left.findings} == {"notes.txt", DEAD}
     asked = []
     left = _repair(out, gc=True, agree=lambda findings: asked.extend(findings)).left
-    assert [finding.file for finding in asked] == ["notes.txt", ".scratch/dead"]
+    assert [finding.file for finding in asked] == ["notes.txt", DEAD]
     assert (out / "notes.txt").exists()
     done = _repair(out, gc=True)
-    assert done.removed == ("notes.txt", ".scratch/dead")
+    assert done.removed == ("notes.txt", DEAD)
     assert done.left.ok
     assert files_of(out) == files_of(pristine)
     assert not (out / ".scratch").exists()

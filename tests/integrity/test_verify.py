@@ -26,6 +26,7 @@ from ovamgen.shards.process_pool import run_in_processes
 from ovamgen.shards.shard_record import read_record, record_to_json
 from ovamgen.shards.writer import tar_header
 from ovamgen.storage.store import LocalStore
+from tests.integrity.conftest import DEAD
 from tests.integrity.corruption import files_of
 
 
@@ -133,7 +134,7 @@ def test_an_unfinished_run_is_told_from_damage(out):
     for name in ("manifest.json", "index.json", "README.md", "contact_sheet.png"):
         (out / name).unlink()
     (out / record_name(1)).unlink()  # a kill between the tar and its record
-    (out / ".scratch" / "dead").mkdir(parents=True)
+    (out / DEAD).mkdir(parents=True)
     found = verify(str(out))
     assert (found.ok, found.findings, found.state) == (False, (), "unfinished")
     assert (found.shards, found.shards_there, found.shards_without_record) == (3, 2, (1,))
@@ -162,13 +163,13 @@ def test_a_record_that_is_gone_from_a_finished_output_is_damage(out):
 
 
 def test_scratch_and_temporaries_of_the_dead_are_leftovers_and_logs_are_nobodys_business(out):
-    (out / ".scratch" / "dead").mkdir(parents=True)
+    (out / DEAD).mkdir(parents=True)
     (out / ".report.html.77.tmp").touch()
     (out / ".gitattributes").touch()
     (out / "logs" / "anything.json").write_text("{")
     with LocalStore(out).scratch():
         found = verify(str(out))
-    assert _files(found) == [(".report.html.77.tmp", "leftover"), (".scratch/dead", "leftover")]
+    assert _files(found) == [(".report.html.77.tmp", "leftover"), (DEAD, "leftover")]
 
 
 def test_a_folder_without_anything_of_ours_is_refused(tmp_path):

@@ -106,9 +106,9 @@ def test_everything_that_takes_a_corpus_takes_one_in_a_bucket(local, tmp_path, b
     same(tmp_path / "copy", "copy")
     # a view in a folder of a corpus in a bucket, and the other way round
     assert select(url, str(tmp_path / "view"), settings).samples == 22
-    assert len(ShardExamples(str(tmp_path / "view"))) == 22
+    assert len(ShardExamples(str(tmp_path / "view"), url)) == 22
     assert select(str(local), f"{base}/other", settings).samples == 22
-    assert len(ShardExamples(f"{base}/other")) == 22
+    assert len(ShardExamples(f"{base}/other", str(local))) == 22
 
     reannotate(url, f"{base}/again", overrides={"tau": 0.5})
     reannotate(str(local), str(tmp_path / "again"), overrides={"tau": 0.5})

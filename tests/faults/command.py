@@ -33,6 +33,21 @@ SERVER.set_forkserver_preload(
         "ovamgen.attribution.token_bank",
         "ovamgen.diffusion.pipeline",
         "ovamgen.report.figures",
+        # what the commands import that tests/hostile puts attacks to
+        "ovamgen.annotate.importing",
+        "ovamgen.cli",
+        "ovamgen.corpus.export.hf",
+        "ovamgen.corpus.export.voc",
+        "ovamgen.corpus.reannotate",
+        "ovamgen.doctor.examine",
+        "ovamgen.engine.one_image",
+        "ovamgen.evaluate.masks",
+        "ovamgen.integrity.repair",
+        "ovamgen.integrity.replay",
+        "ovamgen.report.write",
+        "ovamgen.segmentor.score",
+        "ovamgen.segmentor.training",
+        "ovamgen.tokens.banks",
     ]
 )
 

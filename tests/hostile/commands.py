@@ -1,0 +1,118 @@
+"""Every command that reads what comes from elsewhere, and how each is told to read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from tests.hostile.world import CORPUS, KEY, MODEL, VIEW
+
+Arguments = tuple[str, ...] | Callable[[], object]
+"""What follows ``ovamgen``, in the folder of the specimen; or Python that is called there."""
+
+_LOCAL = ("--set", "runtime.runner=local")
+_SMALL = ("--steps", "1", "--crop", "32", "--batch-size", "2", "--device", "cpu")
+
+
+def read_dataset(url: str) -> None:
+    """Every sample of a corpus, as training sees it."""
+    from ovamgen.corpus.dataset import segmentation_dataset
+
+    for _ in segmentation_dataset(url):
+        pass
+
+
+def _of_shards(folder: str) -> dict[str, Arguments]:
+    return {
+        "select": ("select", folder, "--out", "new", "--area-quantiles", "none"),
+        "select --copy": ("select", folder, "--out", "new", "--area-quantiles", "none", "--copy"),
+        "reannotate": ("reannotate", folder, "--out", "new", "--tau", "0.5", "--workers", "1"),
+        "export voc": ("export", "voc", folder, "--out", "new"),
+        "export hf": ("export", "hf", folder, "--out", "new", "--no-link"),
+        "train": ("train", "--shards", folder, "--out", "new", *_SMALL),
+        "dataset": partial(read_dataset, folder),
+        "verify": ("verify", folder, "--jobs", "1"),
+    }
+
+
+COMMANDS: dict[str, dict[str, Arguments]] = {
+    CORPUS: {
+        "status": ("status", CORPUS),
+        "report": ("report", CORPUS, "--out", "new.html"),
+        "report into it": ("report", CORPUS),
+        "repair": ("repair", CORPUS, "--gc", "--yes", "--jobs", "1", *_LOCAL),
+        "replay": ("replay", CORPUS, KEY, "--out", "new", *_LOCAL),
+        **_of_shards(CORPUS),
+    },
+    VIEW: {"status": ("status", VIEW), **_of_shards(VIEW)},
+    MODEL: {
+        "doctor": ("doctor", "--model", MODEL, "--device", "cpu", "--out", "new"),
+        "attribute": (
+            "attribute",
+            *("--model", MODEL, "--device", "cpu", "--prompt", "a cat", "--out", "new"),
+            *("--set", "synthesis.steps=1"),
+        ),
+        "tokens import": (
+            *("tokens", "import", "bank.npz", "--model", MODEL, "--out", "new.safetensors"),
+        ),
+    },
+    "bank.safetensors": {
+        "tokens list": ("tokens", "list", "bank.safetensors"),
+        "tokens export": ("tokens", "export", "bank.safetensors", "--out", "new.npz"),
+        "tokens merge": (
+            *("tokens", "merge", "bank.safetensors", "bank.safetensors"),
+            *("--out", "new.safetensors", "--prefer", "first"),
+        ),
+        "doctor": ("doctor", "--model", "mini", "--tokens", "bank.safetensors", "--device", "cpu"),
+    },
+    "tokens.npy": {
+        "tokens import": (
+            *("tokens", "import", "tokens.npy", "--model", "mini", "--out", "new.safetensors"),
+        ),
+    },
+    "bank.npz": {
+        "tokens import": ("tokens", "import", "bank.npz", "--out", "new.safetensors"),
+    },
+    "samples": {
+        "annotate import": (
+            "annotate",
+            "import",
+            "--samples",
+            "samples",
+            "--overwrite",
+            "cat-1.json",
+        ),
+        "evaluate masks": (
+            *("evaluate", "masks", "--dataset", "samples", "--model", "mini", "--out", "new"),
+            *("--draws", "10", "--device", "cpu"),
+        ),
+    },
+    "voc": {
+        "train": ("train", "--real", "voc", "--set", "real_split=val", "--out", "new", *_SMALL),
+        "evaluate segmentor": (
+            *("evaluate", "segmentor", "--checkpoint", "training", "--voc", "voc"),
+            *("--out", "new", "--device", "cpu"),
+        ),
+    },
+    "training": {
+        "evaluate segmentor": (
+            *("evaluate", "segmentor", "--checkpoint", "training", "--voc", "voc"),
+            *("--out", "new", "--device", "cpu"),
+        ),
+        "train --init": (
+            *("train", "--real", "voc", "--set", "real_split=val", "--out", "new"),
+            *("--init", "training", *_SMALL),
+        ),
+        "train": (
+            "train",
+            "--real",
+            "voc",
+            "--set",
+            "real_split=val",
+            "--out",
+            "training",
+            *_SMALL,
+        ),
+    },
+}
+"""By what is attacked, then by the name of the command."""

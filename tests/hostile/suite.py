@@ -1,0 +1,48 @@
+"""All attacks."""
+
+from __future__ import annotations
+
+from tests.hostile import documents, links, models, pictures, tables, tars, texts, tokens, views
+from tests.hostile.attack import Attack
+from tests.hostile.commands import COMMANDS
+
+ATTACKS: tuple[Attack, ...] = tuple(
+    attack
+    for module in (links, tars, pictures, tables, documents, models, tokens, texts, views)
+    for attack in module.ATTACKS
+)
+
+CASES: tuple[tuple[Attack, str], ...] = tuple(
+    (attack, command) for attack in ATTACKS for command in COMMANDS[attack.target]
+)
+"""Every attack with every command that reads its target."""
+
+_QUICK = {
+    "links: lock to a key": "repair",
+    "links: scratch to a folder": "repair",
+    "links: a folder of the user's": "repair",
+    "links: metadata moved away": "verify",
+    "links: logs to a folder": "status",
+    "special files: pipe for run.yaml": "status",
+    "special files: pipe for the tar": "train",
+    "tars: a name of 600 MB": "export voc",
+    "tars: a link out": "select --copy",
+    "keys: line break": "export voc",
+    "keys: escape code": "verify",
+    "pictures: 9,000 pixels a side": "export voc",
+    "Parquet: height as code": "export voc",
+    "JSON and YAML: run.yaml: a hexadecimal number of 3 MB": "status",
+    "JSON and YAML: record deep": "report",
+    "model folders: code beside the weights": "doctor",
+    "token files: a call that opens": "tokens import",
+    "text: escape codes in a file's name": "verify",
+    "views: source 's3://hostile-bucket/corpus'": "verify",
+    "views: source 'reference://x/y'": "export hf",
+}
+"""One command for some of each family, every day."""
+
+QUICK: tuple[tuple[Attack, str], ...] = tuple(
+    (attack, _QUICK[attack.label])
+    for attack in ATTACKS
+    if attack.label in _QUICK and _QUICK[attack.label] in COMMANDS[attack.target]
+)

@@ -1,0 +1,96 @@
+"""What is attacked: one healthy specimen of everything that may come from elsewhere.
+
+Beside it lies `OUTSIDE`, a folder of the user's that no command may touch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from ovamgen.attribution.token_bank import TokenBank
+from ovamgen.classes.voc import VOC_CLASSES
+from ovamgen.corpus.select.filters import SelectionSettings
+from ovamgen.corpus.select.select import select
+from ovamgen.generation import generate
+from ovamgen.shards.shard_record import metadata_name, read_record, record_name, record_to_json
+from ovamgen.storage.store import LocalStore
+from tests.fakes import DiscEngine
+from tests.fuzz.readers import NAMES, write_world
+from tests.runs import run_config
+
+CORPUS, VIEW, MODEL, OUTSIDE = "corpus", "view", "model", "outside"
+TAR, TABLE, RECORD = "train-000000.tar", "metadata/000000.parquet", "manifests/000000.json"
+KEY = "00000000001"
+"""Of a sample that the corpus holds."""
+CODE_RAN = "CODE_RAN"
+"""A file that code in an attack makes in the current folder."""
+
+_USERS_FILES = {
+    "id_ed25519": "the user's key",
+    "Documents/letter.txt": "dear",
+    "Photos/holiday.jpg": "a picture",
+    "poetry.lock": "pinned",
+}
+
+
+def write_specimen(root: Path, tiny_model: Path) -> None:
+    """A finished corpus with heatmaps, a view of it, and one of everything else."""
+    write_world(root)
+    for name in (CORPUS, VIEW):
+        shutil.rmtree(root / name)
+    config = run_config(root, count=6, shards={"heatmaps": True}, runtime={"runner": "local"})
+    generate(config, DiscEngine)
+    (root / "out").rename(root / CORPUS)
+    select(str(root / CORPUS), str(root / VIEW), SelectionSettings(area_quantiles=None))
+    shutil.copytree(tiny_model, root / MODEL)
+    (root / "labelme.json").rename(root / "cat-1.json")
+    # as wide as the rows of mini
+    rows = {voc.hyphenated: np.ones((2, 128), np.float32) for voc in VOC_CLASSES}
+    np.save(root / "tokens.npy", np.array(rows, dtype=object), allow_pickle=True)
+    pairs = np.ones((len(NAMES), 2, 128), np.float32)
+    TokenBank(class_names=NAMES, pairs=pairs, provenance={"kind": "optimised"}).save(
+        root / "bank.safetensors"
+    )
+    for name, text in _USERS_FILES.items():
+        path = root / OUTSIDE / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def state_of(root: Path) -> dict[str, tuple[int, str]]:
+    """Mode and digest of everything below a folder; links are read, and never followed."""
+    found = {}
+    for folder, folders, files in os.walk(root):
+        for name in [*folders, *files]:
+            path = Path(folder, name)
+            mode = path.lstat().st_mode
+            content = ""
+            if path.is_symlink():
+                content = os.readlink(path)
+            elif path.is_file():
+                content = hashlib.sha256(path.read_bytes()).hexdigest()
+            found[str(path.relative_to(root))] = (mode, content)
+    return found
+
+
+def vouch(corpus: Path) -> None:
+    """Makes the first shard's record fit its files: whoever forges a corpus forges digests too."""
+    store = LocalStore(corpus)
+    record = read_record(store, 0)
+    assert record is not None
+    tar, table = store.read(record.name), store.read(metadata_name(0))
+    changed = dataclasses.replace(
+        record,
+        size_bytes=len(tar),
+        sha256=hashlib.sha256(tar).hexdigest(),
+        md5=hashlib.md5(tar).hexdigest(),
+        metadata_size_bytes=len(table),
+        metadata_sha256=hashlib.sha256(table).hexdigest(),
+    )
+    store.put(record_name(0), record_to_json(changed))

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ovamgen.cli.options import AsJson
+from ovamgen.console.log_format import show
 from ovamgen.console.progress import Progress
 from ovamgen.errors import ConfigError
 
@@ -47,14 +48,14 @@ def annotate(
     from ovamgen.pictures.sample_folder import SampleFolder
 
     def announce(url: str) -> None:
-        print(url, flush=True)
+        show(url)
         if no_browser or not open_in_browser(url):
             typer.echo("open this address in your browser; Ctrl-C here ends", err=True)
         else:
             typer.echo("your browser shows the page; Ctrl-C here ends", err=True)
 
     sitting = serve(SampleFolder.open(root), port=port, announce=announce)
-    print("\n".join(sitting.lines()))
+    show("\n".join(sitting.lines()))
 
 
 @app.command("import")
@@ -118,11 +119,11 @@ def import_masks(
 
         failed = [{"file": file, "reason": reason} for file, reason in done.failures]
         left_out = [{"file": file, "labels": labels} for file, labels in done.left_out]
-        print(json.dumps({"imported": [*done.keys], "failed": failed, "left_out": left_out}))
+        show(json.dumps({"imported": [*done.keys], "failed": failed, "left_out": left_out}))
     else:
         for file, labels in done.left_out:
-            print(f"left out       {', '.join(labels)} ({file})")
-        print(f"imported       {len(done.keys)} of {len(done.keys) + len(done.failures)}")
+            show(f"left out       {', '.join(labels)} ({file})")
+        show(f"imported       {len(done.keys)} of {len(done.keys) + len(done.failures)}")
     done.check_complete()
 
 

@@ -100,7 +100,7 @@ export.command("hf")(hand_on.export_hf)
 
 def _version(asked: bool) -> bool:
     if asked:
-        print(f"ovamgen {__version__}")
+        log_format.show(f"ovamgen {__version__}")
         raise typer.Exit()
     return asked
 
@@ -150,7 +150,14 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+_MAX_MESSAGE = 1500
+"""Characters of a message: it may repeat what came from elsewhere."""
+
+
 def _fail(text: str, kind: str, exit_code: int) -> NoReturn:
+    text = " ".join(text.splitlines())
+    if len(text) > _MAX_MESSAGE:
+        text = f"{text[: _MAX_MESSAGE // 2]} ... {text[-_MAX_MESSAGE // 2 :]}"
     log_format.say(text, level="error", event="error", kind=kind, exit_code=exit_code)
     sys.exit(exit_code)
 

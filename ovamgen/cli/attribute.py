@@ -17,6 +17,7 @@ from ovamgen.cli.options import (
     Width,
     resolve_here,
 )
+from ovamgen.console.log_format import show
 
 
 def attribute(
@@ -78,4 +79,4 @@ def attribute(
         tokens=tokens,
         overlay=overlay,
     )
-    print("\n".join(done.lines()))
+    show("\n".join(done.lines()))

@@ -24,6 +24,7 @@ from ovamgen.cli.options import (
     resolve_here,
 )
 from ovamgen.console import log_format
+from ovamgen.console.log_format import show
 from ovamgen.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def bench(context: typer.Context, as_json: AsJson = False) -> None:
     }
     if as_json:
         figures = {name: found.to_json() for name, found in measured.items()}
-        print(json.dumps(figures, indent=2))
+        show(json.dumps(figures, indent=2))
         return
     for found in measured.values():
         _show(found, as_json=False)
@@ -308,7 +309,7 @@ def _show(figures: _Figures, *, as_json: bool, save: Path | None = None) -> None
 
 def _print(found: dict[str, Any], tables: Iterable[RenderableType], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(found, indent=2))
+        show(json.dumps(found, indent=2))
         return
     from rich.console import Console
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ovamgen.cli.options import AsJson, Sets, ViewSource, options_of, show
-from ovamgen.console.log_format import say
+from ovamgen.cli.options import AsJson, Sets, ViewSource, options_of, show_result
+from ovamgen.console.log_format import say, show
 from ovamgen.console.wording import counted
 from ovamgen.errors import ConfigError
 
@@ -107,7 +107,7 @@ def select(
         say=say,
     )
     if as_json:
-        show(chosen, as_json=True)
+        show_result(chosen, as_json=True)
     else:
         _show(chosen)
 
@@ -158,7 +158,7 @@ def reannotate(
         source=source,
         given_as=options_of({"masks": masks}, given),
     )
-    print("\n".join(done.lines()))
+    show("\n".join(done.lines()))
     done.check_complete()
 
 
@@ -187,7 +187,7 @@ def export_voc(
             source=source,
             after_sample=lambda: progress.count(images=1),
         )
-    show(done, as_json=as_json)
+    show_result(done, as_json=as_json)
 
 
 def export_hf(
@@ -221,7 +221,7 @@ def export_hf(
             source=source,
             after_shard=lambda count: progress.count(images=count, shards=1),
         )
-    show(done, as_json=as_json)
+    show_result(done, as_json=as_json)
 
 
 def _progress(url: str, partial: bool, source: str | None) -> RunProgress:
@@ -254,6 +254,6 @@ def _show(chosen: Selection) -> None:
     console.print(chosen.funnel.table())
     console.print(chosen.funnel.class_table())
     for note in chosen.funnel.notes:
-        print(f"note           {note}")
+        show(f"note           {note}")
     kind = "new shards" if chosen.copied else "view"
-    print(f"{kind:15}{chosen.out} ({counted(chosen.samples, 'sample')})")
+    show(f"{kind:15}{chosen.out} ({counted(chosen.samples, 'sample')})")

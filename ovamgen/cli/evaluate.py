@@ -19,7 +19,7 @@ from ovamgen.cli.options import (
     Steps,
     resolve_here,
 )
-from ovamgen.console.log_format import say
+from ovamgen.console.log_format import say, show
 from ovamgen.console.progress import Progress
 
 DEFAULT_STRENGTH = 0.5
@@ -112,7 +112,7 @@ def masks(
             seed=seed,
             counting=counting,
         )
-    print(json.dumps(found.data, indent=2) if as_json else "\n".join(found.lines()))
+    show(json.dumps(found.data, indent=2) if as_json else "\n".join(found.lines()))
 
 
 def compare(
@@ -184,7 +184,7 @@ def compare(
     )
     with Progress("drawings") as counting:
         done = compare_data_set(request, lambda asked: resolve_here(config, asked, sets), counting)
-    print(json.dumps(done.data, indent=2) if as_json else "\n".join(done.lines()))
+    show(json.dumps(done.data, indent=2) if as_json else "\n".join(done.lines()))
 
 
 def table_s1(
@@ -208,6 +208,6 @@ def table_s1(
     settings = build_table_settings(given, quick=quick)
     rows = make_table(settings, out, say)
     if as_json:
-        print(json.dumps([asdict(row) for row in rows], indent=2))
+        show(json.dumps([asdict(row) for row in rows], indent=2))
     else:
-        print(to_markdown(settings, rows), end="")
+        show(to_markdown(settings, rows), end="")

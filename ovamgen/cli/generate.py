@@ -28,6 +28,7 @@ from ovamgen.cli.options import (
     Width,
     resolve,
 )
+from ovamgen.console.log_format import show
 from ovamgen.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -75,10 +76,10 @@ def plan(
     made = write_plan(resolved)
     summary = summarise(made, resolved)
     if as_json:
-        print(json.dumps(summary.to_json(), indent=2))
+        show(json.dumps(summary.to_json(), indent=2))
     else:
         _show(summary)
-        print(f"plan           {resolved.out}/{PLAN_NAME}")
+        show(f"plan           {resolved.out}/{PLAN_NAME}")
 
 
 def generate(
@@ -156,7 +157,7 @@ def generate(
     from ovamgen.generation import generate as run
 
     outcome = run(resolved)
-    print("\n".join(outcome.lines()))
+    show("\n".join(outcome.lines()))
     outcome.check_complete()
 
 

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from ovamgen.cli.options import AsJson
+from ovamgen.console.log_format import show
 from ovamgen.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -100,10 +101,10 @@ def config(
         sections = ", ".join(sorted({name.partition(".")[0] for name in keys}))
         raise ConfigError(f"no key begins with '{prefix}': known are {sections}")
     if as_json:
-        print(json.dumps([key.to_json() for key in found], indent=2))
+        show(json.dumps([key.to_json() for key in found], indent=2))
         return
     for key in found:
-        print(f"{key.key}  ({key.type}; default {key.default_text})\n    {key.description}")
+        show(f"{key.key}  ({key.type}; default {key.default_text})\n    {key.description}")
 
 
 def _training_keys() -> dict[str, KeyHelp]:

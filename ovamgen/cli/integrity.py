@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ovamgen.cli.options import AsJson, ConfigFile, Sets, ViewSource, show
+from ovamgen.cli.options import AsJson, ConfigFile, Sets, ViewSource, show_result
 from ovamgen.console.log_format import say
 from ovamgen.console.progress import tracked
 from ovamgen.errors import ConfigError
@@ -44,7 +44,7 @@ def verify(
     from ovamgen.integrity.verify import verify as run
 
     found = run(url, jobs=jobs or _cores(), source=source, track=tracked)
-    show(found, as_json=as_json)
+    show_result(found, as_json=as_json)
     found.check()
 
 
@@ -79,7 +79,7 @@ def repair(
         say=say,
         track=tracked,
     )
-    show(done, as_json=as_json)
+    show_result(done, as_json=as_json)
     done.left.check()
 
 
@@ -108,7 +108,7 @@ def replay(
         overrides=_layers(config, sets),
         say=say,
     )
-    show(done, as_json=as_json)
+    show_result(done, as_json=as_json)
 
 
 def _layers(config: str | None, sets: list[str] | None) -> tuple[dict[str, Any], ...]:
@@ -120,7 +120,7 @@ def _layers(config: str | None, sets: list[str] | None) -> tuple[dict[str, Any],
 
 def _ask(findings: Sequence[Finding]) -> bool:
     for finding in findings:
-        print(finding.line(), file=sys.stderr)
+        say(finding.line())
     if not sys.stdin.isatty():
         raise ConfigError(
             f"--gc would remove the {len(findings)} files above and there is no terminal to ask "

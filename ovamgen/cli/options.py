@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ovamgen.console.log_format import show
+
 if TYPE_CHECKING:
     from ovamgen.config import RunConfig
 
@@ -100,10 +102,10 @@ def options_of(given: dict[str, Any], overrides: dict[str, Any]) -> dict[str, st
     }
 
 
-def show(result: Any, *, as_json: bool) -> None:
+def show_result(result: Any, *, as_json: bool) -> None:
     """Prints a result: its values as JSON for programs, or its lines for people."""
     if as_json:
         data = result.to_json() if hasattr(result, "to_json") else asdict(result)
-        print(json.dumps(data, indent=2))
+        show(json.dumps(data, indent=2))
     else:
-        print("\n".join(result.lines()))
+        show("\n".join(result.lines()))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ovamgen.cli.options import AsJson, show
+from ovamgen.cli.options import AsJson, show_result
 from ovamgen.console.progress import tracked
 from ovamgen.shards.output_files import REPORT_NAME
 
@@ -30,4 +30,4 @@ def report(
     """
     from ovamgen.report.write import write_report
 
-    show(write_report(url, out, max_samples=max_samples, track=tracked), as_json=as_json)
+    show_result(write_report(url, out, max_samples=max_samples, track=tracked), as_json=as_json)

@@ -20,6 +20,7 @@ from ovamgen.cli.options import (
     Width,
     resolve_here,
 )
+from ovamgen.console.log_format import show
 from ovamgen.console.progress import Progress
 from ovamgen.errors import ConfigError
 
@@ -102,5 +103,5 @@ def samples(
         wanted = caption_samples(plan_for(resolved).specs, seed=seed)
     with Progress("pictures") as counting:
         done = draw_samples(resolved, wanted, out, on_start=counting.start, on_picture=counting.add)
-    print("\n".join(done.lines()))
+    show("\n".join(done.lines()))
     done.check_complete()

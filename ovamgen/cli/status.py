@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ovamgen.cli.options import AsJson, ConfigFile, Device, Model, Out, Sets, resolve, show
+from ovamgen.cli.options import AsJson, ConfigFile, Device, Model, Out, Sets, resolve, show_result
+from ovamgen.console.log_format import show
 
 
 def status(
@@ -38,7 +39,7 @@ def status(
         return
     from ovamgen.status.status import run_status
 
-    show(run_status(out), as_json=as_json)
+    show_result(run_status(out), as_json=as_json)
 
 
 def doctor(
@@ -71,12 +72,12 @@ def doctor(
     for finding in examine(resolved):
         findings.append(finding)
         if not as_json:
-            print("\n".join(finding.lines()), flush=True)
+            show("\n".join(finding.lines()))
     problems = sum(finding.level == "problem" for finding in findings)
     if as_json:
         found = {"ok": not problems, "checks": [finding.to_json() for finding in findings]}
-        print(json.dumps(found, indent=2))
+        show(json.dumps(found, indent=2))
     elif problems:
-        print(f"{problems} problem{'s' * (problems != 1)}")
+        show(f"{problems} problem{'s' * (problems != 1)}")
     if problems:
         raise typer.Exit(1)

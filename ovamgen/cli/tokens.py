@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ovamgen.cli.options import AsJson, Device, Model, resolve
-from ovamgen.console.log_format import say
+from ovamgen.console.log_format import say, show
 
 SamplesModel = Annotated[
     str | None,
@@ -97,7 +97,7 @@ def optimise(
             ray=runner == "ray",
         )
     )
-    print("\n".join(done.lines()))
+    show("\n".join(done.lines()))
     done.check_complete()
 
 
@@ -138,7 +138,7 @@ def score(
         device=device,
         say=say,
     )
-    print(json.dumps(scores.to_json(), indent=2) if as_json else "\n".join(scores.lines()))
+    show(json.dumps(scores.to_json(), indent=2) if as_json else "\n".join(scores.lines()))
 
 
 def merge(
@@ -161,7 +161,7 @@ def merge(
         raise ConfigError(f"--out must end in .safetensors, got {out}")
     merged = merge_banks(TokenBank.load(first), TokenBank.load(second), prefer)
     merged.save(out)
-    print("\n".join(describe(merged, out)))
+    show("\n".join(describe(merged, out)))
 
 
 def export(
@@ -175,7 +175,7 @@ def export(
     from ovamgen.attribution.token_bank import TokenBank
     from ovamgen.tokens.banks import export_bank
 
-    print(export_bank(TokenBank.load(bank), out))
+    show(str(export_bank(TokenBank.load(bank), out)))
 
 
 def import_tokens(
@@ -196,7 +196,7 @@ def import_tokens(
     from ovamgen.tokens.banks import import_tokens as run
 
     bank = run(file, resolved.model, out, named=model is not None, tau=tau)
-    print("\n".join(describe(bank, out)))
+    show("\n".join(describe(bank, out)))
 
 
 def list_bank(bank: Bank) -> None:
@@ -207,4 +207,4 @@ def list_bank(bank: Bank) -> None:
     from ovamgen.attribution.token_bank import TokenBank
     from ovamgen.tokens.banks import describe
 
-    print("\n".join(describe(TokenBank.load(bank), bank)))
+    show("\n".join(describe(TokenBank.load(bank), bank)))

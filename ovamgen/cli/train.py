@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ovamgen.cli.options import AsJson, ConfigFile, Sets, ViewSource, options_of
+from ovamgen.console.log_format import show
 from ovamgen.console.progress import Progress
 
 
@@ -69,7 +70,7 @@ def train(
     settings = build_settings(file, given, overrides, given_as=options_of(given, overrides))
     from ovamgen.segmentor.training import train as run
 
-    print("\n".join(run(settings, out).lines()))
+    show("\n".join(run(settings, out).lines()))
 
 
 def evaluate_segmentor(
@@ -102,6 +103,6 @@ def evaluate_segmentor(
             counter=counter,
         )
     if as_json:
-        print(json.dumps(scored.to_json(), indent=2))
+        show(json.dumps(scored.to_json(), indent=2))
     else:
-        print(scored.to_text())
+        show(scored.to_text())

@@ -192,9 +192,13 @@ def _beside(store: Store, source: str) -> str:
 def _place_beside(store: Store, source: str) -> str | None:
     """The path or URL of what a view names, None where that is not in the folder around it."""
     scheme, separator, root = store.url.rpartition("://")
-    if "://" in source or "\0" in source or os.path.isabs(source):
+    if separator and source.startswith(f"{scheme}://"):
+        # views in a bucket name their corpus in full
+        path = os.path.normpath(source.removeprefix(f"{scheme}://"))
+    elif "://" in source or "\0" in source or os.path.isabs(source):
         return None
-    path = os.path.normpath(os.path.join(root, source))
+    else:
+        path = os.path.normpath(os.path.join(root, source))
     around = os.path.dirname(os.path.normpath(root))
     if around not in _parents(path) or path == os.path.normpath(root):
         return None

@@ -33,7 +33,9 @@ class Finding:
 
     def line(self) -> str:
         """For people."""
-        return f"{self.kind:9}{self.file}: expected {self.expected}, got {self.found}"
+        line = f"{self.kind:9}{self.file}: expected {self.expected}, got {self.found}"
+        # names of files and texts are whoever's: none of them begins a line
+        return line.replace("\n", "\\n")
 
 
 class Findings:

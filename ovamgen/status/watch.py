@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from ovamgen.console.log_format import is_json, say
+from ovamgen.console.log_format import is_json, say, show
 from ovamgen.errors import ShardError
 from ovamgen.status.status import NotBegunError, RunStatus, StatusReader
 
@@ -78,7 +78,7 @@ def _lines(
     sleep: Callable[[float], None],
 ) -> RunStatus:
     while True:
-        print(json.dumps(asdict(status)) if as_json else status.line(), flush=True)
+        show(json.dumps(asdict(status)) if as_json else status.line())
         if _is_over(status):
             return status
         sleep(every_seconds)

@@ -51,7 +51,7 @@ def write_specimen(root: Path, tiny_model: Path) -> None:
     shutil.copytree(tiny_model, root / MODEL)
     (root / "labelme.json").rename(root / "cat-1.json")
     # as wide as the rows of mini
-    rows = {voc.hyphenated: np.ones((2, 128), np.float32) for voc in VOC_CLASSES}
+    rows = {voc.phrase.replace(" ", "-"): np.ones((2, 128), np.float32) for voc in VOC_CLASSES}
     np.save(root / "tokens.npy", np.array(rows, dtype=object), allow_pickle=True)
     pairs = np.ones((len(NAMES), 2, 128), np.float32)
     TokenBank(class_names=NAMES, pairs=pairs, provenance={"kind": "optimised"}).save(

@@ -47,10 +47,10 @@ def one_line(
 _KEY = re.compile(r"[a-z_]+(?:\.[a-z_]+)+")
 
 
-def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
     """``: did you mean 'X'?``, or all that is known where nothing is near."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f": did you mean '{close[0]}'?" if close else f": known are {', '.join(names)}"
 
 

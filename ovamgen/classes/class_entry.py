@@ -161,8 +161,15 @@ class ClassEntry(Section):
     @property
     def with_article(self) -> str:
         """The phrase as a sentence has it: ``an aeroplane``, ``a pair of scissors``."""
-        usual = "an" if self.phrase[0].lower() in "aeiou" else "a"
-        return f"{usual if self.article is None else self.article} {self.phrase}".strip()
+        return self.in_sentence(self.phrase)
+
+    def in_sentence(self, phrase: str, attribute: str = "") -> str:
+        """One of its phrases with an attribute, or none, and the article: ``a small aeroplane``."""
+        noun = f"{attribute} {phrase}".strip()
+        usual = "an" if noun[0].lower() in "aeiou" else "a"
+        own = self.article if phrase == self.phrase else None
+        article = usual if own is None or (attribute and own in ("a", "an")) else own
+        return f"{article} {noun}".strip()
 
     @property
     def nouns(self) -> tuple[str, ...]:

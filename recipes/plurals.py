@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ovamgen.classes.class_set import plural_sources
+from ovamgen.classes.class_words import plural_sources
 from ovamgen.classes.loading import BUILT_IN, built_in
 from ovamgen.classes.plurals import FILE, inflected
 
 
 def plurals_file() -> str:
     """The text of the file: the plural of every phrase of the built-in sets, sorted."""
-    phrases = {phrase for name in BUILT_IN for phrase in plural_sources(built_in(name))}
+    phrases = {phrase for name in BUILT_IN for phrase in plural_sources(built_in(name).classes)}
     plurals = {phrase: inflected(phrase) for phrase in sorted(phrases)}
     return json.dumps(plurals, indent=0, ensure_ascii=False) + "\n"
 

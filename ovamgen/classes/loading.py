@@ -9,14 +9,11 @@ from typing import Any
 
 import yaml
 
-from ovamgen.bounds import MAX_YAML_BYTES
 from ovamgen.classes.class_set import ClassSet
 from ovamgen.classes.phrases import Phrase, words_of
 from ovamgen.console.wording import nearest
 from ovamgen.errors import ConfigError
-from ovamgen.storage.plain_yaml import load_plain_yaml
-from ovamgen.storage.reading import read_file
-from ovamgen.storage.retrying import RemoteError
+from ovamgen.storage.yaml_files import read_yaml_mapping
 
 BUILT_IN = ("voc", "coco", "ade150", "cityscapes19")
 """The sets that ship with the package."""
@@ -57,20 +54,7 @@ def built_in(name: str) -> ClassSet:
 
 
 def _from_file(place: str) -> ClassSet:
-    try:
-        text: bytes = read_file(place, lambda file: file.read(MAX_YAML_BYTES + 1))
-        data = load_plain_yaml(text)
-    except RemoteError as error:
-        missing = error.failure.kind == "missing"
-        reason = "does not exist" if missing else f"cannot be read: {error.explanation}"
-        raise ConfigError(f"class file {place} {reason}") from None
-    except ValueError as error:
-        raise ConfigError(f"class file {place} cannot be read as YAML: {error}") from None
-    if not isinstance(data, dict):
-        raise ConfigError(
-            f"class file {place} must hold 'name:' and a list 'classes:', got a "
-            f"{type(data).__name__}"
-        )
+    data = read_yaml_mapping(place, "class file", "'name:' and a list 'classes:'")
     if "name" not in data:
         data = {"name": PurePosixPath(place.replace("\\", "/")).stem, **data}
     try:

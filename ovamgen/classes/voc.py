@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ovamgen.classes.class_set import BACKGROUND, IGNORE, ClassEntry, Mention
+from ovamgen.classes.class_entry import BACKGROUND, IGNORE, ClassEntry
+from ovamgen.classes.class_set import Mention
 from ovamgen.classes.loading import built_in
 
 __all__ = [

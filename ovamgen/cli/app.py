@@ -11,9 +11,10 @@ import typer
 from typer import rich_utils
 
 from ovamgen import __version__
-from ovamgen.cli import annotate, evaluate, report, samples, train
+from ovamgen.cli import annotate, evaluate, prompts, report, samples, train
 from ovamgen.cli import attribute as images
 from ovamgen.cli import bench as benches
+from ovamgen.cli import classes as class_commands
 from ovamgen.cli import corpus as hand_on
 from ovamgen.cli import generate as corpus
 from ovamgen.cli import help as configuration
@@ -35,6 +36,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
+)
+classes = typer.Typer(
+    help="""Which classes there are: those that ship, and your own.
+
+    Example: `ovamgen classes show coco`
+    """,
+    no_args_is_help=True,
 )
 tokens = typer.Typer(
     help="""Learn, score, merge and share banks of optimised tokens.
@@ -69,6 +77,11 @@ app.command()(trust.repair)
 app.command()(trust.replay)
 app.command()(report.report)
 app.command(cls=RunCommand)(images.attribute)
+app.command()(prompts.prompts)
+app.add_typer(classes, name="classes")
+classes.command("list")(class_commands.list_sets)
+classes.command("show")(class_commands.show)
+classes.command("check")(class_commands.check)
 app.add_typer(tokens, name="tokens")
 tokens.command("optimize")(token_commands.optimise)
 tokens.command("score")(token_commands.score)

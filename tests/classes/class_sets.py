@@ -18,24 +18,25 @@ colours = st.integers(0, 2**24 - 1).map("#{:06x}".format)
 
 
 @st.composite
-def records(draw):
-    """Records of sets whose classes share no word."""
+def records(draw, keys=("synonyms", "forms", "phrases", "not", "colour", "article")):
+    """Records of sets whose classes share no word; of the keys each may be there."""
     names = draw(st.lists(st.sampled_from(NOUNS), min_size=1, max_size=6, unique=True))
     ids = draw(st.lists(st.integers(1, 254), min_size=6, max_size=6, unique=True))
     taken = set(names)
     classes = []
     for name, class_id in zip(names, ids, strict=False):
         entry = {"name": name, "id": class_id}
+        present = {key for key in keys if draw(st.booleans())}
         for key in ("synonyms", "forms", "phrases"):
-            if draw(st.booleans()):
+            if key in present:
                 own = [p for p in draw(st.lists(phrases, max_size=3)) if p not in taken]
                 taken |= set(own)
                 entry[key] = own
-        if draw(st.booleans()):
+        if "not" in present:
             entry["not"] = draw(st.lists(phrases, max_size=2))
-        if draw(st.booleans()):
+        if "colour" in present:
             entry["colour"] = draw(colours)
-        if draw(st.booleans()):
+        if "article" in present:
             entry["article"] = draw(st.sampled_from(["", "the", "a pair of"]))
         classes.append(entry)
     return {"name": "drawn", "classes": classes}

@@ -104,6 +104,12 @@ def test_text_columns(tmp_path, column):
     assert read_captions(str(path)).captions == (Caption(caption_id=0, image_id=-1, text="a dog"),)
 
 
+def test_targets_name_the_classes_outright(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("caption,class,targets\nan animal,dog,cat;sofa\n")
+    assert [c.classes for c in read_captions(str(path)).captions] == [("cat", "sofa")]
+
+
 def test_lists_of_classes(tmp_path):
     (tmp_path / "a.jsonl").write_text(
         '{"text": "x"}\n{"text": "y", "classes": ["cat", " dog "]}\n{"text": "z", "classes": null}'

@@ -35,9 +35,9 @@ def list_sets(as_json: AsJson = False) -> None:
             json.dumps([{"name": found.name, "classes": len(found)} for found in sets], indent=2)
         )
         return
-    for found in sets:
-        first = ", ".join(entry.phrase for entry in found.classes[:5])
-        log_format.show(f"{found.name:14}{len(found):4} classes: {first}, ...")
+    for each in sets:
+        first = ", ".join(entry.phrase for entry in each.classes[:5])
+        log_format.show(f"{each.name:14}{len(each):4} classes: {first}, ...")
 
 
 def show(classes: ClassSetName, as_json: AsJson = False) -> None:

@@ -6,12 +6,17 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from jaxtyping import _import_hook
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", "0f1e2d3c4b5a69788796a5b4c3d2e1f0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# no deadline: other work on the machine is no defect
+settings.register_profile("daily", deadline=None, max_examples=50)
+settings.load_profile("daily")
 
 pytest_plugins = ["tests.browser", "tests.finished_run", "tests.storage.fixtures"]
 

@@ -15,6 +15,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -80,17 +81,23 @@ TOO_LONG = {
 """Options added to a command that holds the text, also in the slow test: minutes to hours else."""
 SMALLER = {
     "--set shards.heatmaps=true": "--limit 4 --steps 2 --runner local",
-    "generate --captions demo": "--limit 14 --steps 4 --runner local",
+    "generate --captions demo": "--limit 14 --steps 2 --runner local",
     # every sample is the smallest or largest of its class where there are so few
     "select corpus": "--area-quantiles none",
     "train --shards": "--steps 2",
-    "tokens optimize": "--steps 20",
-    "samples --model mini": "--steps 4",
+    "tokens optimize": "--steps 3",
+    "samples --model mini": "--steps 2",
     "evaluate masks": "--limit 2 --steps 2 --draws 10",
-    "evaluate compare": "--limit 5 --steps 2 --draws 10 --presets daam-ovam",
+    "evaluate compare": "--limit 4 --steps 2 --draws 10 --presets daam-ovam",
     "attribute": "--steps 2",
 }
 """Options added by default: the last one given counts."""
+SMALLER_PYTHON = {
+    '"limit": 8': '"limit": 2',
+    '"model": {"id": "mini"}': '"model": {"id": "mini"}, "synthesis": {"steps": 2}, '
+    '"runtime": {"runner": "local"}',
+}
+"""What stands by default instead of a text of a block of Python."""
 NO_INSTALL = (
     "make demo",
     "ovamgen generate --config jobs/configs/demo.yaml --limit 4 --steps 2 --runner local "
@@ -213,8 +220,11 @@ def follow(document, run, *tables):
     return said
 
 
-def run_python(document):
+def run_python(document, table=MappingProxyType({})):
+    """Runs the blocks of Python of a document, with what the table has instead of its texts."""
     for code in blocks(document, "python"):
+        for text, smaller in table.items():
+            code = code.replace(text, smaller)
         exec(compile(code, document, "exec"), {})
 
 
@@ -224,6 +234,8 @@ def test_what_is_not_run_is_in_the_documents():
         assert any(d == document and c.startswith(start) for d, c in every), (document, start)
     for text in (*TOO_LONG, *SMALLER, NO_INSTALL[0]):
         assert any(text in command for _, command in every), text
+    for text in SMALLER_PYTHON:
+        assert any(text in code for code in blocks(README, "python")), text
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -246,7 +258,7 @@ def test_the_readme_smaller(reader):
     said = follow(README, run, SMALLER)
     laptop = next(text for command, text in said.items() if "generate --captions demo" in command)
     assert "threshold tau 0.55, of the tokens" in laptop
-    run_python(README)
+    run_python(README, SMALLER_PYTHON)
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """The command line as a person meets it: help, wrong input in one line, exit codes."""
 
-import io
 import json
 import os
 import pickle
@@ -8,44 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
 
 import numpy as np
 import pytest
 
+from tests.command_line import ovamgen, ovamgen_alone
 from tests.runs import PROMPTS, captions_file, digests
-
-
-def ovamgen(*arguments):
-    """Runs the command in this process, which need not load the libraries again."""
-    from ovamgen.cli import main
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", ["ovamgen", *map(str, arguments)])
-        try:
-            with pytest.raises(SystemExit) as stop:
-                main()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-    return subprocess.CompletedProcess(
-        arguments, stop.value.code or 0, out.getvalue(), err.getvalue()
-    )
-
-
-def ovamgen_alone(*arguments):
-    """Runs the command in a process of its own."""
-    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    return subprocess.run(
-        [sys.executable, "-m", "ovamgen", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-        env=environment,
-    )
 
 
 @pytest.fixture
@@ -169,7 +136,7 @@ def out(tmp_path):
 class TestBadInput:
     def test_missing_captions(self, out):
         refused(
-            ovamgen_alone("generate", "--captions", "none.json", "--model", "mini", "--out", out),
+            ovamgen("generate", "--captions", "none.json", "--model", "mini", "--out", out),
             "none.json",
         )
 
@@ -314,7 +281,7 @@ def test_plan_status_generate_status(tmp_path, captions):
     state = json.loads(ovamgen("status", out, "--json").stdout)
     assert (state["state"], state["samples_planned"], state["shards_planned"]) == ("planned", 7, 2)
     run = ["generate", "--captions", captions, "--shard-size", 4, "--model", "mini", "--steps", 1]
-    done = ovamgen_alone(*run, "--runner", "local", "--out", out)
+    done = ovamgen(*run, "--runner", "local", "--out", out)
     assert done.returncode == 0, done.stderr
     assert "loading mini on cpu" in done.stderr
     assert "contact_sheet.png" in done.stdout
@@ -366,7 +333,7 @@ def test_attribute_takes_the_device_that_is_there(tmp_path, repository):
     """The command that other implementations are compared by, on the golden pipeline."""
     golden = repository / "tests/golden"
     out = tmp_path / "maps.npz"
-    result = ovamgen_alone(
+    result = ovamgen(
         *["attribute", "--model", golden / "tiny-sd", "--prompt", "a photograph of a cat"],
         *["--latents", golden / "ovam_reference.npz", "--steps", 5, "--guidance", 7.5],
         *["--height", 128, "--width", 128, "--branch", "conditional", "--text", "cat"],

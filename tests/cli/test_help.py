@@ -13,7 +13,7 @@ from ovamgen import __version__
 from ovamgen.cli import app
 from ovamgen.config import DEFAULT_MODEL, METHODS, preset_names
 from ovamgen.config.describe import run_keys
-from tests.cli.test_cli import ovamgen, ovamgen_alone
+from tests.command_line import ovamgen, ovamgen_alone
 
 
 def commands(command, path=("ovamgen",)):

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from ovamgen.cli.app import app
 from ovamgen.errors import ConfigError
-from tests.cli.test_cli import ovamgen
+from tests.command_line import ovamgen
 from tests.corpus.corpora import plain_samples, write_corpus
 
 

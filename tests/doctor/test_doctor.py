@@ -3,8 +3,6 @@
 import json
 import os
 import socket
-import subprocess
-import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from ovamgen.errors import ConfigError
 from ovamgen.run.local import generate_local
 from ovamgen.run.run import open_run, write_plan
 from ovamgen.storage.local import LocalStore
+from tests.command_line import ovamgen, ovamgen_alone
 from tests.fakes import DiscEngine
 from tests.runs import digests, make, run_config
 
@@ -28,22 +27,12 @@ def config(**sections):
     return build_config({"model": {"id": "mini"}, "runtime": {"runner": "local"}}, sections)
 
 
-def ovamgen(*arguments, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "ovamgen", "doctor", *map(str, arguments)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-        capture_output=True,
-        text=True,
-        timeout=110,
-    )
-
-
 def files(folder):
     return sorted(path for path in Path(folder).rglob("*"))
 
 
 def test_a_sound_machine_is_found_sound_and_left_as_it_was(tmp_path):
-    done = ovamgen("--model", "mini", "--out", tmp_path / "deep" / "out", "--json")
+    done = ovamgen("doctor", "--model", "mini", "--out", tmp_path / "deep" / "out", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)
     assert found["ok"] is True
@@ -61,8 +50,8 @@ def test_problems_have_a_fix_and_exit_code_1(tmp_path):
         bound.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{bound.getsockname()[1]}"
         (tmp_path / "file").write_text("")
-        done = ovamgen(
-            "--model", "mini", "--out", tmp_path / "file", "--tokens", tmp_path / "none",
+        done = ovamgen_alone(
+            "doctor", "--model", "mini", "--out", tmp_path / "file", "--tokens", tmp_path / "none",
             RAY_ADDRESS=address,
         )  # fmt: skip
     assert done.returncode == 1
@@ -74,7 +63,7 @@ def test_problems_have_a_fix_and_exit_code_1(tmp_path):
 
 
 def test_a_wrong_configuration_is_a_usage_error(tmp_path):
-    done = ovamgen("--set", "plan.sed=1")
+    done = ovamgen("doctor", "--set", "plan.sed=1")
     assert (done.returncode, done.stdout) == (2, "")
     assert "did you mean 'seed'" in done.stderr
 
@@ -127,7 +116,7 @@ def test_without_options_it_looks_at_what_generate_would_use():
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here, and the default model would run")
-    done = ovamgen("--json")
+    done = ovamgen("doctor", "--json")
     found = {check["check"]: check for check in json.loads(done.stdout)["checks"]}
     assert done.returncode == 1
     assert found["gpu"]["level"] == "problem"
@@ -169,10 +158,12 @@ def test_more_threads_than_cores_are_told():
 
 def test_a_hub_model_that_is_not_cached_is_a_warning_with_the_command(monkeypatch, tmp_path):
     # the cache's place is read when the library is imported: another process has another one
-    done = ovamgen(
-        "--model", "stable-diffusion-v1-5/stable-diffusion-v1-5@0123abc", "--device", "cpu",
-        HF_HOME=str(tmp_path), HF_HUB_OFFLINE="0",
-    )  # fmt: skip
+    done = ovamgen_alone(
+        *["doctor", "--model", "stable-diffusion-v1-5/stable-diffusion-v1-5@0123abc"],
+        *["--device", "cpu"],
+        HF_HOME=str(tmp_path),
+        HF_HUB_OFFLINE="0",
+    )
     assert done.returncode == 0, done.stdout
     assert "warning model" in done.stdout
     assert "hf download stable-diffusion-v1-5/stable-diffusion-v1-5 --revision 0123abc" in (

@@ -156,12 +156,14 @@ def test_the_set_that_ships_with_mini():
     ("command", "written"),
     [
         (["masks"], "scores.json"),
-        (["compare", "--presets", "ovam-voc-sim"], "comparison.json"),
+        pytest.param(
+            ["compare", "--presets", "ovam-voc-sim"], "comparison.json", marks=pytest.mark.slow
+        ),
         (["compare", "--quick", "--presets", "daam-ovam"], "comparison.json"),
     ],
 )
 def test_commands_on_the_set_that_ships_with_mini(command, written, tmp_path):
-    small = ["--limit", "6", "--steps", "2", "--draws", "20"]
+    small = ["--limit", "4", "--steps", "2", "--draws", "20"]
     place = ["--dataset", "mini", "--model", "mini", "--out", str(tmp_path)]
     result = CliRunner().invoke(app, ["evaluate", *command, *place, *small])
     assert result.exit_code == 0, result.output

@@ -9,21 +9,8 @@ import time
 
 import pytest
 
+from tests.command_line import ovamgen, ovamgen_alone
 from tests.integrity.corruption import files_of
-
-
-def ovamgen(*arguments):
-    """Runs the real command in a process of its own."""
-    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    return subprocess.run(
-        [sys.executable, "-m", "ovamgen", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-    )
 
 
 def test_verify_says_0_or_4_and_repair_asks_before_it_removes(out):
@@ -68,24 +55,23 @@ def test_replay_of_an_unknown_key_names_the_range(out):
 def test_the_embedded_model_from_end_to_end(tmp_path):
     out = tmp_path / "corpus"
     run = ["--model", "mini", "--steps", 4, "--shard-size", 5, "--set", "runtime.runner=local"]
-    assert (
-        ovamgen("generate", "--captions", "demo", "--limit", 12, *run, "--out", out).returncode == 0
-    )
+    made = ovamgen_alone("generate", "--captions", "demo", "--limit", 12, *run, "--out", out)
+    assert made.returncode == 0, made.stderr
     whole = files_of(out)
-    done = ovamgen("replay", out, "00000100002", "--json", "--out", tmp_path / "both")
+    done = ovamgen_alone("replay", out, "00000100002", "--json", "--out", tmp_path / "both")
     values = json.loads(done.stdout)
     assert (values["image_max_abs_diff"], values["mask_pixels_different"]) == (0, 0)
     assert values["members_equal"] is True
     (out / "train-000001.tar").write_bytes(whole["train-000001.tar"][:-1])
     (out / "plan.parquet").unlink()
-    assert ovamgen("verify", out).returncode == 4
-    done = ovamgen("repair", out, "--set", "runtime.runner=local", "--json")
+    assert ovamgen_alone("verify", out).returncode == 4
+    done = ovamgen_alone("repair", out, "--set", "runtime.runner=local", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["shards_made"] == [1]
     assert files_of(out) == whole
     for name in ("manifests/000000.json", "manifests/000002.json", "manifest.json"):
         (out / name).unlink()
-    assert ovamgen("repair", out).returncode == 0, "on Ray"
+    assert ovamgen_alone("repair", out).returncode == 0, "on Ray"
     assert files_of(out) == whole
 
 

@@ -29,6 +29,7 @@ def config_for(captions, out, **sections):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_64_captions_of_coco_become_64_samples_that_read_back(tmp_path, shared):
     path = shared / "data/coco/captions_val2017.json"
     config = config_for(path, tmp_path / "out")
@@ -57,13 +58,15 @@ def test_64_captions_of_coco_become_64_samples_that_read_back(tmp_path, shared):
     assert len(classes) == 20
 
 
+@pytest.mark.timeout(400)
 def test_the_real_pipeline_gives_equal_bytes_in_one_process_and_on_ray(tmp_path):
     outs = []
     for name, runner, workers in [("a", generate_local, 1), ("b", generate_on_ray, 2)]:
         config = config_for(
             "demo",
             tmp_path / name,
-            plan={"limit": 14, "shard_size": 8, "batch_size": 3},
+            plan={"limit": 7, "shard_size": 4, "batch_size": 2},
+            synthesis={"steps": 1},
             runtime={"workers": workers},
             shards={"heatmaps": True},
         )

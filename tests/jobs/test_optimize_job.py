@@ -12,7 +12,11 @@ from ovamgen.pictures.sample_folder import SampleFolder
 from ovamgen.tokens.optimise import OptimiseRequest, optimise_tokens
 from tests.tokens.conftest import draw_folder, sample
 
-pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_session")]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(400),
+    pytest.mark.usefixtures("ray_session"),
+]
 
 
 @pytest.fixture(scope="module")

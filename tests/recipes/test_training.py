@@ -55,7 +55,7 @@ def test_a_resumed_run_is_the_run_that_never_stopped(cache, tokenizer, tmp_path)
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("bfloat16", [False, True])
+@pytest.mark.parametrize("bfloat16", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_training_lowers_the_loss(cache, tokenizer, monkeypatch, bfloat16):
     """In the arithmetic of GPUs too, which this machine may lack the instructions for."""
     monkeypatch.setattr(model, "cpu_computes_bfloat16", lambda: bfloat16)

@@ -175,7 +175,7 @@ def _build(arguments):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(one=_ARGUMENTS, other=_ARGUMENTS)
 def test_any_two_samples_have_equal_arrow_schemas(one, other):
     """Conventions 3.3: a loader that infers types from one sample must be right for all."""
@@ -189,7 +189,7 @@ def test_any_two_samples_have_equal_arrow_schemas(one, other):
     assert {field.name: field.type for field in tables[0].schema} == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(arguments=_ARGUMENTS)
 def test_every_float_has_a_decimal_point(arguments):
     sample = _build(arguments)
@@ -311,7 +311,7 @@ def test_heatmaps_of_other_arrays_are_refused(content, message):
         decode_sample(members | {"heatmaps.npz": content})
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_flipped_and_cut_bytes_never_give_another_error(data):
     members = _members(_SAMPLE)

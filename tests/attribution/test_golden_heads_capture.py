@@ -158,11 +158,18 @@ def test_the_only_call_of_training():
     compare_norms(call("datasetdm", 1).sink, golden("datasetdm"), "train")
 
 
+@golden_heads.THOROUGH
 def test_the_call_at_zero():
     compare_norms(call("datasetdm", 0).sink, golden("datasetdm"), "call_t0")
 
 
-@pytest.mark.parametrize(("kind", "case"), [("grounded", "ddim"), ("datasetdm", "pndm")])
+@pytest.mark.parametrize(
+    ("kind", "case"),
+    [
+        ("grounded", "ddim"),
+        pytest.param("datasetdm", "pndm", marks=golden_heads.THOROUGH),
+    ],
+)
 def test_a_drawing(kind, case):
     file, got = golden(kind), drawing(kind)
     assert got.times == list(file[f"{case}/timesteps"])
@@ -177,6 +184,7 @@ def test_a_drawing_of_grounded_before_truncation():
     golden_heads.assert_close(pixels.permute(1, 2, 0), expected, TOLERANCE, "image")
 
 
+@golden_heads.THOROUGH
 def test_a_drawing_that_ends_at_zero():
     file, got = golden("datasetdm"), drawing("datasetdm", offset=0)
     assert got.times == list(file["pndm_offset0/timesteps"])
@@ -238,6 +246,7 @@ def test_the_chain_of_grounded():
     assert (mask != expected).sum() <= 4
 
 
+@golden_heads.THOROUGH
 def test_the_chain_of_datasetdm():
     file = golden("datasetdm")
     said = chain("datasetdm")[-1]

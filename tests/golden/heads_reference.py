@@ -1,9 +1,11 @@
 """The golden references of the two trained heads: files, and what they regenerate.
 
-`OVAMGEN_HEADS_GOLDEN` names another folder with files of the same names and format.
+`OVAMGEN_HEADS_GOLDEN` names another folder with files of the same names and format, to which every
+test is put.
 """
 
 import functools
+import hashlib
 import json
 import math
 import os
@@ -17,7 +19,10 @@ import torch
 from ovamgen.attribution.heads.datasetdm import DatasetDmHead, DatasetDmShape
 from ovamgen.attribution.heads.grounded import GroundedHead, GroundedShape
 
-FOLDER = Path(os.environ.get("OVAMGEN_HEADS_GOLDEN") or Path(__file__).parent / "heads")
+GIVEN = os.environ.get("OVAMGEN_HEADS_GOLDEN")
+FOLDER = Path(GIVEN or Path(__file__).parent / "heads")
+THOROUGH = pytest.mark.timeout(300) if GIVEN else pytest.mark.slow
+"""What the default suite has no time for runs where references are given, and with -m slow."""
 LEVELS = ("low", "mid", "high", "highest")
 HEADS = {"grounded": (GroundedHead, GroundedShape), "datasetdm": (DatasetDmHead, DatasetDmShape)}
 
@@ -82,9 +87,10 @@ def state_of(name, prefix="", seed_name="weights"):
         seed = json.loads(str(golden["seeds"]))[seed_name]
     state = weights(json.loads(str(golden[f"{prefix}shapes"])), seed)
     assert list(golden[f"{prefix}keys"]) == sorted(state)
-    if "weights_crc32" in golden and not prefix:
-        sums = [zlib.crc32(state[key].tobytes()) for key in sorted(state)]
-        assert sums == list(golden["weights_crc32"])
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        digest.update(state[key].tobytes())
+    assert digest.hexdigest() == str(golden[f"{prefix}weights_sha256"])
     return {key: torch.from_numpy(value) for key, value in state.items()}
 
 

@@ -1,0 +1,1 @@
+"""Training of the networks of Grounded Diffusion and DatasetDM on pictures with masks."""

@@ -5,12 +5,13 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ovamgen.classes.class_set import ClassSet
 from ovamgen.classes.loading import built_in
 from ovamgen.classes.phrases import words_of
+from ovamgen.errors import ConfigError
 from tests.classes.class_sets import WORDS, records, refused
 
 YARD = {
@@ -200,3 +201,16 @@ def test_every_name_is_a_class(record):
     for entry in classes.classes:
         for name in entry.names:
             assert classes.by_name(name.upper()) == entry
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text(min_size=1, max_size=30))
+def test_whatever_is_a_phrase_has_a_plural(text):
+    record = {"name": "a", "classes": [{"name": "b", "synonyms": [text]}]}
+    try:
+        classes = ClassSet.from_record(record)
+    except ConfigError:
+        assume(False)
+    classes.check_words()
+    for synonym in classes.classes[0].synonyms:
+        assert classes.by_name(synonym).name == "b"

@@ -244,6 +244,8 @@ ATTACKS: dict[str, dict[str, Callable[[], bytes]]] = {
     "maps.npz": {"an entry of 1 GB": lambda: npz_bomb("cat.npy")},
     "heatmaps.npz": {"an entry of 1 GB": lambda: npz_bomb("maps.npy")},
     "config.yaml": _YAMLS,
+    "classes.yaml": _YAMLS,
+    "templates.yaml": _YAMLS,
     "run.yaml": _YAMLS,
     "samples: synthesis.yaml": _YAMLS,
     "mask.png": _PNGS,

@@ -23,6 +23,7 @@ from ovamgen.annotate.pictures import foreground
 from ovamgen.attribution.heads.grounded import GroundedShape
 from ovamgen.attribution.heads.head_file import Head, build_head, load_head
 from ovamgen.attribution.token_bank import TokenBank
+from ovamgen.classes.loading import load_class_set
 from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.config import build_config, read_config_file
 from ovamgen.corpus.dataset import read_samples, segmentation_dataset
@@ -33,6 +34,7 @@ from ovamgen.integrity.verify import verify
 from ovamgen.pictures.sample_folder import Sample, SampleFolder, read_mask, save_mask
 from ovamgen.pictures.voc import VocFolder
 from ovamgen.plan.captions import read_captions, read_instances
+from ovamgen.prompts.templates import load_templates
 from ovamgen.run.files import read_plan, read_run_file
 from ovamgen.segmentor.backbone import load_backbone_weights
 from ovamgen.segmentor.checkpoint import Position, read_position, restore, write_checkpoint
@@ -86,6 +88,14 @@ def write_world(root: Path) -> None:
     (root / "config.yaml").write_text(
         "plan: {captions: a.csv, classes: [cat, dog], seed: 3}\nmodel:\n  id: mini\n"
         "synthesis: {steps: 5, guidance: 7.5}\nmasks: {tau: 0.4}\n"
+    )
+    (root / "classes.yaml").write_text(
+        "name: yard\nclasses:\n- {name: pallet, not: [pallet knife], colour: '#ff8800'}\n"
+        "- {name: vehicle, id: 9, phrases: [car, bus], synonyms: [fork/lift truck], coco: truck}\n"
+    )
+    (root / "templates.yaml").write_text(
+        "sentences: ['{class} {place}', '{class} and {class2}']\nattributes: ['', old]\n"
+        "words: {place: [here, there]}\n"
     )
     _write_pictures(root, rng)
     run = make(run_config(root, count=6), _local(), DiscEngine)
@@ -278,6 +288,8 @@ READERS = [
     file_reader("bank.npy", read_plain_arrays),
     file_reader("tokens.npy", _import_tokens),
     file_reader("config.yaml", _read_config),
+    file_reader("classes.yaml", lambda path: load_class_set(str(path)).find("two pallets")),
+    file_reader("templates.yaml", lambda path: load_templates(str(path)).about(2)),
     file_reader("mask.png", lambda path: decode_png(path.read_bytes(), SIZE)),
     file_reader("image.jpg", lambda path: decode_jpeg(path.read_bytes())),
     file_reader("heatmaps.npz", lambda path: decode_npz(path.read_bytes())),

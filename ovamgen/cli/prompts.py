@@ -42,9 +42,9 @@ def prompts(
     Example: `ovamgen prompts --classes cat,dog,horse --per-class 20 --out captions.csv`
     """
     from ovamgen.classes.loading import load_class_set
+    from ovamgen.classes.prompts.compose import compose_prompts
+    from ovamgen.classes.prompts.templates import load_templates
     from ovamgen.console.wording import counted
-    from ovamgen.prompts.compose import compose_prompts
-    from ovamgen.prompts.templates import load_templates
     from ovamgen.storage.whole_files import check_place, write_whole
 
     if not out.endswith(".csv"):
@@ -56,7 +56,7 @@ def prompts(
     )
     told = f"{counted(len(found), 'prompt')} for {len(loaded)} classes, {per_class} of each"
     if llm is not None:
-        from ovamgen.prompts.rewriting import Rewriter, rewrite_prompts
+        from ovamgen.classes.prompts.rewriting import Rewriter, rewrite_prompts
 
         if device is None:
             import torch

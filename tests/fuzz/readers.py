@@ -24,6 +24,7 @@ from ovamgen.attribution.heads.grounded import GroundedShape
 from ovamgen.attribution.heads.head_file import Head, build_head, load_head
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.classes.loading import load_class_set
+from ovamgen.classes.prompts.templates import load_templates
 from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.config import build_config, read_config_file
 from ovamgen.corpus.dataset import read_samples, segmentation_dataset
@@ -34,7 +35,6 @@ from ovamgen.integrity.verify import verify
 from ovamgen.pictures.sample_folder import Sample, SampleFolder, read_mask, save_mask
 from ovamgen.pictures.voc import VocFolder
 from ovamgen.plan.captions import read_captions, read_instances
-from ovamgen.prompts.templates import load_templates
 from ovamgen.run.files import read_plan, read_run_file
 from ovamgen.segmentor.backbone import load_backbone_weights
 from ovamgen.segmentor.checkpoint import Position, read_position, restore, write_checkpoint

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from ovamgen.classes.class_set import ClassSet
 from ovamgen.classes.loading import BUILT_IN, built_in, load_class_set
+from ovamgen.classes.prompts.compose import compose_prompts
+from ovamgen.classes.prompts.templates import Templates, load_templates
 from ovamgen.errors import ConfigError
-from ovamgen.prompts.compose import compose_prompts
-from ovamgen.prompts.templates import Templates, load_templates
 from tests.classes.class_sets import records
 
 TEMPLATES = load_templates()

@@ -2,8 +2,8 @@
 
 import pytest
 
+from ovamgen.classes.prompts.templates import load_templates
 from ovamgen.errors import ConfigError
-from ovamgen.prompts.templates import load_templates
 
 
 def refused(tmp_path, text):

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from ovamgen.classes.class_entry import ClassEntry
 from ovamgen.classes.class_set import ClassSet
 from ovamgen.classes.phrases import words_of
+from ovamgen.classes.prompts.templates import MOST_CLASSES, Sentence, Templates
 from ovamgen.errors import ConfigError
-from ovamgen.prompts.templates import MOST_CLASSES, Sentence, Templates
 
 _TRIES = 100_000
 """Texts of a sentence that are looked at before it is said that there are no more."""

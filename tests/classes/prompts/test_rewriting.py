@@ -10,10 +10,10 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from ovamgen.classes.loading import load_class_set
+from ovamgen.classes.prompts.compose import Prompt, compose_prompts
+from ovamgen.classes.prompts.rewriting import Rewriter, rewrite_prompts
+from ovamgen.classes.prompts.templates import load_templates
 from ovamgen.errors import ConfigError
-from ovamgen.prompts.compose import Prompt, compose_prompts
-from ovamgen.prompts.rewriting import Rewriter, rewrite_prompts
-from ovamgen.prompts.templates import load_templates
 from tests.cli.test_cli import ovamgen
 
 CLASSES = load_class_set("cat,dog")

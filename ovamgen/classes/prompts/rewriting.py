@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ovamgen.classes.class_set import ClassSet
 from ovamgen.classes.phrases import words_of
+from ovamgen.classes.prompts.compose import Prompt, names_exactly
 from ovamgen.errors import ConfigError
-from ovamgen.prompts.compose import Prompt, names_exactly
 
 _BATCH = 8
 _NEW_TOKENS = 64

@@ -24,7 +24,7 @@ from ovamgen.attribution.heads.text import TRAINING_CLASS, datasetdm_words, grou
 from ovamgen.classes.voc import IGNORE
 from ovamgen.diffusion.pipeline import LoadedPipeline
 from ovamgen.engine.engine import PipelineAttention, use_repeatable_arithmetic
-from ovamgen.errors import ConfigError, OvamgenError
+from ovamgen.errors import ConfigError
 from ovamgen.heads.augment import scaled_crop
 from ovamgen.heads.examples import (
     HeadExample,
@@ -40,13 +40,10 @@ from ovamgen.heads.validation import is_due, read_scores, score, write_score
 from ovamgen.pictures.picture_set import PictureSet
 from ovamgen.plan.keys import sample_seed
 from ovamgen.run.drain import Drain, drain_on_signals
-from ovamgen.segmentor.checkpoint import Position, read_position, restore, write_checkpoint
-from ovamgen.segmentor.training_log import TrainingLog
+from ovamgen.segmentor.checkpoint import Position, resume, write_checkpoint
+from ovamgen.segmentor.training_log import LOG_STEPS, TrainingLog, check_loss
 from ovamgen.storage.store import LocalStore
 from ovamgen.storage.whole_files import check_place
-
-LOG_STEPS = 20
-"""Steps between two rows of the log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,11 +173,7 @@ class _Training:
             self.step += 1
             last, stopping = self.step == self.steps, drain.asked
             mean = sum(losses) / len(losses)
-            if not math.isfinite(mean):
-                raise OvamgenError(
-                    f"the loss must be finite, got {mean} before step {self.step}: begin again "
-                    f"with a lower learning rate than {settings.learning_rate:g}"
-                )
+            check_loss(mean, self.step, settings.learning_rate)
             log.tick(self.step, settings.batch_size, mean)
             if self._split.held_out and is_due(self.step, self.steps, settings.validate_steps):
                 self._validate(log)
@@ -289,23 +282,10 @@ class _Training:
 
     def _resume(self) -> int:
         """Steps that the folder's checkpoint has, which the network is set to."""
-        found = read_position(self._folder)
+        found = resume(self._folder, self._network, self._optimizer, self._position)
         if found is None:
             return 0
-        mine = self._position
-        differing = [
-            f"{name} ({found.settings.get(name)!r:.40} there, {value!r:.40} asked for)"
-            for name, value in mine.settings.items()
-            if found.settings.get(name) != value
-        ]
-        differing += [name for name in mine.data if found.data.get(name) != mine.data[name]]
-        if differing:
-            raise ConfigError(
-                f"{self._folder} holds another training, which differs in "
-                f"{', '.join(differing)}: give another --out, or the settings it began with"
-            )
-        restore(self._folder, self._network, self._optimizer)
-        self._position = replace(mine, losses=found.losses)
+        self._position = replace(self._position, losses=found.losses)
         return found.step
 
     def _save(self, losses: list[float]) -> None:

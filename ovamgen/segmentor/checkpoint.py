@@ -105,6 +105,44 @@ def read_position(folder: Path) -> Position | None:
         raise _damaged(path, error) from None
 
 
+def resume(
+    folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer, mine: Position
+) -> Position | None:
+    """Where the training in the folder stands, once network and optimizer are set to it.
+
+    Args:
+        folder: of the training; None comes back where none was begun there.
+        network: as it is at the first step.
+        optimizer: the same.
+        mine: the first step of the training that is asked for.
+
+    Raises:
+        ConfigError: the folder holds another training (what differs is told), or a damaged one.
+    """
+    found = read_position(folder)
+    if found is None:
+        return None
+    differing = [
+        f"{name} ({_short(found.settings.get(name))} there, {_short(value)} asked for)"
+        for name, value in mine.settings.items()
+        if found.settings.get(name) != value
+    ]
+    differing += [
+        name
+        for name in sorted({*found.data, *mine.data})
+        if found.data.get(name) != mine.data.get(name)
+    ]
+    if found.world_size != mine.world_size:
+        differing.append(f"workers ({found.world_size} there, {mine.world_size} asked for)")
+    if differing:
+        raise ConfigError(
+            f"{folder} holds another training, which differs in {', '.join(differing)}: give "
+            "another --out, or the settings it began with"
+        )
+    restore(folder, network, optimizer)
+    return found
+
+
 def restore(folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Sets the network and the optimizer to what the checkpoint in the folder has.
 
@@ -136,6 +174,10 @@ def restore(folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer) 
                     values[name] = torch.empty_like(parameter).copy_(value)
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise _damaged(path, error) from None
+
+
+def _short(value: Any) -> str:
+    return f"{value!r:.60}"
 
 
 def _damaged(path: Path, error: Exception) -> ConfigError:

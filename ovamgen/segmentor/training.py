@@ -20,12 +20,12 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ovamgen.classes.voc import IGNORE
-from ovamgen.errors import ConfigError, OvamgenError
+from ovamgen.errors import ConfigError
 from ovamgen.pictures.example import Examples
 from ovamgen.run.drain import Drain, drain_on_signals
 from ovamgen.segmentor.backbone import load_backbone_weights
 from ovamgen.segmentor.batches import Batch, Mixture, batches
-from ovamgen.segmentor.checkpoint import Position, read_position, restore, write_checkpoint
+from ovamgen.segmentor.checkpoint import Position, resume, write_checkpoint
 from ovamgen.segmentor.examples import open_sources, source_digests
 from ovamgen.segmentor.network import (
     ARCHITECTURES,
@@ -36,11 +36,8 @@ from ovamgen.segmentor.network import (
     save_segmentor,
 )
 from ovamgen.segmentor.settings import TrainSettings
-from ovamgen.segmentor.training_log import LOG, TrainingLog
+from ovamgen.segmentor.training_log import LOG, LOG_STEPS, TrainingLog, check_loss
 from ovamgen.storage.store import LocalStore
-
-LOG_STEPS = 20
-"""Steps between two rows of the log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,11 +222,8 @@ class _Training:
             logging = last or self.step % LOG_STEPS == 0
             if saving or logging:
                 mean = float(torch.stack(losses).mean())
-                if not math.isfinite(mean):
-                    raise OvamgenError(
-                        f"the loss must be finite, got {mean} before step {self.step}: begin again "
-                        f"with a lower learning rate than {settings.learning_rate:g}"
-                    )
+                assert settings.learning_rate is not None, "resolved by the settings"
+                check_loss(mean, self.step, settings.learning_rate)
             if logging:
                 # never at a save, whose time is the clock's: equal trainings have equal logs
                 if log is not None and mean is not None:
@@ -271,7 +265,7 @@ class _Training:
 
     def _resume(self) -> int:
         """Steps that the folder's checkpoint has, which the network is set to."""
-        found = read_position(self._folder)
+        found = resume(self._folder, self._network, self._optimizer, self._position)
         if found is None:
             if (self._folder / SEGMENTOR).exists():
                 raise ConfigError(
@@ -279,26 +273,7 @@ class _Training:
                     "another --out"
                 )
             return 0
-        mine = self._position
-        differing = [
-            f"{name} ({_short(found.settings.get(name))} there, {_short(value)} asked for)"
-            for name, value in mine.settings.items()
-            if found.settings.get(name) != value
-        ]
-        differing += [
-            name
-            for name in sorted({*found.data, *mine.data})
-            if found.data.get(name) != mine.data.get(name)
-        ]
-        if found.world_size != mine.world_size:
-            differing.append(f"workers ({found.world_size} there, {mine.world_size} asked for)")
-        if differing:
-            raise ConfigError(
-                f"{self._folder} holds another training, which differs in "
-                f"{', '.join(differing)}: give another --out, or the settings it began with"
-            )
-        restore(self._folder, self._network, self._optimizer)
-        self._position = replace(mine, losses=found.losses)
+        self._position = replace(self._position, losses=found.losses)
         return found.step
 
     def _save(self, losses: list[torch.Tensor]) -> None:
@@ -311,13 +286,8 @@ class _Training:
             "data": self._position.data,
         }
         save_segmentor(self._folder, self._network, self._shape, told)
-        position = Position(
-            step=self.step,
-            settings=self._position.settings,
-            data=self._position.data,
-            world_size=self._world_size,
-            losses=tuple(float(loss) for loss in losses),
-        )
+        kept = tuple(float(loss) for loss in losses)
+        position = replace(self._position, step=self.step, losses=kept)
         write_checkpoint(self._folder, self._network, self._optimizer, position)
 
 
@@ -345,7 +315,3 @@ def _rank() -> tuple[int, int]:
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
-
-
-def _short(value: Any) -> str:
-    return f"{value!r:.60}"

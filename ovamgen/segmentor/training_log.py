@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from ovamgen.console.progress import Progress
-from ovamgen.errors import ConfigError
+from ovamgen.errors import ConfigError, OvamgenError
 from ovamgen.storage.whole_files import write_whole
 
 LOG = "log.csv"
 COLUMNS = ("step", "loss", "learning_rate")
+LOG_STEPS = 20
+"""Steps between two rows of the log."""
 
 
 class TrainingLog(Progress):
@@ -81,6 +84,19 @@ class TrainingLog(Progress):
         if self._board is not None:
             self._board.add_scalar("loss", loss, step)
             self._board.add_scalar("learning_rate", learning_rate, step)
+
+
+def check_loss(mean: float, step: int, learning_rate: float) -> None:
+    """Checks that the mean loss of the steps before ``step`` is a number.
+
+    Raises:
+        OvamgenError: it is not; the rate of the training is named as what to lower.
+    """
+    if not math.isfinite(mean):
+        raise OvamgenError(
+            f"the loss must be finite, got {mean} before step {step}: begin again with a lower "
+            f"learning rate than {learning_rate:g}"
+        )
 
 
 def _tensorboard(folder: Path) -> Any:

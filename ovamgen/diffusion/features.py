@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
+from ovamgen.diffusion.recorder import timestep_of
 from ovamgen.errors import MethodError
 
 
@@ -251,7 +252,7 @@ class FeatureRecorder:
 
     def _begin(self, levels: int) -> Any:
         def hook(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            timestep = float(args[1] if len(args) > 1 else kwargs["timestep"])
+            timestep = timestep_of(args, kwargs)
             self._forget()
             self._recording = self.sink.wants_features(timestep)
             if self._recording:

@@ -263,7 +263,7 @@ class CrossAttentionRecorder:
 
     def _begin_call(self, sink: CallSink) -> Any:
         def hook(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            sink.begin_call(float(args[1] if len(args) > 1 else kwargs["timestep"]))
+            sink.begin_call(timestep_of(args, kwargs))
 
         return hook
 
@@ -298,6 +298,11 @@ class CrossAttentionRecorder:
             half = rows.shape[0] // 2
             rows = rows[:half] if self.branch == "unconditional" else rows[half:]
         return rows.reshape(*rows.shape[:2], heads, -1).transpose(1, 2)
+
+
+def timestep_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
+    """The timestep of a UNet call, from what a hook on the UNet is given."""
+    return float(args[1] if len(args) > 1 else kwargs["timestep"])
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ from ovamgen.diffusion.recorder import Listener, recording
 from ovamgen.diffusion.schedulers import scheduler_class
 from ovamgen.diffusion.synthesis import Synthesiser, initial_noise
 from ovamgen.errors import ConfigError
+from ovamgen.records import ModelInfo
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -72,8 +73,7 @@ class Recreator:
         model can draw; sides that the settings name are taken as they are.
         """
         step = max(8, self._info.vae_scale_factor)
-        scale = min(self._info.height, self._info.width) / min(height, width)
-        fitted = [max(step, round(side * scale / step) * step) for side in (height, width)]
+        fitted = fitted_size(self._info, (height, width), step)
         asked = self._settings.height, self._settings.width
         sides = [own or side for own, side in zip(asked, fitted, strict=True)]
         return sides[0], sides[1]
@@ -98,13 +98,13 @@ class Recreator:
             SampleError: the drawing is not finite.
         """
         height, width = self.size_for(*image.shape[:2])
-        fitted = _fit(image, height, width)
+        fitted = fit(image, (height, width))
         pipe, settings = self._pipe, self._settings
         pixels = torch.from_numpy(fitted.astype(np.float32) / 255).permute(2, 0, 1)[None]
         pixels = pixels.to(pipe.device, pipe.unet.dtype)
         pipe.scheduler = self._scheduler_class.from_config(self._own_scheduler.config)
         with recording(pipe.unet, self._synthesiser.guided, listeners):
-            pipe.start_latents = self._encode(pixels)
+            pipe.start_latents = encode(pipe.vae, pixels * 2 - 1)
             pipe.start_noise = initial_noise([seed], tuple(pipe.start_latents.shape[1:]))
             final = pipe(
                 prompt=[prompt],
@@ -122,11 +122,40 @@ class Recreator:
         difference = np.abs(drawn.images[0].astype(np.int16) - fitted.astype(np.int16)).mean()
         return Recreated(image=drawn.images[0], difference=float(difference))
 
-    @torch.no_grad()
-    def _encode(self, pixels: Float[Tensor, "1 3 H W"]) -> Float[Tensor, "1 C h w"]:
-        vae = self._pipe.vae
-        encoded = retrieve_latents(vae.encode(pixels * 2 - 1), sample_mode="argmax")
-        return encoded * vae.config.scaling_factor
+
+def fitted_size(info: ModelInfo, size: tuple[int, int], step: int) -> tuple[int, int]:
+    """The (height, width) at which a model is given a picture: its shorter side the model's own.
+
+    Args:
+        info: of the model.
+        size: (height, width) of the picture, in pixels.
+        step: both sides are rounded to multiples of it, in pixels.
+    """
+    scale = min(info.height, info.width) / min(size)
+    height, width = (max(step, round(side * scale / step) * step) for side in size)
+    return height, width
+
+
+def fit(
+    image: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]
+) -> UInt8[np.ndarray, "{size[0]} {size[1]} 3"]:
+    """The picture at another (height, width); it itself where it has that one."""
+    if image.shape[:2] == size:
+        return image
+    picture = Image.fromarray(image).resize(size[::-1], Image.Resampling.LANCZOS)
+    return np.asarray(picture)
+
+
+@torch.no_grad()
+def encode(vae: Any, pixels: Float[Tensor, "1 3 H W"]) -> Float[Tensor, "1 C h w"]:
+    """Scaled latents of a picture: the mean of the autoencoder's posterior, no sample of it.
+
+    Args:
+        vae: of a diffusers pipeline.
+        pixels: in [-1, 1], of its device and dtype.
+    """
+    encoded = retrieve_latents(vae.encode(pixels), sample_mode="argmax")
+    return encoded * vae.config.scaling_factor
 
 
 def check_strength(strength: float, steps: int) -> None:
@@ -155,12 +184,3 @@ class _FromLatents(StableDiffusionImg2ImgPipeline):  # type: ignore[misc]  # dif
         noise = self.start_noise.to(self.start_latents.device, self.start_latents.dtype)
         noised: Tensor = self.scheduler.add_noise(self.start_latents, noise, timestep)
         return noised
-
-
-def _fit(
-    image: UInt8[np.ndarray, "H W 3"], height: int, width: int
-) -> UInt8[np.ndarray, "{height} {width} 3"]:
-    if image.shape[:2] == (height, width):
-        return image
-    picture = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
-    return np.asarray(picture)

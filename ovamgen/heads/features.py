@@ -13,9 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import retrieve_latents
 from jaxtyping import Float, UInt8
-from PIL import Image
 from torch import Tensor
 
 from ovamgen.attribution.heads.head_file import HeadKind
@@ -26,6 +24,8 @@ from ovamgen.diffusion.features import (
     feature_levels,
 )
 from ovamgen.diffusion.pipeline import LoadedPipeline
+from ovamgen.diffusion.recorder import timestep_of
+from ovamgen.diffusion.recreate import encode, fit, fitted_size
 from ovamgen.diffusion.schedulers import scheduler_class
 from ovamgen.diffusion.synthesis import Synthesiser, initial_noise
 from ovamgen.heads.examples import HeadExample
@@ -94,9 +94,7 @@ class FeatureReader:
         """The (height, width) at which a picture is encoded: its shorter side the model's own."""
         # whole cells at every level of the UNet
         step = self._info.vae_scale_factor * 2 ** (len(self._levels) - 1)
-        scale = min(self._info.height, self._info.width) / min(size)
-        height, width = (max(step, round(side * scale / step) * step) for side in size)
-        return height, width
+        return fitted_size(self._info, size, step)
 
     def levels(
         self, example: HeadExample, image: UInt8[np.ndarray, "H W 3"] | None = None
@@ -127,8 +125,7 @@ class FeatureReader:
 
         def keep(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             latents = args[0][:1].detach().clone()
-            timestep = float(args[1] if len(args) > 1 else kwargs["timestep"])
-            seen[:] = [LastCall(latents=latents, timestep=timestep)]
+            seen[:] = [LastCall(latents=latents, timestep=timestep_of(args, kwargs))]
 
         handle = self._pipe.unet.register_forward_pre_hook(keep, with_kwargs=True)
         try:
@@ -142,14 +139,11 @@ class FeatureReader:
     @torch.no_grad()
     def _encoded(self, image: UInt8[np.ndarray, "H W 3"], seed: int) -> LastCall:
         pipe = self._pipe
-        height, width = self.fitted((image.shape[0], image.shape[1]))
-        if image.shape[:2] != (height, width):
-            resized = Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS)
-            image = np.asarray(resized)
+        image = fit(image, self.fitted((image.shape[0], image.shape[1])))
         pixels = torch.from_numpy(image.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
-        encoded = pipe.vae.encode(pixels.to(pipe.device, pipe.vae.dtype))
-        latents = retrieve_latents(encoded, sample_mode="argmax") * pipe.vae.config.scaling_factor
-        noise = initial_noise([seed], tuple(latents.shape[1:])).to(latents)
+        latents = encode(pipe.vae, pixels.to(pipe.device, pipe.vae.dtype))
+        _, channels, rows, columns = latents.shape
+        noise = initial_noise([seed], (channels, rows, columns)).to(latents)
         last = self._scheduler.timesteps[-1:].to(latents.device, torch.int64)
         noised = self._scheduler.add_noise(latents, noise, last)
         return LastCall(latents=noised, timestep=float(last))

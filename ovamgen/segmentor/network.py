@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import nn
 from transformers import ResNetConfig, UperNetConfig, UperNetForSemanticSegmentation
 
@@ -23,6 +23,7 @@ from ovamgen.classes.voc import IGNORE, NUM_CLASSES
 from ovamgen.errors import ConfigError
 from ovamgen.segmentor.augment import MEAN_RGB, STD_RGB
 from ovamgen.segmentor.checkpoint import to_bytes
+from ovamgen.storage.damaged_files import BROKEN_SAFETENSORS
 from ovamgen.storage.whole_files import write_whole
 
 SEGMENTOR = "segmentor.safetensors"
@@ -256,15 +257,7 @@ def _read(file: Path) -> tuple[Architecture, dict[str, torch.Tensor]]:
             shape = Architecture(**values)
             _check_shape(shape)
             weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (no mapping)
-    except (
-        SafetensorError,
-        OSError,
-        KeyError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-    ) as error:
+    except BROKEN_SAFETENSORS as error:
         raise _unreadable(file, error) from None
     if shape.num_classes != NUM_CLASSES:
         raise ConfigError(

@@ -5,12 +5,14 @@ Found by the fuzz in ``tests/fuzz``; where a warning is an error, that is one of
 
 from __future__ import annotations
 
+import pickle
 import struct
 import tokenize
 import zipfile
 import zlib
 
 from PIL import Image
+from safetensors import SafetensorError
 
 BROKEN_PICTURE = (
     OSError,
@@ -41,3 +43,30 @@ BROKEN_ARRAYS = (
     zlib.error,
 )
 """What numpy raises for ``.npy`` and ``.npz`` without pickle."""
+
+BROKEN_PICKLE = (
+    pickle.UnpicklingError,
+    struct.error,
+    EOFError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+    ImportError,
+)
+"""What a damaged pickle stream makes an unpickler raise, restricted as ours are."""
+
+BROKEN_SAFETENSORS = (
+    SafetensorError,
+    OSError,
+    KeyError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+)
+"""What reading safetensors raises, and a description in it that is of another shape."""

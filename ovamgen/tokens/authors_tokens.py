@@ -11,7 +11,6 @@ import hashlib
 import io
 import math
 import pickle
-import struct
 import tokenize
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,25 +21,11 @@ from jaxtyping import Float32
 
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.errors import ConfigError
+from ovamgen.storage.damaged_files import BROKEN_PICKLE
 
 _LARGEST_FILE_BYTES = 64 * 1024**2
 _FLOATS = {"f2": 2, "f4": 4, "f8": 8}
 _RENAMED = {"tv": "tvmonitor"}
-_MALFORMED = (
-    pickle.UnpicklingError,
-    struct.error,
-    EOFError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    OverflowError,
-    MemoryError,
-    RecursionError,
-    ImportError,
-)
-"""What a damaged pickle stream makes the unpickler raise."""
 _MALFORMED_HEADER = (
     ValueError,
     TypeError,
@@ -147,7 +132,7 @@ def _read_dictionary(data: bytes, name: str) -> dict[str, np.ndarray[Any, np.dty
         if not isinstance(entries, dict) or not all(isinstance(key, str) for key in entries):
             raise pickle.UnpicklingError("a dictionary of names expected")
         return {key: _to_array(value) for key, value in entries.items()}
-    except _MALFORMED as error:
+    except BROKEN_PICKLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(
             f"{name} was refused: a pickle of numpy float arrays by class name is all that is read "

@@ -7,9 +7,7 @@ that claim more numbers than the file has, and anything that is no tensor.
 
 from __future__ import annotations
 
-import pickle
 import re
-import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,29 +16,14 @@ import torch
 from torch import Tensor
 
 from ovamgen.errors import ConfigError
+from ovamgen.storage.damaged_files import BROKEN_PICKLE
 
 _LARGEST_FILE_BYTES = 1024**3
 _MOST_TENSORS = 10_000
 _ZIP = b"PK\x03\x04"
 _PICKLE = b"\x80"
 _PARALLEL = "module."
-_MALFORMED = (
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-    struct.error,
-    RuntimeError,
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    AssertionError,
-    ImportError,
-    OverflowError,
-    MemoryError,
-)
+_MALFORMED = (*BROKEN_PICKLE, zipfile.BadZipFile, RuntimeError, OSError, AssertionError)
 """What a damaged or foreign archive makes zipfile and torch raise."""
 
 

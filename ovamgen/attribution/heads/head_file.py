@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -23,6 +23,7 @@ from ovamgen.attribution.heads.datasetdm import DatasetDmHead, DatasetDmShape
 from ovamgen.attribution.heads.grounded import GroundedHead, GroundedShape
 from ovamgen.config import canonical_json
 from ovamgen.errors import ConfigError
+from ovamgen.storage.damaged_files import BROKEN_SAFETENSORS
 from ovamgen.storage.whole_files import write_whole
 
 FORMAT = "ovamgen-head-1"
@@ -187,15 +188,7 @@ def _from_safetensors(file: Path, name: str) -> Head:
             classes = tuple(str(entry) for entry in described["classes"])
             provenance = {str(key): str(value) for key, value in described["provenance"].items()}
             state = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 (no mapping)
-    except (
-        SafetensorError,
-        OSError,
-        KeyError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-    ) as error:
+    except BROKEN_SAFETENSORS as error:
         raise ConfigError(
             f"{name} is no head of ovamgen (safetensors with a description expected; "
             f"{type(error).__name__}: {_reason(error)}): make one with 'ovamgen heads train' or "

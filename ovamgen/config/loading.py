@@ -22,7 +22,8 @@ def preset_names(kind: str = "masks") -> list[str]:
     """The presets that ship with the package.
 
     Args:
-        kind: ``masks``, or ``tokens`` for those of token optimisation.
+        kind: ``masks``; ``tokens`` for those of token optimisation, ``heads`` for those of the
+            training of heads.
     """
     folder = _preset_folder(kind)
     return sorted(
@@ -31,7 +32,7 @@ def preset_names(kind: str = "masks") -> list[str]:
 
 
 def load_preset(name: str, kind: str = "masks") -> dict[str, Any]:
-    """The values of a preset: of masks by section, of tokens by field.
+    """The values of a preset: of masks by section, of others by field.
 
     Args:
         name: of the preset.

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-from importlib import resources
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from ovamgen.attribution.heads.datasetdm import DatasetDmShape
 from ovamgen.attribution.heads.grounded import GroundedShape
 from ovamgen.attribution.heads.head_file import HeadShape
-from ovamgen.config import Section, one_line
+from ovamgen.config import Section, load_preset, one_line
 from ovamgen.errors import ConfigError
 
 
@@ -143,14 +140,6 @@ class HeadTrainSettings(Section):
         return GroundedShape(**common, widths=self.widths[-len(channels) :], cell_px=cell_px)
 
 
-def head_preset_names() -> list[str]:
-    """The presets that ship with the package."""
-    folder = resources.files("ovamgen") / "presets" / "heads"
-    return sorted(
-        f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")
-    )
-
-
 def load_head_preset(name: str, **given: Any) -> HeadTrainSettings:
     """The settings of a preset, with what was given in their place; None is not given.
 
@@ -161,14 +150,7 @@ def load_head_preset(name: str, **given: Any) -> HeadTrainSettings:
     Raises:
         ConfigError: no preset has that name, an unknown field, or a value that is not allowed.
     """
-    known = head_preset_names()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
-        raise ConfigError(f"unknown head preset '{name}': {hint}")
-    file = resources.files("ovamgen") / "presets" / "heads" / f"{name}.yaml"
-    values: dict[str, Any] = yaml.safe_load(file.read_text("utf-8"))
-    values.pop("source")
+    values = load_preset(name, "heads")
     asked = {key: value for key, value in given.items() if value is not None}
     if {"steps", "epochs"} & set(asked):
         values.pop("steps", None)

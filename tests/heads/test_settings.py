@@ -2,8 +2,9 @@ import pytest
 
 from ovamgen.attribution.heads.datasetdm import DatasetDmShape
 from ovamgen.attribution.heads.grounded import GroundedShape
+from ovamgen.config import preset_names
 from ovamgen.errors import ConfigError
-from ovamgen.heads.settings import build_head_settings, head_preset_names, load_head_preset
+from ovamgen.heads.settings import build_head_settings, load_head_preset
 
 
 def test_published_presets_make_the_published_networks():
@@ -18,7 +19,7 @@ def test_published_presets_make_the_published_networks():
 
 
 def test_every_preset_can_be_changed():
-    for name in head_preset_names():
+    for name in preset_names("heads"):
         settings = load_head_preset(name, steps=7, seed=3, learning_rate=None)
         assert (settings.steps, settings.epochs, settings.seed) == (7, None, 3)
         assert load_head_preset(name, epochs=2).total_steps(10) == 20 // settings.batch_size

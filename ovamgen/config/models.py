@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from ovamgen import mini
+from ovamgen.bounds import MAX_SHARD_SIZE
 from ovamgen.config.masks import MaskConfig
 from ovamgen.config.methods import Branch, default_branch
 from ovamgen.config.section import Section
@@ -43,7 +44,7 @@ class PlanConfig(Section):
     """Instances of at most this area (square pixels) do not make a target."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """The run's seed; each sample's own is hash(seed, key)."""
-    shard_size: int = Field(default=1000, ge=1, le=100_000)
+    shard_size: int = Field(default=1000, ge=1, le=MAX_SHARD_SIZE)
     """Samples in a shard; the last one may hold fewer."""
     batch_size: int = Field(default=8, ge=1, le=1024)
     """Samples in one call of the model; batches never cross a shard."""

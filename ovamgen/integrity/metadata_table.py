@@ -12,14 +12,13 @@ from typing import Any, get_args
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ovamgen.bounds import MAX_SHARD_SIZE
 from ovamgen.errors import SampleError, ShardError
 from ovamgen.integrity.findings import Findings
 from ovamgen.records import SampleSpec, Stage
 from ovamgen.shards.arrays import decode_png
 from ovamgen.shards.schema import METADATA_SCHEMA, SAMPLE_SCHEMA, conform, spec_fields
 
-MAX_ROWS = 100_000
-"""The largest shard that may be planned."""
 MAX_TABLE_BYTES = 1024**3
 """Uncompressed; a table that declares more is not read."""
 
@@ -53,10 +52,10 @@ def read_table(data: bytes, shard_index: int) -> MetadataTable:
             rows = file.metadata.num_rows
             groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
             size = sum(group.total_byte_size for group in groups)
-            if rows > MAX_ROWS or size > MAX_TABLE_BYTES:
+            if rows > MAX_SHARD_SIZE or size > MAX_TABLE_BYTES:
                 raise ShardError(
-                    f"at most {MAX_ROWS} rows of {MAX_TABLE_BYTES} bytes expected, it declares "
-                    f"{rows} of {size}"
+                    f"at most {MAX_SHARD_SIZE} rows of {MAX_TABLE_BYTES} bytes expected, it "
+                    f"declares {rows} of {size}"
                 )
             table = file.read()
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:

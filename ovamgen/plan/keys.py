@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
+from ovamgen.bounds import MAX_SHARD_SIZE, MAX_SHARDS
 from ovamgen.errors import PlanError
-
-MAX_SHARDS = 10**6
-MAX_SHARD_SIZE = 10**5
 
 
 def sample_key(shard_index: int, index: int) -> str:

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int64
 
+from ovamgen.bounds import MAX_SHARD_SIZE, MAX_SHARDS
 from ovamgen.errors import PlanError
-from ovamgen.plan.keys import MAX_SHARD_SIZE, MAX_SHARDS
 from ovamgen.plan.prompts import Reason
 
 _LISTS = ("class_ids", "class_names", "phrases")

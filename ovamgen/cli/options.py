@@ -63,11 +63,15 @@ def resolve_here(
     """
     model = flags["model"]
     if file is None and model.get("device") is None and model.get("id") != "mini":
-        import torch
-
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        flags = {**flags, "model": {**model, "device": device}}
+        flags = {**flags, "model": {**model, "device": device_here()}}
     return resolve(file, flags, sets)
+
+
+def device_here() -> str:
+    """The device that this machine has: ``cuda`` or ``cpu``."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def resolve(file: str | None, flags: dict[str, Any], sets: list[str] | None = None) -> RunConfig:

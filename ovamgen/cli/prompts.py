@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ovamgen.cli.options import Device
+from ovamgen.cli.options import Device, device_here
 from ovamgen.console.log_format import show
 from ovamgen.errors import ConfigError
 
@@ -58,11 +58,7 @@ def prompts(
     if llm is not None:
         from ovamgen.classes.prompts.rewriting import Rewriter, rewrite_prompts
 
-        if device is None:
-            import torch
-
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        rewriter = Rewriter(llm, device)
+        rewriter = Rewriter(llm, device or device_here())
         found, rewritten = rewrite_prompts(found, loaded, rewriter)
         told += f", {rewritten:,} of them rewritten"
     text = io.StringIO(newline="")

@@ -121,7 +121,7 @@ class ClassEntry(Section):
     coco: _Phrases = ()
     """Names of COCO's categories that are this class, beside its own names."""
     colour: Annotated[StrictStr, BeforeValidator(_colour)] = ""
-    """Of its pixels in pictures: ``#ff8800``; by VOC's rule where not given."""
+    """Colour of its pixels in pictures: ``#ff8800``; by VOC's rule where not given."""
     article: Annotated[StrictStr, AfterValidator(_article)] | None = None
     """What stands before the phrase in a sentence; a or an where not given, "" for none."""
 

@@ -65,7 +65,7 @@ class FeatureBlock:
     name: str
     """Module path inside the UNet: ``up_blocks.1.attentions.0``."""
     channels: int
-    """Of one half of the guided batch."""
+    """Channels of one half of the guided batch."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -26,13 +26,13 @@ class HeadTrainSettings(Section):
     """Pictures in one update. The network sees one at a time whatever their number: batch norms
     take the statistics of a picture."""
     learning_rate: float = Field(gt=0)
-    """Of Adam."""
+    """Learning rate of Adam at the first step."""
     decay: float = Field(default=1.0, gt=0, le=1)
     """The rate is multiplied by this ..."""
     decay_epochs: int = Field(default=1, ge=1)
     """... after every so many passes over the pictures."""
     seed: int = Field(default=42, ge=0, lt=2**63)
-    """Of the first weights, the order of pictures, points, augmentation and held-out pictures."""
+    """Decides first weights, order of pictures, points, augmentation and held-out pictures."""
 
     prompt: str | None = None
     """Generation prompt of encoded pictures, with ``{class}`` in it; their captions where not
@@ -61,12 +61,12 @@ class HeadTrainSettings(Section):
     """Steps between two scores of the held-out pictures; the last step is always scored."""
 
     width: int = Field(default=512, ge=4)
-    """Of the decoder."""
+    """Channels of the decoder."""
     feedforward: int = Field(default=2048, ge=1)
     heads: int = Field(default=8, ge=1)
     layers: int = Field(default=3, ge=1, le=64)
     queries: int = Field(default=20, ge=1)
-    """Of DatasetDM's decoder."""
+    """Queries of DatasetDM's decoder."""
     widths: tuple[int, ...] = (16, 32, 64, 128)
     """Channels that Grounded Diffusion's pyramid reduces each level to, coarsest first; the last
     ones are used where a model has fewer levels."""

@@ -60,10 +60,10 @@ class TrainedHead:
     loss: float | None
     """Mean over the last steps; None where all steps were there already."""
     miou: float | None
-    """Of the held-out pictures at the end, [0, 1]; None where there are none."""
+    """Score of the held-out pictures at the end, [0, 1]; None where there are none."""
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The result as text for people."""
         loss = "" if self.loss is None else f", last loss {self.loss:.4f}"
         scored = "" if self.miou is None else f", mIoU {100 * self.miou:.1f} on the held-out ones"
         return [

@@ -94,7 +94,7 @@ class CaptionWords:
 
     @property
     def agreement(self) -> Agreement:
-        """Of all classes together."""
+        """The counts of all classes together."""
         total = Agreement()
         for one in (found.agreement or Agreement() for found in self.classes):
             total.right += one.right

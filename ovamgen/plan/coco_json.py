@@ -21,7 +21,7 @@ class Instance:
 
     image_id: int
     class_id: int
-    """Of the class set."""
+    """Name of the class set."""
     area: float
     """Square pixels of the original photograph."""
 

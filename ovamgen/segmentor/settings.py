@@ -42,7 +42,7 @@ class TrainSettings(Section):
     shards: str | None = None
     """The folder of a run or a view, or tars with braces: ``train-{000000..000009}.tar``."""
     source: str | None = None
-    """Of a view in ``shards``, the corpus that it is of; by default the one beside it."""
+    """The corpus of a view in ``shards``; by default the one beside it."""
     real: str | None = None
     """A folder in VOC's layout."""
     real_split: str = "train"

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from ovamgen.attribution.heads.pyramid import LEVELS, FeaturePyramid, Levels, Mlp, resize
+from ovamgen.attribution.heads.pyramid import FeaturePyramid, Levels, Mlp, reducing_weights, resize
 
 _TEMPERATURE = 10000.0
 _EPS = 1e-6
@@ -47,10 +47,9 @@ class DatasetDmShape:
         Raises:
             KeyError: a tensor that tells a size is not there.
         """
-        reduced = [f"{level}_feature_conv.0.weight" for level in LEVELS]
         queries, width = state["query_feat.weight"].shape
         return cls(
-            channels=tuple(state[key].shape[1] for key in reduced if key in state),
+            channels=tuple(weight.shape[1] for weight in reducing_weights(state)),
             text_width=state["query_feat_mlp.weight"].shape[1] - width,
             width=width,
             feedforward=state["transformer_ffn_layers.0.linear1.weight"].shape[0],

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import unfold
 
-from ovamgen.attribution.heads.pyramid import LEVELS, FeaturePyramid, Levels, Mlp, resize
+from ovamgen.attribution.heads.pyramid import FeaturePyramid, Levels, Mlp, reducing_weights, resize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class GroundedShape:
     """Channels that each level is reduced to."""
     text_width: int = 768
     width: int = 512
-    """Of the fusion decoder."""
+    """Channels of the fusion decoder."""
     feedforward: int = 2048
     heads: int = 8
     layers: int = 3
@@ -44,12 +44,11 @@ class GroundedShape:
         Raises:
             KeyError: a tensor that tells a size is not there.
         """
-        reduced = [f"{level}_feature_conv.0.weight" for level in LEVELS]
-        reduced = [key for key in reduced if key in state]
-        widths = tuple(state[key].shape[0] for key in reduced)
+        reducing = reducing_weights(state)
+        widths = tuple(weight.shape[0] for weight in reducing)
         decoder = "transfromer_decoder.layers."
         return cls(
-            channels=tuple(state[key].shape[1] for key in reduced),
+            channels=tuple(weight.shape[1] for weight in reducing),
             widths=widths,
             text_width=state["to_q.weight"].shape[1],
             width=state["to_q.weight"].shape[0],

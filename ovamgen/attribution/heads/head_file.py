@@ -81,7 +81,7 @@ class Head:
                 f"{self.source} is a {self.kind} head for features of "
                 f"{_joined(shape.channels)} channels and texts of width {shape.text_width}, "
                 f"{model} has {_joined(channels)} and {text_width}: use a head that was trained "
-                "on that model, or train one with 'ovamgen heads train'"
+                "on that model, or train one with ovamgen.heads"
             )
 
     def to_bytes(self) -> bytes:
@@ -130,8 +130,8 @@ def load_head(path: str | Path, *, kind: HeadKind | None = None) -> Head:
     name = f"head {path}"
     if not file.is_file():
         raise ConfigError(
-            f"{name} does not exist: give a file of 'ovamgen heads train' or the authors' "
-            "checkpoint"
+            f"{name} does not exist: give a file that ovamgen.heads trained or the "
+            "authors' checkpoint"
         )
     read = _from_checkpoint if is_checkpoint(file) else _from_safetensors
     head = read(file, name)
@@ -191,8 +191,8 @@ def _from_safetensors(file: Path, name: str) -> Head:
     except BROKEN_SAFETENSORS as error:
         raise ConfigError(
             f"{name} is no head of ovamgen (safetensors with a description expected; "
-            f"{type(error).__name__}: {_reason(error)}): make one with 'ovamgen heads train' or "
-            "'ovamgen heads import'"
+            f"{type(error).__name__}: {_reason(error)}): make one with ovamgen.heads, or give "
+            "the authors' checkpoint"
         ) from None
     network = _filled(kind, shape, state, name)
     return Head(kind=kind, network=network, classes=classes, provenance=provenance, source=name)

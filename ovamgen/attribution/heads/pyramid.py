@@ -6,7 +6,7 @@ load as they are. It does not know where features come from, nor what is made of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -22,6 +22,7 @@ LEVELS = ("low", "mid", "high", "highest")
 Levels = Sequence[Sequence[Float[Tensor, "1 _ _ _"]]]
 """Features of one image: for each level, coarsest first, its items (1, channels, height, width)."""
 
+_REDUCE = "_feature_conv.0.weight"
 _BATCH_NORM_EPS = 1e-4
 _BATCH_NORM_MOMENTUM = 0.1
 _LEAST_NORM = 1e-4
@@ -67,6 +68,12 @@ class SpectralConv(nn.Conv2d):
 
 def _unit(x: Float[Tensor, "1 n"]) -> Float[Tensor, "1 n"]:
     return x / x.norm().clamp(min=_LEAST_NORM)
+
+
+def reducing_weights(state: Mapping[str, Tensor]) -> list[Tensor]:
+    """The weights that reduce each level, coarsest first: (width, channels, 1, 1) of each."""
+    keys = [f"{level}{_REDUCE}" for level in LEVELS]
+    return [state[key] for key in keys if key in state]
 
 
 class MixBlock(nn.Module):
@@ -167,8 +174,8 @@ class FeaturePyramid(nn.Module):
         return merged
 
     def _check(self, levels: Levels) -> None:
-        reduced = [f"{level}_feature_conv.0.weight" for level in self.level_names]
-        expected = [self.get_parameter(name).shape[1] for name in reduced]
+        weights = [self.get_parameter(f"{level}{_REDUCE}") for level in self.level_names]
+        expected = [weight.shape[1] for weight in weights]
         got = [sum(item.shape[1] for item in items) for items in levels]
         if got != expected:
             raise MethodError(

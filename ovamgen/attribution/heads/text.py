@@ -16,7 +16,7 @@ from ovamgen.attribution.interface import AttributedModel
 _FIRST_ROW = 5
 """Row of the class in "a photograph of a CLASS", `<SoT>` being row 0."""
 _SECOND_WORD = "photograph"
-"""Of the training's texts; it stands in where a prompt has no second word."""
+"""The second word of the training's texts; it stands in where a prompt has none."""
 
 TRAINING_CLASS = "aeroplane"
 """What DatasetDM's released training asks for whatever the picture's class is (methods 6.3)."""

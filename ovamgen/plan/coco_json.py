@@ -21,7 +21,7 @@ class Instance:
 
     image_id: int
     class_id: int
-    """Name of the class set."""
+    """Id in the class set."""
     area: float
     """Square pixels of the original photograph."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, runtime_checkable
@@ -22,6 +21,7 @@ from ovamgen.cli.options import (
     Width,
     resolve,
     resolve_here,
+    table_console,
 )
 from ovamgen.console import log_format
 from ovamgen.console.log_format import show
@@ -311,9 +311,7 @@ def _print(found: dict[str, Any], tables: Iterable[RenderableType], *, as_json: 
     if as_json:
         show(json.dumps(found, indent=2))
         return
-    from rich.console import Console
-
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = table_console(120)
     for table in tables:
         console.print(table)
 

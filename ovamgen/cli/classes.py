@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ovamgen.cli.options import AsJson
+from ovamgen.cli.options import AsJson, table_console
 from ovamgen.console import log_format
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from ovamgen.plan.caption_words import CaptionWords
 
 ClassSetName = Annotated[
@@ -75,7 +72,7 @@ def show(classes: ClassSetName, as_json: AsJson = False) -> None:
             Text(", ".join(word for word in words if word not in (entry.name, entry.phrase))),
             Text(", ".join((*entry.excluded, *entry.excluded_forms))),
         )
-    _console().print(table)
+    table_console(120).print(table)
     log_format.show(f"{found.name}: {len(found)} classes, digest {found.digest[:12]}")
 
 
@@ -137,7 +134,7 @@ def _show_words(found: CaptionWords, *, judged: bool) -> None:
         if not judged:
             cells.append(Text(words.examples[0] if words.examples else ""))
         table.add_row(*cells, style="" if words.captions else "dim")
-    _console().print(table)
+    table_console(120).print(table)
     log_format.show(f"{found.captions:,} captions, {found.without_class:,} of them name no class")
     if judged:
         total = found.agreement
@@ -155,10 +152,3 @@ def _show_words(found: CaptionWords, *, judged: bool) -> None:
 
 def _percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.1f} %"
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    # a pipe has no width of its own
-    return Console(width=None if sys.stdout.isatty() else 120)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ovamgen.cli.options import AsJson, Sets, ViewSource, options_of, show_result
+from ovamgen.cli.options import (
+    AsJson,
+    Sets,
+    ViewSource,
+    options_of,
+    show_result,
+    table_console,
+)
 from ovamgen.console.log_format import say, show
 from ovamgen.console.wording import counted
 from ovamgen.errors import ConfigError
@@ -248,9 +254,7 @@ def _quantiles(text: str) -> tuple[float, float] | None:
 
 
 def _show(chosen: Selection) -> None:
-    from rich.console import Console
-
-    console = Console(width=None if sys.stdout.isatty() else 100)
+    console = table_console(100)
     console.print(chosen.funnel.table())
     console.print(chosen.funnel.class_table())
     for note in chosen.funnel.notes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,6 +26,7 @@ from ovamgen.cli.options import (
     Steps,
     Width,
     resolve,
+    table_console,
 )
 from ovamgen.console.log_format import show
 from ovamgen.errors import ConfigError
@@ -162,7 +162,5 @@ def generate(
 
 
 def _show(summary: PlanSummary) -> None:
-    from rich.console import Console
-
-    # a pipe has no width of its own: most tables fit into 100 columns
-    summary.render(Console(width=None if sys.stdout.isatty() else 100))
+    # most tables fit into 100 columns
+    summary.render(table_console(100))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,8 @@ import typer
 from ovamgen.console.log_format import show
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ovamgen.config import RunConfig
 
 Captions = Annotated[
@@ -104,6 +107,14 @@ def options_of(given: dict[str, Any], overrides: dict[str, Any]) -> dict[str, st
         key: other.get(key, f"--{key.rpartition('.')[2].replace('_', '-')}")
         for key in flatten(given).keys() - flatten(overrides).keys()
     }
+
+
+def table_console(width: int) -> Console:
+    """A console for tables: as wide as the terminal, or ``width`` columns where there is none."""
+    from rich.console import Console
+
+    # a pipe has no width of its own
+    return Console(width=None if sys.stdout.isatty() else width)
 
 
 def show_result(result: Any, *, as_json: bool) -> None:

@@ -22,8 +22,8 @@ from pydantic import (
 )
 
 from ovamgen.classes.phrases import MOST_WORDS, words_of
-from ovamgen.config.section import Section
 from ovamgen.records import Target
+from ovamgen.section import Section
 
 BACKGROUND = 0
 """The label of pixels that show none of the classes."""

@@ -26,10 +26,9 @@ from ovamgen.classes.class_entry import (
 )
 from ovamgen.classes.class_words import claims, phrase_table
 from ovamgen.classes.phrases import Phrase, PhraseTable, words_of
-from ovamgen.config.section import Section
-from ovamgen.config.validation_errors import one_line
 from ovamgen.console.wording import nearest
 from ovamgen.errors import ConfigError
+from ovamgen.section import Section, one_line
 
 _MOST_NAMES_TOLD = 24
 _MOST_TOLD = 300

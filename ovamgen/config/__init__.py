@@ -32,9 +32,8 @@ from ovamgen.config.models import (
     ShardConfig,
     SynthesisConfig,
 )
-from ovamgen.config.section import Section
 from ovamgen.config.token_source import SHIPPED, TokenSource, bank_file
-from ovamgen.config.validation_errors import AS_KEYS, one_line
+from ovamgen.section import AS_KEYS, Section, one_line
 
 __all__ = [
     "AS_KEYS",

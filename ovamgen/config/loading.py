@@ -12,9 +12,9 @@ import yaml
 from pydantic import ValidationError
 
 from ovamgen.config.models import RunConfig
-from ovamgen.config.validation_errors import AS_KEYS, one_line
 from ovamgen.console.wording import nearest
 from ovamgen.errors import ConfigError
+from ovamgen.section import AS_KEYS, one_line
 from ovamgen.storage.plain_yaml import load_plain_yaml
 
 

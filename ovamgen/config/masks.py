@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_serializer, model_validator
 
-from ovamgen.config.section import Section
+from ovamgen.section import Section
 
 Normalisation = Literal["max", "min-max"]
 

@@ -11,8 +11,8 @@ from ovamgen import mini
 from ovamgen.bounds import MAX_SHARD_SIZE
 from ovamgen.config.masks import MaskConfig
 from ovamgen.config.methods import Branch, default_branch
-from ovamgen.config.section import Section
 from ovamgen.config.token_source import TokenSource
+from ovamgen.section import Section
 
 DEFAULT_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 DEFAULT_REVISION = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"

@@ -14,10 +14,9 @@ import yaml
 from pydantic import AfterValidator, Field, StrictStr, ValidationError, model_validator
 
 from ovamgen.classes.class_entry import ClassEntry
-from ovamgen.config.section import Section
-from ovamgen.config.validation_errors import one_line
 from ovamgen.console.wording import nearest
 from ovamgen.errors import ConfigError
+from ovamgen.section import Section, one_line
 from ovamgen.storage.yaml_files import read_yaml_mapping
 
 CLASS_SLOTS = ("class", "class2", "class3")

@@ -1,4 +1,7 @@
-"""What pydantic complains about, in one line and in our words."""
+"""What the sections of a configuration, and other files that people write, have in common.
+
+Unknown keys are refused, and what pydantic complains about is said in one line and in our words.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ovamgen.console.wording import nearest
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are refused, values do not change once set."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
 
 AS_KEYS: Mapping[str, str] = MappingProxyType({})
 """Every field was given by its own name."""

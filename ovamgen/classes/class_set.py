@@ -103,9 +103,10 @@ class ClassSet(Section):
     def __len__(self) -> int:
         return len(self.classes)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # without what was worked out
-        return ClassSet.from_record, (self.as_record(),)
+    def __getstate__(self) -> dict[Any, Any]:
+        """Without what was worked out."""
+        state = super().__getstate__()
+        return state | {"__dict__": {"name": self.name, "classes": self.classes}}
 
     @property
     def labels(self) -> int:
@@ -192,6 +193,27 @@ class ClassSet(Section):
         """SHA-256 of the record, hex: equal for sets that are equal."""
         text = json.dumps(self.as_record(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def identity(self) -> str:
+        """Name and digest: what tells two sets apart, for people and for fingerprints."""
+        return f"{self.name} (sha256 {self.digest[:16]})"
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """By label, the name of its class: ``background`` for 0, "" for those that none has."""
+        return self._by_label("background", "name")
+
+    @property
+    def label_phrases(self) -> tuple[str, ...]:
+        """By label, the phrase of its class: ``background`` for 0, "" for those that none has."""
+        return self._by_label("background", "phrase")
+
+    def _by_label(self, background: str, field: str) -> tuple[str, ...]:
+        found = [background, *[""] * (self.labels - 1)]
+        for entry in self.classes:
+            found[entry.id] = getattr(entry, field)
+        return tuple(found)
 
     def check_words(self) -> None:
         """Checks that no word names two classes, plurals included.

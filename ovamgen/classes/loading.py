@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import PurePosixPath
 from typing import Any
@@ -18,8 +19,63 @@ from ovamgen.storage.yaml_files import read_yaml_mapping
 BUILT_IN = ("voc", "coco", "ade150", "cityscapes19")
 """The sets that ship with the package."""
 
+DEFAULT = "voc"
+"""The set of whatever names none: what was made before there were others has no record of it."""
+
+_RECORD = "classes"
+
 _KNOWN_WORDS = ("voc", "coco")
 """The sets whose words a class gets that is given by its name alone, the first first."""
+
+
+def as_class_set(value: object) -> ClassSet:
+    """The set that a configuration asks for.
+
+    Args:
+        value: a set; what `load_class_set` takes; a list of names; or what a class file holds.
+
+    Raises:
+        ConfigError: it stands for no set.
+    """
+    match value:
+        case ClassSet():
+            return value
+        case str():
+            return load_class_set(value)
+        case Mapping():
+            return _checked("classes", value)
+        case [*names] if all(isinstance(name, str) for name in names):
+            return _from_names([str(name) for name in names])
+    raise ConfigError(
+        f"classes must be a built-in set, a .yaml file, names, or a set written out, got "
+        f"{value!r:.60}"
+    )
+
+
+def default_classes() -> ClassSet:
+    """The set of whatever names none: `DEFAULT`."""
+    return built_in(DEFAULT)
+
+
+def is_default(classes: ClassSet) -> bool:
+    """Whether it is the set of whatever names none."""
+    return classes == default_classes()
+
+
+def as_saved(classes: ClassSet) -> dict[str, Any]:
+    """What is written into the record of something that has labels; nothing for `DEFAULT`."""
+    return {} if is_default(classes) else {_RECORD: classes.as_record()}
+
+
+def from_saved(record: Mapping[str, Any]) -> ClassSet:
+    """The set that a record names, which may come from anybody: no file is opened for it.
+
+    Raises:
+        ConfigError: what it holds is no set.
+    """
+    if _RECORD not in record:
+        return default_classes()
+    return _checked("the classes it names", record[_RECORD])
 
 
 def load_class_set(place: str) -> ClassSet:
@@ -57,12 +113,7 @@ def _from_file(place: str) -> ClassSet:
     data = read_yaml_mapping(place, "class file", "'name:' and a list 'classes:'")
     if "name" not in data:
         data = {"name": PurePosixPath(place.replace("\\", "/")).stem, **data}
-    try:
-        classes = ClassSet.from_record(data)
-        classes.check_words()
-    except ConfigError as error:
-        raise ConfigError(f"class file {place}: {error}") from None
-    return classes
+    return _checked(f"class file {place}", data)
 
 
 def _from_names(names: list[str]) -> ClassSet:
@@ -79,11 +130,17 @@ def _from_names(names: list[str]) -> ClassSet:
     joined = "-".join(entry["name"] for entry in entries)
     if len(joined) > 40 and entries:
         joined = f"{entries[0]['name']}-and-{len(names) - 1}-more"
+    return _checked(
+        f"classes '{','.join(names):.60}'", {"name": joined or "none", "classes": entries}
+    )
+
+
+def _checked(told: str, record: object) -> ClassSet:
     try:
-        classes = ClassSet.from_record({"name": joined or "none", "classes": entries})
+        classes = ClassSet.from_record(record)
         classes.check_words()
     except ConfigError as error:
-        raise ConfigError(f"classes '{','.join(names):.60}': {error}") from None
+        raise ConfigError(f"{told}: {error}") from None
     return classes
 
 

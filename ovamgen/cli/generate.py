@@ -11,6 +11,7 @@ from ovamgen.cli.options import (
     AsJson,
     BatchSize,
     Captions,
+    Classes,
     ConfigFile,
     Device,
     Guidance,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 def plan(
     captions: Captions = None,
+    classes: Classes = None,
     instances: Instances = None,
     preset: Annotated[str | None, typer.Option(help="Which captions are taken.")] = None,
     per_class: PerClass = None,
@@ -53,12 +55,15 @@ def plan(
     """Decide what to make: writes OUT/plan.parquet and prints what was taken and why not.
 
     Example: `ovamgen plan --captions captions_val2017.json --per-class 100 --out corpus`
+
+    Example: `ovamgen plan --captions captions.csv --classes yard.yaml --out corpus`
     """
     from ovamgen.generation import summarise
     from ovamgen.run.run import write_plan
     from ovamgen.shards.output_files import PLAN_NAME
 
     flags = {
+        "classes": classes,
         "plan": {
             "captions": captions,
             "instances": instances,
@@ -84,6 +89,7 @@ def plan(
 
 def generate(
     captions: Captions = None,
+    classes: Classes = None,
     instances: Instances = None,
     out: Out = None,
     model: Model = None,
@@ -120,6 +126,8 @@ def generate(
 
     Example: `ovamgen generate --captions demo --model mini --limit 40 --out corpus`
 
+    Example: `ovamgen generate --captions demo --classes cat,dog --model mini --out pets`
+
     Example: `ovamgen generate --captions captions.csv --out corpus --set synthesis.scheduler=DDIM
     --set "synthesis.negative_prompt=drawing, text"`
     """
@@ -130,6 +138,7 @@ def generate(
         names = ", ".join([*preset_names(), "coco-cap"])
         raise ConfigError(f"unknown preset '{preset}': known are {names}")
     flags = {
+        "classes": classes,
         "plan": {
             "captions": captions,
             "instances": instances,

@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 
     from ovamgen.config import RunConfig
 
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SET|FILE|a,b,c",
+        help="The classes of the masks: voc, coco, ade150, cityscapes19, a class file (.yaml), or "
+        "names with commas between them ('ovamgen classes' says more).",
+        show_default="voc",
+    ),
+]
 Captions = Annotated[
     str | None,
     typer.Option(

@@ -15,6 +15,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.loading import DEFAULT
 from ovamgen.config.loading import load_preset, merge, preset_names
 from ovamgen.config.methods import METHODS
 from ovamgen.config.models import RunConfig
@@ -75,7 +77,7 @@ def describe(
     described = _docstrings(model)
     for name, field in model.model_fields.items():
         kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and kind is not ClassSet:
             yield from describe(kind, defaults[name], f"{prefix}{name}.")
             continue
         choices = tuple(map(str, get_args(kind))) if get_origin(kind) is Literal else ()
@@ -84,7 +86,7 @@ def describe(
             type=_type_text(kind, field),
             choices=choices,
             # a field that is left out of files while it is off
-            default=defaults.get(name, field.default),
+            default=DEFAULT if kind is ClassSet else defaults.get(name, field.default),
             description=" ".join(described.get(name, "").split()),
         )
 
@@ -114,6 +116,8 @@ def _type_text(kind: Any, field: FieldInfo) -> str:
         return " | ".join(map(str, get_args(kind)))
     if get_origin(kind) in (Union, types.UnionType):
         return " or ".join(_type_text(part, field) for part in get_args(kind))
+    if kind is ClassSet:
+        return "set, .yaml file or names"
     if kind is types.NoneType:
         return "null"
     if get_origin(kind) is tuple:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_serializer, model_validator
 
 from ovamgen import mini
 from ovamgen.bounds import MAX_SHARD_SIZE
+from ovamgen.classes.class_entry import MOST_CLASSES
+from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.loading import as_class_set, default_classes, is_default
 from ovamgen.config.masks import MaskConfig
 from ovamgen.config.methods import Branch, default_branch
 from ovamgen.config.token_source import TokenSource
@@ -33,12 +37,12 @@ class PlanConfig(Section):
     preset: Literal["general", "coco-cap"] = "general"
     """Which captions are taken; ``coco-cap`` is the published selection (methods 7.2)."""
     classes: tuple[str, ...] = ()
-    """Only these classes, by name, phrase or synonym; all 20 where empty."""
+    """Only these of the classes, by name, phrase or synonym; all where empty."""
     per_class: int | None = Field(default=None, ge=1)
     """At most this many samples of each class."""
     limit: int | None = Field(default=None, ge=1)
     """At most this many samples in all."""
-    max_targets: int = Field(default=4, ge=1, le=20)
+    max_targets: int = Field(default=4, ge=1, le=MOST_CLASSES)
     """Captions that name more classes than this are left out."""
     min_area: float = Field(default=0.0, ge=0)
     """Instances of at most this area (square pixels) do not make a target."""
@@ -179,6 +183,10 @@ class RuntimeConfig(Section):
 class RunConfig(Section):
     """One run."""
 
+    classes: Annotated[ClassSet, BeforeValidator(as_class_set)] = Field(
+        default_factory=default_classes
+    )
+    """The classes of masks: a built-in set, a class file (.yaml), names, or a set written out."""
     plan: PlanConfig = PlanConfig()
     model: ModelConfig = ModelConfig()
     synthesis: SynthesisConfig = SynthesisConfig()
@@ -227,6 +235,17 @@ class RunConfig(Section):
         object.__setattr__(self, "masks", masks)
         return self
 
+    @model_serializer(mode="wrap")
+    def _as_before_there_were_others(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Classes as a class file has them; left out where they are the default ones.
+
+        So the files and fingerprints of runs that name no classes stay what they were.
+        """
+        data = dump(self)
+        if data.pop("classes", None) and not is_default(self.classes):
+            data = {"classes": self.classes.as_record(), **data}
+        return data
+
     def with_bank_tau(self, tau: float | None) -> RunConfig:
         """The same with the threshold of its token bank, where that was left open.
 
@@ -240,7 +259,9 @@ class RunConfig(Section):
 
     def semantic(self) -> dict[str, Any]:
         """The fields that decide what the samples are, as nested plain values."""
-        data = self.model_dump(mode="json", exclude={"runtime", "out"})
+        data = self.model_dump(mode="json", exclude={"classes", "runtime", "out"})
+        if not is_default(self.classes):
+            data["classes"] = self.classes.identity
         runtime = {}
         if self.model.device == "cpu":
             runtime["cpu_threads"] = self.runtime.cpu_threads

@@ -14,6 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.loading import from_saved
 from ovamgen.config import canonical_json
 from ovamgen.corpus.view import View, read_view
 from ovamgen.errors import ConfigError, ShardError
@@ -44,6 +46,15 @@ class Corpus:
     def samples(self) -> int:
         """How many samples count."""
         return sum(self.count(record) for record in self.records)
+
+    @property
+    def classes(self) -> ClassSet:
+        """The classes of the masks, as the run names them; VOC's where it names none.
+
+        Raises:
+            ShardError: what it names is no class set.
+        """
+        return classes_of(self.run_info, self.store.url)
 
     @property
     def fingerprint(self) -> str:
@@ -122,6 +133,23 @@ class Corpus:
             )
             for row in rows
         ]
+
+
+def classes_of(run_info: Mapping[str, Any], url: str) -> ClassSet:
+    """The classes that the content of a ``run.yaml`` names; VOC's where it names none.
+
+    Args:
+        run_info: the content; may be empty.
+        url: where it is from, for messages.
+
+    Raises:
+        ShardError: what it names is no class set.
+    """
+    config = run_info.get("config", {})
+    try:
+        return from_saved(config if isinstance(config, Mapping) else {"classes": config})
+    except ConfigError as error:
+        raise ShardError(f"the run in {url} is damaged: {error}") from None
 
 
 def spec_of(row: Mapping[str, Any]) -> SampleSpec:

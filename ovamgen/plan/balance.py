@@ -9,20 +9,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt32
+from jaxtyping import Bool, Int64, UInt8
 
 
 class Candidates:
-    """The prompts to choose from, in 20 bytes each: a key that orders them, and their classes."""
+    """The prompts to choose from, in some 25 bytes each: a key that orders them, their classes."""
 
     def __init__(self, seed: int) -> None:
         """``seed`` is the run's."""
         self._seed = seed
         self._high, self._low = array("Q"), array("Q")
-        self._classes = array("I")
+        self._classes, self._ends = array("B"), array("Q", [0])
 
     def __len__(self) -> int:
-        return len(self._classes)
+        return len(self._high)
 
     def add(self, caption_id: int, prompt: str, class_ids: Iterable[int]) -> None:
         """One more prompt; its number is the count of those before it.
@@ -30,14 +30,15 @@ class Candidates:
         Args:
             caption_id: distinct.
             prompt: as it is drawn.
-            class_ids: VOC ids of its targets, at least one.
+            class_ids: of its targets, at least one, each once.
         """
         text = f"{self._seed}:{caption_id}:{prompt}"
         # half of a sha256 orders as the whole does, but for one pair of captions in 2**128
         key = hashlib.sha256(text.encode()).digest()
         self._high.append(int.from_bytes(key[:8], "big"))
         self._low.append(int.from_bytes(key[8:16], "big"))
-        self._classes.append(sum(1 << class_id for class_id in class_ids))
+        self._classes.extend(class_ids)
+        self._ends.append(len(self._classes))
 
     @property
     def order(self) -> Int64[np.ndarray, " N"]:
@@ -46,9 +47,14 @@ class Candidates:
         return np.lexsort(tuple(keys)).astype(np.int64, copy=False)
 
     @property
-    def classes(self) -> UInt32[np.ndarray, " N"]:
-        """For each prompt, bit c is set where class c is a target."""
-        return np.frombuffer(self._classes, np.uint32)
+    def classes(self) -> UInt8[np.ndarray, " M"]:
+        """The classes of all prompts, one prompt after the other."""
+        return np.frombuffer(self._classes, np.uint8)
+
+    @property
+    def starts(self) -> Int64[np.ndarray, " N_and_one"]:
+        """Where in `classes` those of each prompt begin, and last their number."""
+        return np.frombuffer(self._ends, np.uint64).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -74,7 +80,7 @@ def balance(candidates: Candidates, *, per_class: int | None, limit: int | None)
     A prompt is taken only while every one of its targets is below ``per_class``, so no class ever
     exceeds its quota; a class may fall short of it where its prompts also name a class that is
     full. A prompt that finds a target full is not asked again, since counts only grow. A smaller
-    ``limit`` gives the first samples of a larger one. O(n log n) for n prompts, and some 50 bytes
+    ``limit`` gives the first samples of a larger one. O(n log n) for n prompts, and some 80 bytes
     for each of them.
 
     Args:
@@ -82,27 +88,25 @@ def balance(candidates: Candidates, *, per_class: int | None, limit: int | None)
         per_class: the most samples of a class, or no bound.
         limit: the most samples in all, or no bound.
     """
-    classes = candidates.classes
-    order = candidates.order
-    queues: dict[int, Int64[np.ndarray, " n"]] = {}
-    for class_id in range(32):
-        queue = order[classes[order] & np.uint32(1 << class_id) != 0]
-        if len(queue):
-            queues[class_id] = queue
+    classes, starts = candidates.classes, candidates.starts
+    queues = _queues(candidates.order, classes, starts)
     position = dict.fromkeys(queues, 0)
     counts = dict.fromkeys(queues, 0)
-    full = 0
-    """Bits of the classes that have their quota."""
+    full: set[int] = set()
+    """The classes that have their quota."""
     is_taken = np.zeros(len(candidates), np.bool_)
     taken = array("q")
+
+    def targets_of(number: int) -> bytes:
+        return classes[starts[number] : starts[number + 1]].tobytes()
 
     def next_of(class_id: int) -> int | None:
         queue = queues[class_id]
         for place in range(position[class_id], len(queue)):
-            index = int(queue[place])
-            if not is_taken[index] and not int(classes[index]) & full:
+            number = int(queue[place])
+            if not is_taken[number] and full.isdisjoint(targets_of(number)):
                 position[class_id] = place + 1
-                return index
+                return number
         position[class_id] = len(queue)
         return None
 
@@ -118,16 +122,32 @@ def balance(candidates: Candidates, *, per_class: int | None, limit: int | None)
             continue
         is_taken[chosen] = True
         taken.append(chosen)
-        targets = int(classes[chosen])
-        for target in queues:
-            if targets >> target & 1:
-                counts[target] += 1
-                if counts[target] == per_class:
-                    full |= 1 << target
+        for target in targets_of(chosen):
+            counts[target] += 1
+            if counts[target] == per_class:
+                full.add(target)
         heapq.heappush(turns, (counts[class_id], size, class_id))
 
+    of_full = np.isin(classes, list(full))
+    meets_full = np.add.reduceat(of_full, starts[:-1]) > 0 if len(candidates) else ~is_taken
     return Choice(
         taken=np.array(taken, np.int64),
         left_out=~is_taken,
-        quota_full=~is_taken & (classes & np.uint32(full) != 0),
+        quota_full=~is_taken & meets_full,
     )
+
+
+def _queues(
+    order: Int64[np.ndarray, " N"],
+    classes: UInt8[np.ndarray, " M"],
+    starts: Int64[np.ndarray, " N_and_one"],
+) -> dict[int, Int64[np.ndarray, " n"]]:
+    """For each class that occurs, by id, the prompts it is a target of, in their order."""
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    # of each entry of `classes`, the rank of its prompt
+    ranks = np.repeat(rank, np.diff(starts))
+    by_class = np.lexsort((ranks, classes))
+    ids, firsts = np.unique(classes[by_class], return_index=True)
+    parts = np.split(order[ranks[by_class]], firsts[1:])
+    return dict(zip(ids.tolist(), parts, strict=True)) if len(ids) else {}

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int64
 
-from ovamgen.classes.voc import VOC_CLASSES
+from ovamgen.classes.class_set import ClassSet
 from ovamgen.config import PlanConfig
 from ovamgen.plan.balance import Candidates, Choice
 from ovamgen.plan.keys import sample_key, sample_seed
@@ -32,8 +32,6 @@ _REASONS = list(Reason)
 _FITS = len(_REASONS)
 """In place of a reason's number: the caption can become a sample."""
 
-_IDS = {voc_class.name: voc_class.id for voc_class in VOC_CLASSES}
-
 _STORED = pa.schema(
     {name: SCHEMA.field(name).type for name in ("caption_id", "image_id", "caption", "prompt")}
     | {"class_ids": pa.list_(pa.int16()), "in_words": pa.bool_(), "in_words_published": pa.bool_()}
@@ -43,8 +41,10 @@ _STORED = pa.schema(
 class JudgedCaptions:
     """A context manager: captions go in one by one, the rows of the plan come out."""
 
-    def __init__(self, config: PlanConfig) -> None:
+    def __init__(self, config: PlanConfig, classes: ClassSet) -> None:
         self._config = config
+        self._classes = classes
+        self._ids = {entry.name: entry.id for entry in classes.classes}
         self.candidates = Candidates(config.seed)
         self._ends = array("B")
         self._rows: list[tuple[object, ...]] = []
@@ -68,7 +68,7 @@ class JudgedCaptions:
     def add(self, item: PromptSpec | Rejection) -> None:
         """The next caption, in the order of the source."""
         if isinstance(item, Rejection):
-            ids = [_IDS[name] for name in item.class_names]
+            ids = [self._ids[name] for name in item.class_names]
             self._rows.append((item.caption_id, item.image_id, item.caption, "", ids, False, False))
             self._ends.append(_REASONS.index(item.reason))
         else:
@@ -104,7 +104,7 @@ class JudgedCaptions:
                 yield self._sample_table(rows, start)
             for start in range(0, len(rest), _TABLE_ROWS):
                 part = rest[start : start + _TABLE_ROWS]
-                yield _rejection_table(_gathered(stored, part), ends[part])
+                yield self._rejection_table(_gathered(stored, part), ends[part])
 
     def _store(self) -> None:
         if self._rows:
@@ -118,7 +118,7 @@ class JudgedCaptions:
         size = self._config.shard_size
         shard, index = np.divmod(np.arange(start, start + rows.num_rows), size)
         keys = [sample_key(*place) for place in zip(shard.tolist(), index.tolist(), strict=True)]
-        return _table(
+        return self._table(
             rows,
             key=pa.array(keys),
             shard_index=pa.array(shard, pa.int32()),
@@ -130,33 +130,31 @@ class JudgedCaptions:
             word_included_published=rows.column("in_words_published"),
         )
 
+    def _rejection_table(self, rows: pa.Table, ends: np.ndarray) -> pa.Table:
+        return self._table(
+            rows,
+            key=_constant("", rows),
+            shard_index=_constant(pa.scalar(-1, pa.int32()), rows),
+            batch_index=_constant(pa.scalar(-1, pa.int32()), rows),
+            reason=pa.array([reason.value for reason in _REASONS]).take(pa.array(ends)),
+            prompt=_constant("", rows),
+            seed=_constant(pa.scalar(-1, pa.int64()), rows),
+            word_included=_constant(False, rows),
+            word_included_published=_constant(False, rows),
+        )
 
-def _rejection_table(rows: pa.Table, ends: np.ndarray) -> pa.Table:
-    return _table(
-        rows,
-        key=_constant("", rows),
-        shard_index=_constant(pa.scalar(-1, pa.int32()), rows),
-        batch_index=_constant(pa.scalar(-1, pa.int32()), rows),
-        reason=pa.array([reason.value for reason in _REASONS]).take(pa.array(ends)),
-        prompt=_constant("", rows),
-        seed=_constant(pa.scalar(-1, pa.int64()), rows),
-        word_included=_constant(False, rows),
-        word_included_published=_constant(False, rows),
-    )
-
-
-def _table(rows: pa.Table, **columns: pa.Array | pa.ChunkedArray) -> pa.Table:
-    """A table of `SCHEMA`: the given columns, the stored ones, and the classes' names."""
-    lists = rows.column("class_ids").combine_chunks()
-    ids = pc.list_flatten(lists)
-    # not at import: pyarrow looks for pandas when it makes its first array
-    names = pa.array(["", *(voc_class.name for voc_class in VOC_CLASSES)]).take(ids)
-    phrases = pa.array(["", *(voc_class.phrase for voc_class in VOC_CLASSES)]).take(ids)
-    for name, values in (("class_ids", ids), ("class_names", names), ("phrases", phrases)):
-        columns[name] = pa.ListArray.from_arrays(lists.offsets, values)
-    for name in ("caption_id", "image_id", "caption"):
-        columns[name] = rows.column(name)
-    return pa.table({name: columns[name] for name in SCHEMA.names}).cast(SCHEMA)
+    def _table(self, rows: pa.Table, **columns: pa.Array | pa.ChunkedArray) -> pa.Table:
+        """A table of `SCHEMA`: the given columns, the stored ones, and the classes' names."""
+        lists = rows.column("class_ids").combine_chunks()
+        ids = pc.list_flatten(lists)
+        # not at import: pyarrow looks for pandas when it makes its first array
+        names = pa.array(self._classes.label_names).take(ids)
+        phrases = pa.array(self._classes.label_phrases).take(ids)
+        for name, values in (("class_ids", ids), ("class_names", names), ("phrases", phrases)):
+            columns[name] = pa.ListArray.from_arrays(lists.offsets, values)
+        for name in ("caption_id", "image_id", "caption"):
+            columns[name] = rows.column(name)
+        return pa.table({name: columns[name] for name in SCHEMA.names}).cast(SCHEMA)
 
 
 def _constant(value: object, rows: pa.Table) -> pa.Array:

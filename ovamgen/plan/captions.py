@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ovamgen.classes.class_set import ClassSet
-from ovamgen.classes.loading import built_in
 from ovamgen.errors import PlanError
 from ovamgen.plan.caption_tables import Caption, read_table
 from ovamgen.plan.coco_json import Instance, coco_captions, coco_instances
@@ -114,16 +113,16 @@ def _some(url: str, captions: Iterator[Caption]) -> Iterator[Caption]:
         raise PlanError(f"{url}: expected captions, the file holds none")
 
 
-def read_instances(url: str, classes: ClassSet | None = None) -> InstanceFile:
+def read_instances(url: str, classes: ClassSet) -> InstanceFile:
     """The instances of a COCO instances JSON, a local file or fsspec URL, ``.gz`` too.
 
     Args:
         url: of the file.
-        classes: whose categories are kept, by their names; VOC's where not given.
+        classes: whose categories are kept, by their names.
 
     Raises:
         PlanError: the file is missing, unreadable, damaged or no COCO instances file.
     """
     source = read_source(url)
-    instances, image_ids = coco_instances(source, classes or built_in("voc"))
+    instances, image_ids = coco_instances(source, classes)
     return InstanceFile(instances=tuple(instances), image_ids=image_ids, sha256=source.sha256)

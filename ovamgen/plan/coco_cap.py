@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ovamgen.classes.voc import class_by_id
+from ovamgen.classes.class_set import ClassSet
 from ovamgen.plan.captions import Caption, InstanceFile
 from ovamgen.plan.prompts import PromptSpec, Reason, Rejection, reject
 
@@ -36,14 +36,16 @@ class _Row:
     caption: Caption
     prompt: str
     class_id: int
-
-    @property
-    def word_included(self) -> bool:
-        return class_by_id(self.class_id).phrase in self.prompt
+    word_included: bool
+    """Whether the class's phrase is a substring of the prompt."""
 
 
 def select_coco_cap(
-    captions: Sequence[Caption], instances: InstanceFile, *, limit: int | None = None
+    captions: Sequence[Caption],
+    instances: InstanceFile,
+    classes: ClassSet,
+    *,
+    limit: int | None = None,
 ) -> tuple[list[PromptSpec], list[Rejection]]:
     """The captions of the published selection in its order, and all others with their reasons.
 
@@ -53,22 +55,23 @@ def select_coco_cap(
     Args:
         captions: in the order of the file; of two with the same id the first counts.
         instances: of the same images.
+        classes: VOC's.
         limit: keep only so many of the drawn captions, the first.
     """
-    classes = _classes_by_image(instances)
+    by_image = _classes_by_image(instances)
     unfit = _unfit_images(instances)
     reasons: list[Reason | None] = []
     ids: set[int] = set()
     for caption in captions:
         if caption.caption_id in ids:
             reasons.append(Reason.DUPLICATE_ID)
-        elif caption.image_id not in classes:
+        elif caption.image_id not in by_image:
             reasons.append(Reason.NO_INSTANCE)
         else:
             reasons.append(unfit.get(caption.image_id))
         ids.add(caption.caption_id)
     judged = list(zip(captions, reasons, strict=True))
-    rows = _rows([caption for caption, reason in judged if reason is None], classes)
+    rows = _rows([caption for caption, reason in judged if reason is None], by_image, classes)
     drawn = _draw(rows)
     kept = dict(list(drawn.items())[:limit])
 
@@ -78,15 +81,15 @@ def select_coco_cap(
     prompts = []
     for caption_id, row in kept.items():
         others = [class_id for class_id in together[caption_id] if class_id != row.class_id]
-        targets = tuple(class_by_id(class_id) for class_id in (row.class_id, *others))
-        prompts.append(PromptSpec(caption=row.caption, prompt=row.prompt, targets=targets))
+        targets = tuple(map(classes.by_id, (row.class_id, *others)))
+        prompts.append(PromptSpec.of(row.caption, row.prompt, targets, classes))
     rejections = []
     for caption, reason in judged:
         if reason is None and caption.caption_id not in kept:
             was_drawn = caption.caption_id in drawn
             reason = Reason.LIMIT_REACHED if was_drawn else Reason.NOT_DRAWN
         if reason is not None:
-            present = [class_by_id(class_id) for class_id in classes.get(caption.image_id, ())]
+            present = [*map(classes.by_id, by_image.get(caption.image_id, ()))]
             rejections.append(reject(caption, reason, present))
     return prompts, rejections
 
@@ -127,17 +130,23 @@ def _unfit_images(instances: InstanceFile) -> dict[int, Reason]:
     return unfit
 
 
-def _rows(captions: Sequence[Caption], classes: dict[int, list[int]]) -> list[_Row]:
+def _rows(
+    captions: Sequence[Caption], present: dict[int, list[int]], classes: ClassSet
+) -> list[_Row]:
     """Captions x classes in the published order.
 
     Grouped by image (of first appearance among the captions) by the first join, by class by the
     second, and by caption by the third, which brings a caption's classes together again.
     """
     by_image = _grouped((caption.image_id, caption) for caption in captions)
-    joined = [(class_id, caption) for caption in by_image for class_id in classes[caption.image_id]]
+    joined = [(class_id, caption) for caption in by_image for class_id in present[caption.image_id]]
     by_class = _grouped((class_id, (class_id, caption)) for class_id, caption in joined)
-    by_caption = _grouped((caption.caption_id, (voc, caption)) for voc, caption in by_class)
-    return [_Row(caption, clean_published(caption.text), voc) for voc, caption in by_caption]
+    by_caption = _grouped((caption.caption_id, (label, caption)) for label, caption in by_class)
+    rows = []
+    for label, caption in by_caption:
+        prompt = clean_published(caption.text)
+        rows.append(_Row(caption, prompt, label, classes.by_id(label).phrase in prompt))
+    return rows
 
 
 def _grouped(pairs: Iterable[tuple[int, T]]) -> list[T]:

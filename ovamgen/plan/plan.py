@@ -9,6 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.loading import default_classes
 from ovamgen.config import PlanConfig
 from ovamgen.plan.plan_file import ByteSink, ByteStream, PlanFile, write_plan_file
 from ovamgen.plan.plan_rows import PlannedRejections, PlannedTasks, tables_of
@@ -33,6 +35,7 @@ class Plan:
         rejections: Iterable[Rejection],
         inputs: Mapping[str, str],
         settings: Mapping[str, Any],
+        classes: ClassSet | None = None,
     ) -> None:
         """The plan of samples and rejections that are given as records.
 
@@ -41,12 +44,14 @@ class Plan:
             rejections: in the order of the source.
             inputs: sha256 by name of what was read: ``captions``, and ``instances`` where given.
             settings: the planning section of the configuration, without the paths.
+            classes: that the targets are of; the default ones where not given.
 
         Raises:
             PlanError: the keys are not those of samples in their order.
         """
-        tables = tables_of(tasks, rejections)
-        self._open(_written(tables, inputs=inputs, settings=settings))
+        classes = classes or default_classes()
+        tables = tables_of(tasks, rejections, classes)
+        self._open(_written(tables, inputs=inputs, settings=settings, classes=classes))
 
     @classmethod
     def open(cls, stream: ByteStream) -> Plan:
@@ -64,10 +69,15 @@ class Plan:
 
     @classmethod
     def of_tables(
-        cls, tables: Iterable[pa.Table], *, inputs: Mapping[str, str], settings: Mapping[str, Any]
+        cls,
+        tables: Iterable[pa.Table],
+        *,
+        inputs: Mapping[str, str],
+        settings: Mapping[str, Any],
+        classes: ClassSet,
     ) -> Plan:
         """The plan of rows as its file has them: see `write_plan_file`."""
-        return cls.open(_written(tables, inputs=inputs, settings=settings))
+        return cls.open(_written(tables, inputs=inputs, settings=settings, classes=classes))
 
     def _open(self, stream: ByteStream) -> None:
         self._file = PlanFile(stream)
@@ -77,9 +87,10 @@ class Plan:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Plan):
             return NotImplemented
-        return (self.inputs, self.settings, self.tasks, self.rejections) == (
+        return (self.inputs, self.settings, self.classes, self.tasks, self.rejections) == (
             other.inputs,
             other.settings,
+            other.classes,
             other.tasks,
             other.rejections,
         )
@@ -95,6 +106,11 @@ class Plan:
     def settings(self) -> dict[str, Any]:
         """The planning section of the configuration, without the paths."""
         return self._file.settings
+
+    @property
+    def classes(self) -> ClassSet:
+        """The classes that its targets are of."""
+        return self._file.classes
 
     @property
     def samples(self) -> int:
@@ -136,7 +152,9 @@ class Plan:
         """
         return cls.open(io.BytesIO(data))
 
-    def differences(self, config: PlanConfig, inputs: dict[str, str]) -> list[str]:
+    def differences(
+        self, config: PlanConfig, inputs: dict[str, str], classes: ClassSet
+    ) -> list[str]:
         """What makes another plan of these settings and inputs, as ``field: old -> new``.
 
         Paths do not count, digests do.
@@ -144,9 +162,10 @@ class Plan:
         Args:
             config: what is asked for now.
             inputs: sha256 by name, of the files as they are now.
+            classes: that are asked for now.
         """
-        old = {**self.settings, **_prefixed(self.inputs)}
-        new = {**plan_settings(config), **_prefixed(inputs)}
+        old = {**self.settings, **_prefixed(self.inputs), "class set": self.classes.identity}
+        new = {**plan_settings(config), **_prefixed(inputs), "class set": classes.identity}
         return [
             f"{name}: {old.get(name)} -> {new.get(name)}"
             for name in sorted({*old, *new})
@@ -160,11 +179,15 @@ def plan_settings(config: PlanConfig) -> dict[str, Any]:
 
 
 def _written(
-    tables: Iterable[pa.Table], *, inputs: Mapping[str, str], settings: Mapping[str, Any]
+    tables: Iterable[pa.Table],
+    *,
+    inputs: Mapping[str, str],
+    settings: Mapping[str, Any],
+    classes: ClassSet,
 ) -> ByteStream:
     """A plan file without a name, on disk where it is large."""
     file = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115 - the plan closes it
-    write_plan_file(file, tables, inputs=inputs, settings=settings)
+    write_plan_file(file, tables, inputs=inputs, settings=settings, classes=classes)
     file.seek(0)
     return file
 

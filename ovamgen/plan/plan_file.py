@@ -20,8 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int64
 
+from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.loading import as_saved, from_saved
 from ovamgen.config import canonical_json
-from ovamgen.errors import PlanError
+from ovamgen.errors import ConfigError, PlanError
 from ovamgen.plan.plan_check import PlanCheck
 from ovamgen.plan.source import first_line
 
@@ -81,6 +83,7 @@ def write_plan_file(
     *,
     inputs: Mapping[str, str],
     settings: Mapping[str, Any],
+    classes: ClassSet,
 ) -> None:
     """Writes a plan; one row group of `GROUP_ROWS` rows is held at once.
 
@@ -89,8 +92,10 @@ def write_plan_file(
         tables: of `SCHEMA`, of any length: the samples in their order, then what was left out.
         inputs: sha256 by name of what was read.
         settings: the planning section of the configuration.
+        classes: that its targets are of.
     """
     header = {"schema_version": SCHEMA_VERSION, "inputs": inputs, "settings": settings}
+    header |= as_saved(classes)
     schema = SCHEMA.with_metadata({_METADATA: canonical_json(header).encode()})
     with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
         written = 0
@@ -132,6 +137,7 @@ class PlanFile:
                 raise ValueError(f"expected {self.row_count} rows, got {check.rows}")
         self.inputs: dict[str, str] = header["inputs"]
         self.settings: dict[str, Any] = header["settings"]
+        self.classes = _classes(header)
         self.shard_starts: Int64[np.ndarray, " shards_and_one"] = check.shard_starts
         """Row at which each shard begins, and last the row after the samples."""
         groups = [
@@ -230,6 +236,13 @@ def _damage_named() -> Iterator[None]:
         raise PlanError(
             f"the plan cannot be read: {first_line(error)}: make it again with ovamgen plan"
         ) from None
+
+
+def _classes(header: Mapping[str, Any]) -> ClassSet:
+    try:
+        return from_saved(header)
+    except ConfigError as error:
+        raise PlanError(f"the plan is damaged: {error}") from None
 
 
 def _header(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:

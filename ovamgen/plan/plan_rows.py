@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int64
 
-from ovamgen.classes.voc import VOC_CLASSES
+from ovamgen.classes.class_set import ClassSet
 from ovamgen.plan.plan_file import SCHEMA, PlanFile
 from ovamgen.plan.prompts import Reason, Rejection
 from ovamgen.records import SampleSpec, ShardTask, Target
@@ -100,9 +100,11 @@ class PlannedRejections(Sequence[Rejection]):
     __hash__ = None  # type: ignore[assignment]  # as of any sequence that is compared by content
 
 
-def tables_of(tasks: Iterable[ShardTask], rejections: Iterable[Rejection]) -> Iterator[pa.Table]:
+def tables_of(
+    tasks: Iterable[ShardTask], rejections: Iterable[Rejection], classes: ClassSet
+) -> Iterator[pa.Table]:
     """The rows of a plan that is given as records."""
-    targets = {voc_class.name: voc_class.target() for voc_class in VOC_CLASSES}
+    targets = {entry.name: entry.target() for entry in classes.classes}
     taken = (
         _taken_row(task.shard_index, batch_index, spec)
         for task in tasks

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.loading import default_classes, is_default
 from ovamgen.config import PlanConfig
 from ovamgen.errors import ConfigError, PlanError
 from ovamgen.plan.balance import balance
@@ -50,28 +52,37 @@ class Estimate:
     """Bytes of all shards together, roughly: JPEGs of textured images vary by a factor of two."""
 
 
-def make_plan(config: PlanConfig, *, model_id: str = "") -> Plan:
+def make_plan(config: PlanConfig, *, classes: ClassSet | None = None, model_id: str = "") -> Plan:
     """The plan that a configuration asks for; reads the captions, and the instances if given.
 
     Args:
         config: the planning section.
+        classes: that may be targets; the default ones where not given.
         model_id: the model that is to draw, for its tokenizer; CLIP's where it is no local folder.
 
     Raises:
         PlanError: an input cannot be read, or is not what the preset needs.
         ConfigError: an unknown class is asked for, or the model's tokenizer is damaged.
     """
+    classes = classes or default_classes()
     if config.preset == "coco-cap":
-        return _plan_preset(config)
+        return _plan_preset(config, classes)
     tokenizer, max_length = model_tokenizer(model_id)
     captions = open_captions(config.captions)
     inputs = {"captions": captions.sha256}
-    instances = _instances(config, inputs)
-    with JudgedCaptions(config) as judged:
-        for item in collect_prompts(captions.captions, instances, config, tokenizer, max_length):
+    instances = _instances(config, classes, inputs)
+    with JudgedCaptions(config, classes) as judged:
+        for item in collect_prompts(
+            captions.captions, instances, config, classes, tokenizer, max_length
+        ):
             judged.add(item)
         choice = balance(judged.candidates, per_class=config.per_class, limit=config.limit)
-        return Plan.of_tables(judged.tables(choice), inputs=inputs, settings=plan_settings(config))
+        return Plan.of_tables(
+            judged.tables(choice),
+            inputs=inputs,
+            settings=plan_settings(config),
+            classes=classes,
+        )
 
 
 def estimate(plan: Plan, height: int, width: int) -> Estimate:
@@ -95,11 +106,16 @@ def estimate(plan: Plan, height: int, width: int) -> Estimate:
 _SET_BY_COCO_CAP = ("classes", "per_class", "max_targets", "min_area")
 
 
-def _plan_preset(config: PlanConfig) -> Plan:
+def _plan_preset(config: PlanConfig, classes: ClassSet) -> Plan:
     """The published selection: COCO's captions, few enough to be held at once."""
+    if not is_default(classes):
+        raise ConfigError(
+            f"preset coco-cap is a selection for VOC's classes, got the set {classes.name}: leave "
+            "--classes out, or use the preset general"
+        )
     captions = read_captions(config.captions)
     inputs = {"captions": captions.sha256}
-    instances = _instances(config, inputs)
+    instances = _instances(config, classes, inputs)
     if instances is None:
         raise PlanError("preset coco-cap draws by instances, none are given: set plan.instances")
     for name in _SET_BY_COCO_CAP:
@@ -108,20 +124,23 @@ def _plan_preset(config: PlanConfig) -> Plan:
                 f"preset coco-cap decides plan.{name} itself, got {getattr(config, name)}: "
                 "leave it out, or use the preset general"
             )
-    taken, rejected = select_coco_cap(captions.captions, instances, limit=config.limit)
+    taken, rejected = select_coco_cap(captions.captions, instances, classes, limit=config.limit)
     return Plan(
         tasks=_cut(taken, config),
         rejections=rejected,
         inputs=inputs,
         settings=plan_settings(config),
+        classes=classes,
     )
 
 
-def _instances(config: PlanConfig, inputs: dict[str, str]) -> InstanceFile | None:
+def _instances(
+    config: PlanConfig, classes: ClassSet, inputs: dict[str, str]
+) -> InstanceFile | None:
     """The instances that the configuration names; their digest joins the inputs."""
     if not config.instances:
         return None
-    instances = read_instances(config.instances)
+    instances = read_instances(config.instances, classes)
     inputs["instances"] = instances.sha256
     return instances
 

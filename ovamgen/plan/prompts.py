@@ -13,7 +13,8 @@ from enum import StrEnum
 
 from tokenizers import Tokenizer
 
-from ovamgen.classes.voc import Mention, VocClass, class_by_id, class_by_name, find_classes
+from ovamgen.classes.class_entry import ClassEntry
+from ovamgen.classes.class_set import ClassSet, Mention
 from ovamgen.config import PlanConfig
 from ovamgen.errors import ConfigError, PlanError
 from ovamgen.plan.captions import Caption, InstanceFile
@@ -51,7 +52,7 @@ class Rejection:
     """As it stands in the source."""
     reason: Reason
     class_names: tuple[str, ...]
-    """VOC names of the classes it would have had, as far as they were known."""
+    """Names of the classes it would have had, as far as they were known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,14 +62,19 @@ class PromptSpec:
     caption: Caption
     prompt: str
     """The generation prompt: the caption after cleaning."""
-    targets: tuple[VocClass, ...]
+    targets: tuple[ClassEntry, ...]
     """At least one, each once."""
+    word_included: bool
+    """Whether the prompt names every target: whole words, plurals, synonyms."""
 
-    @property
-    def word_included(self) -> bool:
-        """Whether the prompt names every target: whole words, plurals, synonyms."""
-        named = {mention.entry.id for mention in find_classes(self.prompt)}
-        return all(target.id in named for target in self.targets)
+    @classmethod
+    def of(
+        cls, caption: Caption, prompt: str, targets: tuple[ClassEntry, ...], classes: ClassSet
+    ) -> PromptSpec:
+        """The prompt of a caption, once it is known which classes of the set it is to show."""
+        named = {mention.entry.id for mention in classes.find(prompt)}
+        included = all(target.id in named for target in targets)
+        return cls(caption=caption, prompt=prompt, targets=targets, word_included=included)
 
     @property
     def word_included_published(self) -> bool:
@@ -80,14 +86,14 @@ class PromptSpec:
         return reject(self.caption, reason, self.targets)
 
 
-def reject(caption: Caption, reason: Reason, classes: Sequence[VocClass] = ()) -> Rejection:
+def reject(caption: Caption, reason: Reason, classes: Sequence[ClassEntry] = ()) -> Rejection:
     """The record that leaves a caption out of the plan."""
     return Rejection(
         caption_id=caption.caption_id,
         image_id=caption.image_id,
         caption=caption.text,
         reason=reason,
-        class_names=tuple(voc_class.name for voc_class in classes),
+        class_names=tuple(entry.name for entry in classes),
     )
 
 
@@ -103,6 +109,7 @@ def collect_prompts(
     captions: Iterable[Caption],
     instances: InstanceFile | None,
     config: PlanConfig,
+    classes: ClassSet,
     tokenizer: Tokenizer,
     max_length: int,
 ) -> Iterator[PromptSpec | Rejection]:
@@ -120,6 +127,7 @@ def collect_prompts(
             two that could be samples and have the same prompt (in any case) as well.
         instances: of the same images, or nothing.
         config: `classes`, `max_targets` and `min_area` are used.
+        classes: that may be targets.
         tokenizer: of the model that is to draw.
         max_length: tokens that the model reads, both markers included. Where targets come from
             words, each must be named before the text is cut off.
@@ -128,8 +136,8 @@ def collect_prompts(
         ConfigError: an unknown name in ``config.classes``.
         PlanError: the source states an unknown class.
     """
-    asked = {class_by_name(name).id for name in config.classes}
-    by_image = _classes_by_image(instances, config.min_area) if instances else {}
+    asked = {classes.by_name(name).id for name in config.classes}
+    by_image = _classes_by_image(instances, config.min_area, classes) if instances else {}
     # The last position is that of <EoT>, in a text that is cut off too.
     last_position = max_length - 2
     ids, prompts = SeenNumbers(), SeenNumbers()
@@ -137,8 +145,8 @@ def collect_prompts(
         prompt = clean_caption(caption.text)
         # of a caption's id any 64 bits will do; of a prompt 128 bits of a digest
         number, digest = caption.caption_id % 2**64, _digest(prompt.lower())
-        named, mentions = _named_classes(caption, prompt, by_image)
-        targets = tuple(voc for voc in named if not asked or voc.id in asked)
+        named, mentions = _named_classes(caption, prompt, by_image, classes)
+        targets = tuple(entry for entry in named if not asked or entry.id in asked)
         reason = None
         if number in ids:
             reason = Reason.DUPLICATE_ID
@@ -159,7 +167,7 @@ def collect_prompts(
             yield reject(caption, reason, named)
         else:
             prompts.add(digest)
-            yield PromptSpec(caption=caption, prompt=prompt, targets=targets)
+            yield PromptSpec.of(caption, prompt, targets, classes)
 
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ufeff]")
@@ -178,29 +186,34 @@ def _is_beyond(tokenizer: Tokenizer, prompt: str, end: int, last_position: int) 
 
 
 def _named_classes(
-    caption: Caption, prompt: str, by_image: Mapping[int, tuple[VocClass, ...]]
-) -> tuple[tuple[VocClass, ...], tuple[Mention, ...]]:
+    caption: Caption,
+    prompt: str,
+    by_image: Mapping[int, tuple[ClassEntry, ...]],
+    classes: ClassSet,
+) -> tuple[tuple[ClassEntry, ...], tuple[Mention, ...]]:
     """The classes of a caption, each once, and the mentions they come from, if from words."""
     if caption.classes:
-        return _stated_classes(caption), ()
+        return _stated_classes(caption, classes), ()
     if caption.image_id in by_image:
         return by_image[caption.image_id], ()
-    mentions = find_classes(prompt)
+    mentions = classes.find(prompt)
     return _unique(mention.entry for mention in mentions), mentions
 
 
-def _stated_classes(caption: Caption) -> tuple[VocClass, ...]:
+def _stated_classes(caption: Caption, classes: ClassSet) -> tuple[ClassEntry, ...]:
     try:
-        return _unique(class_by_name(name) for name in caption.classes)
+        return _unique(classes.by_name(name) for name in caption.classes)
     except ConfigError as error:
         raise PlanError(f"{caption.place or f'caption {caption.caption_id}'}: {error}") from None
 
 
-def _unique(classes: Iterable[VocClass]) -> tuple[VocClass, ...]:
-    return tuple({voc_class.id: voc_class for voc_class in classes}.values())
+def _unique(entries: Iterable[ClassEntry]) -> tuple[ClassEntry, ...]:
+    return tuple({entry.id: entry for entry in entries}.values())
 
 
-def _classes_by_image(instances: InstanceFile, min_area: float) -> dict[int, tuple[VocClass, ...]]:
+def _classes_by_image(
+    instances: InstanceFile, min_area: float, classes: ClassSet
+) -> dict[int, tuple[ClassEntry, ...]]:
     """For every image of the file its classes, largest total area first."""
     areas: dict[int, dict[int, float]] = {image_id: {} for image_id in instances.image_ids}
     for instance in instances.instances:
@@ -208,14 +221,14 @@ def _classes_by_image(instances: InstanceFile, min_area: float) -> dict[int, tup
             total = areas.setdefault(instance.image_id, {})
             total[instance.class_id] = total.get(instance.class_id, 0.0) + instance.area
     return {
-        image_id: tuple(map(class_by_id, sorted(total, key=lambda voc: (-total[voc], voc))))
+        image_id: tuple(map(classes.by_id, sorted(total, key=lambda label: (-total[label], label))))
         for image_id, total in areas.items()
     }
 
 
-def _end(mentions: Sequence[Mention], targets: Sequence[VocClass]) -> int:
+def _end(mentions: Sequence[Mention], targets: Sequence[ClassEntry]) -> int:
     """The character after the last word that is needed: each target named once."""
-    wanted = {voc_class.id for voc_class in targets}
+    wanted = {entry.id for entry in targets}
     ends: dict[int, int] = {}
     for mention in mentions:
         if mention.entry.id in wanted:

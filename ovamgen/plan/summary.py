@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.console.wording import counted, readable_bytes
 from ovamgen.plan.planning import Estimate, Plan, estimate
 from ovamgen.plan.prompts import Reason
@@ -36,7 +35,7 @@ class PlanSummary:
     """A plan in numbers. A caption with several classes counts for each, but once in the total."""
 
     classes: dict[str, Tally]
-    """By VOC name, all 20 in the order of their ids."""
+    """By name, all of the set in the order of their ids."""
     unclassed: Tally
     """Captions left out before a class was known."""
     total: Tally
@@ -61,7 +60,7 @@ class PlanSummary:
             )
 
         return cls(
-            classes={voc.name: tally_of(classes[voc.name]) for voc in VOC_CLASSES},
+            classes={entry.name: tally_of(classes[entry.name]) for entry in plan.classes.classes},
             unclassed=tally_of(classes[""]),
             total=tally_of(captions),
             estimate=estimate(plan, height, width),

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from ovamgen import fault_points
+from ovamgen.classes.loading import as_saved, from_saved
 from ovamgen.config import RunConfig, build_config, canonical_json
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.plan.planning import Plan
@@ -126,9 +127,12 @@ def saved_config(run: Mapping[str, Any], out: str, *overrides: dict[str, Any]) -
     Raises:
         ConfigError: a value that this ovamgen does not know, or overrides that do not fit.
     """
+    # what came with a corpus names no file to be opened
+    written = dict(run["config"])
+    classes = as_saved(from_saved(written))
     identity = run["identity"].items()
     runtime = {k.partition(".")[2]: value for k, value in identity if k.startswith("runtime.")}
-    return build_config(dict(run["config"]), {"runtime": runtime, "out": out}, *overrides)
+    return build_config(written | classes, {"runtime": runtime, "out": out}, *overrides)
 
 
 def library_versions() -> dict[str, str]:

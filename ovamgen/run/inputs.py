@@ -78,7 +78,7 @@ def plan_for(config: RunConfig) -> Plan:
             f"--captions {DEMO_CAPTIONS} for those that ship with ovamgen"
         )
     settings = config.plan.model_copy(update={"captions": captions_path(config.plan.captions)})
-    return make_plan(settings, model_id=config.model.id)
+    return make_plan(settings, classes=config.classes, model_id=config.model.id)
 
 
 def captions_path(name: str) -> str:

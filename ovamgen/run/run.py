@@ -179,7 +179,7 @@ def open_run(config: RunConfig) -> Iterator[Run]:
     plan = read_plan(store)
     replaced: list[str] = []
     if plan is not None:
-        replaced = plan.differences(config.plan, named_inputs(config, plan))
+        replaced = plan.differences(config.plan, named_inputs(config, plan), config.classes)
         _refuse_another(store, replaced, may_replace=bool(config.plan.captions))
     if plan is None or replaced:
         plan = plan_for(config)
@@ -260,7 +260,7 @@ def write_plan(config: RunConfig) -> Plan:
     store = open_store(config.out)
     plan = plan_for(config)
     saved = read_plan(store)
-    changed = saved.differences(config.plan, dict(plan.inputs)) if saved else []
+    changed = saved.differences(config.plan, dict(plan.inputs), config.classes) if saved else []
     _refuse_another(store, changed)
     if saved is not None and not changed:
         return plan

@@ -23,7 +23,7 @@ from ovamgen.annotate.pictures import foreground
 from ovamgen.attribution.heads.grounded import GroundedShape
 from ovamgen.attribution.heads.head_file import Head, build_head, load_head
 from ovamgen.attribution.token_bank import TokenBank
-from ovamgen.classes.loading import load_class_set
+from ovamgen.classes.loading import default_classes, load_class_set
 from ovamgen.classes.prompts.templates import load_templates
 from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.config import build_config, read_config_file
@@ -280,7 +280,7 @@ READERS = [
         file_reader(f"captions.{suffix}", lambda path: read_captions(str(path)))
         for suffix in ("json", "json.gz", "csv", "tsv", "jsonl", "txt", "parquet")
     ),
-    file_reader("instances.json", lambda path: read_instances(str(path))),
+    file_reader("instances.json", lambda path: read_instances(str(path), default_classes())),
     file_reader("bank.safetensors", TokenBank.load),
     file_reader("head.safetensors", load_head),
     file_reader("head.pth", load_head),

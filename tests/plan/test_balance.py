@@ -17,6 +17,7 @@ def prompt(caption_id, *classes):
         caption=Caption(caption_id=caption_id, image_id=-1, text=text),
         prompt=text,
         targets=tuple(class_by_name(name) for name in classes),
+        word_included=True,
     )
 
 

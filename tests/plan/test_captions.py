@@ -14,11 +14,14 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ovamgen.classes.loading import built_in
 from ovamgen.config import PlanConfig
 from ovamgen.errors import PlanError
 from ovamgen.plan import source
 from ovamgen.plan.captions import Caption, Instance, read_captions, read_instances
 from ovamgen.plan.planning import make_plan
+
+VOC = built_in("voc")
 
 ROWS = [
     {"id": 7, "image_id": 70, "caption": 'A "cat", sitting.', "class": "cat"},
@@ -131,7 +134,7 @@ def test_real_captions(shared):
     file = read_captions(str(shared / "data/coco/captions_val2017.json"))
     assert (len(file.captions), file.format) == (25_014, "coco")
     assert file.captions[0].caption_id == 38
-    instances = read_instances(str(shared / "data/coco/instances_val2017_79images.json"))
+    instances = read_instances(str(shared / "data/coco/instances_val2017_79images.json"), VOC)
     assert len(instances.image_ids) == 79
     assert all(1 <= instance.class_id <= 20 for instance in instances.instances)
 
@@ -284,7 +287,7 @@ def test_instances_keep_single_objects_of_voc(write_instances):
         ],
         images=[3],
     )
-    file = read_instances(url)
+    file = read_instances(url, VOC)
     assert file.instances == (
         Instance(image_id=1, class_id=18, area=10.5),
         Instance(image_id=2, class_id=20, area=7.0),
@@ -311,7 +314,7 @@ def test_wrong_instances_are_named(tmp_path, write_instances, change, complaint)
     data = json.loads((tmp_path / "instances.json").read_text()) | change
     (tmp_path / "instances.json").write_text(json.dumps(data))
     with pytest.raises(PlanError, match=complaint):
-        read_instances(url)
+        read_instances(url, VOC)
 
 
 def assert_read_or_named(read, path):
@@ -345,7 +348,7 @@ def test_no_bytes_give_a_traceback(tmp_path, name, junk, keep, place, whole):
     content = WHOLE[name][:keep] if whole else b""
     path = tmp_path / name
     path.write_bytes(content[:place] + junk + content[place:])
-    for read in (read_captions, read_instances):
+    for read in (read_captions, lambda url: read_instances(url, VOC)):
         assert_read_or_named(read, path)
 
 
@@ -377,5 +380,5 @@ JSON_VALUES = st.recursive(
 def test_no_json_gives_a_traceback(tmp_path, data, name):
     path = tmp_path / name
     path.write_text(json.dumps(data))
-    for read in (read_captions, read_instances):
+    for read in (read_captions, lambda url: read_instances(url, VOC)):
         assert_read_or_named(read, path)

@@ -7,10 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ovamgen.classes.loading import built_in
 from ovamgen.classes.voc import VOC_CLASSES, class_by_id
 from ovamgen.plan.captions import Caption, Instance, InstanceFile, read_captions, read_instances
 from ovamgen.plan.coco_cap import clean_published, select_coco_cap
 from ovamgen.plan.prompts import Reason
+
+VOC = built_in("voc")
 
 
 def joined(left, right, on):
@@ -77,7 +80,7 @@ def select_with_pandas(captions, instances):
 
 def assert_equals_pandas(captions, instances):
     expected = select_with_pandas(captions, instances.instances)
-    prompts, rejections = select_coco_cap(captions, instances)
+    prompts, rejections = select_coco_cap(captions, instances, VOC)
     assert [p.caption.caption_id for p in prompts] == expected["caption_id"].tolist()
     assert [p.prompt for p in prompts] == expected["caption"].tolist()
     assert [p.targets[0].phrase for p in prompts] == expected["name"].tolist()
@@ -128,7 +131,7 @@ def test_synthetic_coco_equals_pandas(synthetic):
 
 def test_real_images_equal_pandas(shared):
     captions = read_captions(str(shared / "data/coco/captions_val2017.json")).captions
-    instances = read_instances(str(shared / "data/coco/instances_val2017_79images.json"))
+    instances = read_instances(str(shared / "data/coco/instances_val2017_79images.json"), VOC)
     assert len(assert_equals_pandas(captions, instances)) == 88
 
 
@@ -148,7 +151,7 @@ def test_published_draw_falls_on_the_published_rows():
         image_ids=frozenset(range(24)),
         sha256="",
     )
-    prompts, _ = select_coco_cap(captions, instances)
+    prompts, _ = select_coco_cap(captions, instances, VOC)
     assert [prompt.caption.caption_id for prompt in prompts][:5] == [44, 4, 53, 42, 10]
 
 
@@ -176,7 +179,7 @@ def test_images_are_chosen_by_area_and_number():
         (4, 8, 1.0),
     )
     captions = captions_of((1, "a"), (2, "b"), (3, "c"), (4, "d"), (5, "e"))
-    prompts, rejections = select_coco_cap(captions, instances)
+    prompts, rejections = select_coco_cap(captions, instances, VOC)
     assert [prompt.caption.text for prompt in prompts] == ["a", "c"]
     assert [(r.caption, r.reason, r.class_names) for r in rejections] == [
         ("b", Reason.TOO_SMALL, ("cat",)),
@@ -187,7 +190,7 @@ def test_images_are_chosen_by_area_and_number():
 
 def test_two_classes_make_two_rows_but_one_sample():
     captions = captions_of((1, "a dog"), (1, "it"))
-    prompts, rejections = select_coco_cap(captions, instances_of((1, 8, 6e3), (1, 12, 10.0)))
+    prompts, rejections = select_coco_cap(captions, instances_of((1, 8, 6e3), (1, 12, 10.0)), VOC)
     # Included comes first: the dog's row of the first caption, not the cat's.
     assert [[t.name for t in p.targets] for p in prompts] == [["dog", "cat"], ["cat", "dog"]]
     assert [p.word_included_published for p in prompts] == [True, False]
@@ -198,7 +201,7 @@ def test_two_classes_make_two_rows_but_one_sample():
 def test_thirty_of_each_pool():
     texts = [(i, f"a cat {i}") for i in range(40)] + [(i, f"it {i}") for i in range(29)]
     instances = instances_of(*((i, 8, 6e3) for i in range(40)))
-    prompts, rejections = select_coco_cap(captions_of(*texts), instances)
+    prompts, rejections = select_coco_cap(captions_of(*texts), instances, VOC)
     assert [p.word_included_published for p in prompts] == [True] * 30 + [False] * 29
     # Fewer than thirty are taken as they stand; thirty or more are drawn, in the order drawn.
     assert [p.prompt for p in prompts[30:]] == [f"it {i}" for i in range(29)]
@@ -210,7 +213,7 @@ def test_thirty_of_each_pool():
 def test_limit_keeps_the_first():
     captions = captions_of(*((i, f"a cat {i}") for i in range(5)))
     instances = instances_of(*((i, 8, 6e3) for i in range(5)))
-    prompts, rejections = select_coco_cap(captions, instances, limit=2)
+    prompts, rejections = select_coco_cap(captions, instances, VOC, limit=2)
     assert [p.prompt for p in prompts] == ["a cat 0", "a cat 1"]
     assert [(r.caption_id, r.reason) for r in rejections] == [
         (number, Reason.LIMIT_REACHED) for number in (3, 4, 5)
@@ -219,7 +222,7 @@ def test_limit_keeps_the_first():
 
 def test_second_caption_with_an_id_is_left_out():
     captions = [Caption(caption_id=1, image_id=1, text=text) for text in ("a", "b")]
-    prompts, rejections = select_coco_cap(captions, instances_of((1, 8, 6e3)))
+    prompts, rejections = select_coco_cap(captions, instances_of((1, 8, 6e3)), VOC)
     assert [p.prompt for p in prompts] == ["a"]
     assert [r.reason for r in rejections] == [Reason.DUPLICATE_ID]
 
@@ -248,7 +251,7 @@ def test_published_words_are_substrings():
     captions = captions_of(*enumerate(texts))
     classes = [7, 7, 8, 12, 20]
     instances = instances_of(*((i, c, 6e3) for i, c in enumerate(classes)))
-    prompts, _ = select_coco_cap(captions, instances)
+    prompts, _ = select_coco_cap(captions, instances, VOC)
     ours = {p.prompt: (p.word_included_published, p.word_included) for p in prompts}
     assert ours == {
         "a cart": (True, False),

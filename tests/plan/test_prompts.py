@@ -4,11 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ovamgen.classes.loading import built_in
 from ovamgen.config import PlanConfig
 from ovamgen.errors import ConfigError, PlanError
 from ovamgen.plan.captions import Caption, Instance, InstanceFile
 from ovamgen.plan.prompts import PromptSpec, Reason, clean_caption, collect_prompts
 from ovamgen.tokenizer import clip_tokenizer
+
+VOC = built_in("voc")
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +26,7 @@ def collect():
             for index, text in enumerate(texts)
         ]
         config = PlanConfig(**settings)
-        return list(collect_prompts(captions, instances, config, tokenizer, max_length))
+        return list(collect_prompts(captions, instances, config, VOC, tokenizer, max_length))
 
     return run
 
@@ -97,7 +100,7 @@ def test_only_the_classes_asked_for():
         for index, text in enumerate(["a dog and a man", "a cat", "a dog, a cat and a cow"])
     ]
     config = PlanConfig(classes=("Dogs", "couch"), max_targets=2)
-    items = list(collect_prompts(captions, None, config, tokenizer, 77))
+    items = list(collect_prompts(captions, None, config, VOC, tokenizer, 77))
     # Classes that are not asked for count for max_targets.
     assert [outcome(item) for item in items] == [
         ["dog"],
@@ -105,7 +108,7 @@ def test_only_the_classes_asked_for():
         Reason.TOO_MANY_TARGETS,
     ]
     with pytest.raises(ConfigError, match=r"'dgo'.*'dog'"):
-        next(collect_prompts(captions, None, PlanConfig(classes=("dgo",)), tokenizer, 77))
+        next(collect_prompts(captions, None, PlanConfig(classes=("dgo",)), VOC, tokenizer, 77))
 
 
 def test_a_class_word_must_be_read_by_the_model(collect):
@@ -128,7 +131,7 @@ def test_targets_not_asked_for_may_be_cut_off():
     text = "dog " + "red " * 80 + "cat"
     captions = [Caption(caption_id=1, image_id=-1, text=text)]
     config = PlanConfig(classes=("dog",))
-    [item] = collect_prompts(captions, None, config, clip_tokenizer(), 77)
+    [item] = collect_prompts(captions, None, config, VOC, clip_tokenizer(), 77)
     assert outcome(item) == ["dog"]
 
 

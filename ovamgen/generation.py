@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ovamgen import fault_points
+from ovamgen.attribution.token_bank import open_bank
+from ovamgen.classes.loading import is_default
 from ovamgen.config import RunConfig
 from ovamgen.console.log_format import say
 from ovamgen.console.progress import RunProgress
-from ovamgen.console.wording import counted
+from ovamgen.console.wording import counted, listed
+from ovamgen.engine.token_choice import tokens_in_words
 from ovamgen.errors import IncompleteError
 from ovamgen.plan.planning import Plan
 from ovamgen.plan.summary import PlanSummary
@@ -79,7 +82,7 @@ def generate(config: RunConfig, factory: EngineFactory | None = None) -> Outcome
         Interrupted: a signal came; the same configuration goes on from there.
     """
     with open_run(config) as run, keep_logs(run):
-        _announce(run)
+        _announce(run, tokens_asked=config.attribution.token_source.kind != "auto")
         done = sum(r.samples + r.failed for r in run.records.values())
         progress = RunProgress(
             total_samples=run.total_samples, done_samples=done, total_shards=len(run.pending)
@@ -119,7 +122,7 @@ def summarise(plan: Plan, config: RunConfig) -> PlanSummary:
     return PlanSummary.of(plan, height=height, width=width)
 
 
-def _announce(run: Run) -> None:
+def _announce(run: Run, *, tokens_asked: bool) -> None:
     model, plan = run.config.model, run.plan
     lines = [
         f"plan: {counted(run.total_samples, 'sample')}, {counted(len(plan.tasks), 'shard')} "
@@ -130,14 +133,12 @@ def _announce(run: Run) -> None:
             f"NOTE: '{model.id}' has random weights. It shows that the whole chain works; its "
             "pictures and masks show no objects."
         )
-    if run.config.attribution.token_source.words:
-        lines.append(
-            f"no token bank was given: attributing the class words, tau {run.config.masks.tau}. "
-            "'ovamgen tokens import' reads the published tokens"
-        )
-    else:
-        masks = run.config.masks
-        lines.append(f"threshold tau {masks.tau}, {masks.tau_from}")
+    classes = run.config.classes
+    if not is_default(classes):
+        names = listed(entry.name for entry in classes.classes)
+        lines.append(f"classes of {classes.name}: {names}")
+    _, bank = open_bank(run.config)
+    lines.append(tokens_in_words(run.config, bank, asked=tokens_asked))
     for line in lines:
         say(line)
 

@@ -2,7 +2,7 @@
 
 They hold numbers, strings and numpy arrays; torch, Ray and file formats are not known here.
 
-Shapes: B images of a batch, K classes of the bank (20), H and W pixels, h and w latent cells.
+Shapes: B images of a batch, K classes, H and W pixels, h and w latent cells.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Target:
     """One class that a sample is to show and that its mask is made for."""
 
     class_id: int
-    """VOC id, 1..20."""
+    """Its label in masks, 1..254."""
     class_name: str
-    """VOC name, one word: ``diningtable``."""
+    """One word: ``diningtable``."""
     phrase: str
     """The words that a prompt uses for the class: ``dining table``."""
 
@@ -107,9 +107,13 @@ class SynthesisBatch:
     """The samples that were made, in the order of the arrays' first axis."""
     images: UInt8[np.ndarray, "B H W 3"]
     heatmaps: Float16[np.ndarray, "B K h w"]
-    """Each map divided by its own maximum, in [0, 1], for all K classes of the bank."""
+    """Each map divided by its own maximum, in [0, 1], for the K classes of `class_ids`."""
     heatmap_max: tuple[tuple[float, ...], ...]
     """B x K: the maxima the maps were divided by, as fractions of the possible maximum, [0, 1]."""
+    class_ids: tuple[int, ...]
+    """Ids of the K classes, which hold those of all targets."""
+    all_classes: bool
+    """They are all classes of the run, whatever the batch's targets are."""
     unsafe: tuple[bool, ...]
     """The safety checker's verdict for each image; all False where none ran."""
     failures: tuple[SampleFailure, ...] = ()

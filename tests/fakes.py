@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ovamgen.bench.scale.engine import CLASS_IDS, simulated_model
+from ovamgen.bench.scale.engine import simulated_model
 from ovamgen.config import RunConfig
 from ovamgen.errors import ConfigError
 from ovamgen.records import SampleSpec, SynthesisBatch
@@ -46,7 +46,7 @@ class DiscEngine:
         self.kills = kills
         self.info = simulated_model(config, SIDE, CELLS)
         self.tokens_digest = "1" * 64
-        self.class_ids = CLASS_IDS
+        self.class_ids = tuple(entry.id for entry in config.classes.classes)
 
     def synthesise(self, specs: Sequence[SampleSpec]) -> SynthesisBatch:
         time.sleep(self.batch_seconds)
@@ -55,7 +55,7 @@ class DiscEngine:
                 raise RuntimeError(f"bad luck with {spec.key}")
             if "deadly" in spec.prompt:
                 self._die_in_time()
-        drawn = [_disc(spec) for spec in specs]
+        drawn = [_disc(spec, self.class_ids) for spec in specs]
         # the number of neighbours reaches the pixels: a batch of another composition shows
         for image, _ in drawn:
             image[0, 0, 0] = len(specs)
@@ -63,7 +63,9 @@ class DiscEngine:
             specs=tuple(specs),
             images=np.stack([image for image, _ in drawn]),
             heatmaps=np.stack([maps for _, maps in drawn]),
-            heatmap_max=tuple((0.5,) * len(CLASS_IDS) for _ in specs),
+            heatmap_max=tuple((0.5,) * len(self.class_ids) for _ in specs),
+            class_ids=self.class_ids,
+            all_classes=True,
             unsafe=tuple(False for _ in specs),
         )
 
@@ -75,10 +77,10 @@ class DiscEngine:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _disc(spec: SampleSpec) -> tuple[np.ndarray, np.ndarray]:
+def _disc(spec: SampleSpec, class_ids: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(spec.seed)
     image = random.integers(90, 110, (SIDE, SIDE, 3), np.uint8)
-    maps = np.full((len(CLASS_IDS), CELLS, CELLS), 0.1, np.float16)
+    maps = np.full((len(class_ids), CELLS, CELLS), 0.1, np.float16)
     step = SIDE // CELLS
     for target in spec.targets:
         centre = random.uniform(0.3, 0.7, 2) * SIDE
@@ -87,7 +89,7 @@ def _disc(spec: SampleSpec) -> tuple[np.ndarray, np.ndarray]:
         inside = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius**2
         image[inside] = _colour(target.class_name)
         cells = inside.reshape(CELLS, step, CELLS, step).mean((1, 3))
-        maps[target.class_id - 1] = np.maximum(cells, 0.1).astype(np.float16)
+        maps[class_ids.index(target.class_id)] = np.maximum(cells, 0.1).astype(np.float16)
     maps /= maps.max((1, 2), keepdims=True)
     return image, maps
 

@@ -6,11 +6,55 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from ovamgen.attribution.interface import AttributedModel, ClassTarget, EncodedText
+from ovamgen.attribution.interface import AttributedModel, ClassTarget, EncodedText, HeatmapSink
 from ovamgen.attribution.token_bank import TokenBank
-from ovamgen.config import TokenSource
+from ovamgen.classes.class_entry import ClassEntry
+from ovamgen.config import TokenSource, pairs_of
 from ovamgen.errors import MethodError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AttributedClasses:
+    """Classes as attribution rows: one target for most, several for one that several phrases show.
+
+    A method makes a map of every target; a class's map is the largest of its targets'.
+    """
+
+    targets: tuple[ClassTarget, ...]
+    """Those of the first class, then those of the second, and so on."""
+    sizes: tuple[int, ...]
+    """How many of them each class has."""
+
+    def largest(self, values: Tensor) -> Tensor:
+        """What stands for each class: the largest of its targets' values, place by place.
+
+        Args:
+            values: (images, targets, ...), normalised.
+
+        Returns:
+            (images, classes, ...).
+        """
+        if len(self.sizes) == len(self.targets):
+            return values
+        parts = torch.split(values, list(self.sizes), dim=1)
+        return torch.stack([part.amax(1) for part in parts], dim=1)
+
+    def problem(self, sink: HeatmapSink, image: int, place: int) -> str | None:
+        """Why there is no map of a class in an image, or None: one of its targets is enough."""
+        start = sum(self.sizes[:place])
+        found = [sink.problem(image, start + step) for step in range(self.sizes[place])]
+        return None if None in found else found[0]
+
+    def only(self, places: Sequence[int]) -> AttributedClasses:
+        """Some of the classes, in the order that is asked for."""
+        starts = [sum(self.sizes[:place]) for place in range(len(self.sizes))]
+        parts = [self.targets[starts[p] : starts[p] + self.sizes[p]] for p in places]
+        return AttributedClasses(
+            targets=tuple(target for part in parts for target in part),
+            sizes=tuple(map(len, parts)),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,33 +70,49 @@ class ClassRows:
         """Digest (hex) of the bank, "" where none was read."""
         return self.bank.sha256 if self.bank else ""
 
-    def targets(
-        self, phrases: Mapping[str, str], model: AttributedModel
-    ) -> tuple[ClassTarget, ...]:
+    def targets(self, classes: Sequence[ClassEntry], model: AttributedModel) -> AttributedClasses:
         """The classes as attribution rows of the model's width, each found by itself.
 
         Args:
-            phrases: the words that name each class in a prompt, by class.
+            classes: each with the phrases that name it in a prompt; those that a bank lacks are
+                attributed by them (`ovamgen.attribution.token_bank.open_bank` has agreed to it).
             model: whose attention is read.
 
         Raises:
-            ConfigError: the bank lacks a class, or was made for another text encoder.
+            ConfigError: the bank was made for another text encoder.
             MethodError: a phrase has no words.
         """
-        if self.bank is not None:
-            self.bank.check_width(model.context_width, model.name)
-            return pair_targets(self.bank, phrases)
-        if self.source.words:
-            return phrase_targets(phrases, model.encode)
-        return untrained_targets(phrases, model.encode)
+        bank = self.bank
+        if bank is not None:
+            bank.check_width(model.context_width, model.name)
+            if bank.rows_alone:
+                bank = bank.paired_with(model.encode("").rows[0].float().cpu().numpy())
+        found = [self._of_class(entry, model, bank) for entry in classes]
+        return AttributedClasses(
+            targets=tuple(target for part in found for target in part),
+            sizes=tuple(map(len, found)),
+        )
+
+    def _of_class(
+        self, entry: ClassEntry, model: AttributedModel, bank: TokenBank | None
+    ) -> tuple[ClassTarget, ...]:
+        pairs = None if bank is None else pairs_of(entry, bank.class_names)
+        if bank is not None and pairs is not None:
+            # a pair of one of its phrases stands where that phrase does in a prompt
+            named = (entry.phrase,) if len(pairs) == 1 else entry.phrases
+            return pair_targets(bank, dict(zip(pairs, named, strict=True)))
+        phrases = {phrase: phrase for phrase in entry.attributed}
+        if self.source.untrained:
+            return untrained_targets(phrases, model.encode)
+        return phrase_targets(phrases, model.encode)
 
 
 def pair_targets(bank: TokenBank, phrases: Mapping[str, str]) -> tuple[ClassTarget, ...]:
-    """The bank's pairs of these classes, on the CPU; the class row is channel 1 (methods 2.4).
+    """Some of the bank's pairs, on the CPU; the class row is channel 1 (methods 2.4).
 
     Args:
         bank: of one text encoder.
-        phrases: the words that name each class in a prompt, by class.
+        phrases: the words that name what each pair stands for in a prompt, by the pair's name.
 
     Raises:
         ConfigError: the bank lacks one of them.

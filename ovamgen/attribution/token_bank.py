@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,7 +19,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from ovamgen.config import SHIPPED, RunConfig, bank_file, canonical_json
+from ovamgen.classes.class_entry import ClassEntry
+from ovamgen.config import SHIPPED, RunConfig, bank_file, canonical_json, lacks
+from ovamgen.config.token_source import Missing
+from ovamgen.console.wording import listed
 from ovamgen.errors import ConfigError
 from ovamgen.storage.reading import read_file
 from ovamgen.storage.retrying import RemoteError
@@ -45,6 +48,8 @@ class TokenBank:
     """What the rows are and where they are from; text by name."""
     source: str = "this token bank"
     """The file it was read from, for messages."""
+    rows_alone: bool = False
+    """Its file has class rows alone: the background rows are zero here until `paired_with`."""
 
     def __post_init__(self) -> None:
         """Refuses banks that cannot be used.
@@ -84,6 +89,15 @@ class TokenBank:
         except ValueError:
             return check_tau(math.nan, self.source)
 
+    def paired_with(self, start_row: Float32[np.ndarray, " ctx"]) -> TokenBank:
+        """The same with that background row, the constant `<SoT>` row of the model's text encoder.
+
+        What the authors' tokens are paired with (methods 0.6).
+        """
+        pairs = self.pairs.copy()
+        pairs[:, 0] = start_row
+        return replace(self, pairs=pairs, rows_alone=False)
+
     def with_tau(self, tau: float, told: str) -> TokenBank:
         """The same with another threshold.
 
@@ -113,11 +127,15 @@ class TokenBank:
             )
 
     def select(self, names: Sequence[str]) -> Float32[np.ndarray, "K 2 ctx"]:
-        """The pairs of these classes, in this order.
+        """The pairs of these names, in this order.
 
         Raises:
-            ConfigError: the bank lacks one of them.
+            ConfigError: the bank lacks one of them, or has class rows alone.
         """
+        if self.rows_alone:
+            raise ConfigError(
+                f"{self.source} has class rows alone, which a model's text encoder completes"
+            )
         missing = [name for name in names if name not in self.class_names]
         if missing:
             raise ConfigError(
@@ -135,8 +153,8 @@ class TokenBank:
         }
         # one entry: safetensors writes several in an order that changes from process to process
         metadata = {_METADATA_KEY: canonical_json(description)}
-        pairs = np.ascontiguousarray(self.pairs, np.float32)
-        return save_tensors({"pairs": pairs}, metadata)
+        name, rows = ("rows", self.pairs[:, 1]) if self.rows_alone else ("pairs", self.pairs)
+        return save_tensors({name: np.ascontiguousarray(rows, np.float32)}, metadata)
 
     def save(self, path: str | Path) -> None:
         """Writes the bank; the file is there whole or not at all.
@@ -148,7 +166,7 @@ class TokenBank:
 
     @classmethod
     def load(cls, path: str | Path) -> TokenBank:
-        """The bank in a safetensors file, local or at an fsspec URL; ``own`` is that of ``mini``.
+        """The bank in a safetensors file, local or at an fsspec URL; or a shipped one by its name.
 
         Raises:
             ConfigError: no such file, or it is no token bank; a pickle is named and refused.
@@ -168,7 +186,13 @@ class TokenBank:
             for shipped in SHIPPED.values():
                 if place == str(shipped.file):
                     provenance.setdefault(TAU, str(shipped.tau))
-            pairs = tensors["pairs"]
+            rows_alone = "rows" in tensors
+            if rows_alone:
+                # each behind a background row that the model's text encoder is to give
+                rows = tensors["rows"]
+                pairs = np.stack([np.zeros_like(rows), rows], axis=1)
+            else:
+                pairs = tensors["pairs"]
         except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
             if kind := _foreign_kind(data):
                 raise ConfigError(f"{name}: safetensors expected, got {kind}") from None
@@ -181,7 +205,13 @@ class TokenBank:
                 f"{name}: float32 pairs of shape (classes, 2, width) expected, got {pairs.dtype} "
                 f"{pairs.shape}"
             )
-        return cls(class_names=names, pairs=pairs, provenance=provenance, source=name)
+        return cls(
+            class_names=names,
+            pairs=pairs,
+            provenance=provenance,
+            source=name,
+            rows_alone=rows_alone,
+        )
 
 
 def check_tau(tau: float, source: str = "--tau") -> float:
@@ -196,12 +226,12 @@ def check_tau(tau: float, source: str = "--tau") -> float:
 
 
 def open_bank(config: RunConfig, *, width: int | None = None) -> tuple[RunConfig, TokenBank | None]:
-    """The bank of a configuration, and the configuration with the threshold that it names.
+    """The bank of a configuration, and the configuration with the thresholds that it decides.
 
     Without a bank (words, untrained pairs) there is none, and the configuration is as it was.
 
     Args:
-        config: resolved.
+        config: resolved, tokens chosen.
         width: of the rows that the model takes, where that is known.
 
     Raises:
@@ -213,7 +243,28 @@ def open_bank(config: RunConfig, *, width: int | None = None) -> tuple[RunConfig
     bank = TokenBank.load(source.name)
     if width is not None:
         bank.check_width(width, config.model.id)
-    return config.with_bank_tau(bank.tau), bank
+    lacking = lacks(bank.class_names, config.classes.classes)
+    by_words = lacking if config.attribution.missing == "words" else ()
+    try:
+        return config.with_bank(bank.tau, by_words), bank
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def check_covers(bank: TokenBank, classes: Iterable[ClassEntry], missing: Missing) -> None:
+    """Checks that a bank has all of these classes, or that words may stand for those it lacks.
+
+    Raises:
+        ConfigError: it lacks some, or has none of them.
+    """
+    entries = tuple(classes)
+    lacking = lacks(bank.class_names, entries)
+    if lacking and (missing == "refuse" or len(lacking) == len(entries)):
+        advice = ", let words stand for those with --set attribution.missing=words"
+        raise ConfigError(
+            f"{bank.source} lacks {listed(lacking)} (it has {listed(bank.class_names)}): use a "
+            f"bank of all classes{advice * (len(lacking) < len(entries))}, or tokens 'words'"
+        )
 
 
 def _read(path: str, name: str) -> bytes:

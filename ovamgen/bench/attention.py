@@ -18,11 +18,12 @@ from ovamgen.bench.arithmetic import sd15_call_cost
 from ovamgen.bench.machine import Machine
 from ovamgen.bench.memory import LiveTensorBytes, ScratchMeter
 from ovamgen.bench.timing import Spread, Turns, check_rounds, time_by_turns
+from ovamgen.classes.loading import default_classes
 from ovamgen.config import RunConfig, SynthesisConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
 from ovamgen.diffusion.schedulers import scheduler_class
 from ovamgen.diffusion.synthesis import Synthesiser
-from ovamgen.engine.engine import PHRASES, PipelineAttention, use_repeatable_arithmetic
+from ovamgen.engine.engine import PipelineAttention, use_repeatable_arithmetic
 
 PROMPT = "a photograph of a cat"
 
@@ -160,9 +161,10 @@ def bench_attention(
     say(f"loading {config.model.id}")
     loaded = load_pipeline(config.model)
     attention = PipelineAttention(loaded)
+    phrases = default_classes().phrase_by_name
     rows = {
-        "pairs": untrained_targets(PHRASES, attention.encode),
-        "words": phrase_targets(PHRASES, attention.encode),
+        "pairs": untrained_targets(phrases, attention.encode),
+        "words": phrase_targets(phrases, attention.encode),
     }
     method = build_method("ovam", attention, rows["pairs"])
 

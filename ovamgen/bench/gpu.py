@@ -30,10 +30,11 @@ from ovamgen.bench.gpu_rows import GpuBench, GpuRow, Timings
 from ovamgen.bench.machine import Machine
 from ovamgen.bench.timing import Spread, check_rounds, time_by_turns
 from ovamgen.bench.unet_calls import FastUnet, second_unet
+from ovamgen.classes.loading import default_classes
 from ovamgen.config import RunConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
 from ovamgen.diffusion.synthesis import Drawing, Synthesiser
-from ovamgen.engine.engine import PHRASES, PipelineAttention, use_repeatable_arithmetic
+from ovamgen.engine.engine import PipelineAttention, use_repeatable_arithmetic
 from ovamgen.errors import ConfigError, OvamgenError
 
 _PROMPT = "a photograph of a cat"
@@ -137,7 +138,7 @@ def bench_gpu(
         config=config,
         base=base,
         device=device,
-        targets=untrained_targets(PHRASES, PipelineAttention(base).encode),
+        targets=untrained_targets(default_classes().phrase_by_name, PipelineAttention(base).encode),
         unet_flops=cost.unet_flops,
         reference_dtype="bf16" if device.type == "cuda" else "fp32",
         rounds=rounds,

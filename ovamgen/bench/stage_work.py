@@ -35,6 +35,7 @@ class DrawnBatch:
     images: UInt8[np.ndarray, "B H W 3"]
     heatmaps: Float16[np.ndarray, "B K h w"]
     heatmap_max: Float32[np.ndarray, "B K"]
+    class_ids: tuple[int, ...]
 
 
 class Tally:
@@ -77,7 +78,7 @@ def make_masks(
     found = []
     for image, heatmaps, spec in zip(drawn.images, drawn.heatmaps, specs, strict=True):
         ids = [target.class_id for target in spec.targets]
-        maps = heatmaps[[context.class_ids.index(class_id) for class_id in ids]]
+        maps = heatmaps[[drawn.class_ids.index(class_id) for class_id in ids]]
         alone = Tally()
         label_map = alone.run("masks", make_label_map, maps, ids, image, hard)
         if masks.crf.enabled:
@@ -98,7 +99,7 @@ def encode(
 ) -> list[EncodedSample]:
     """Encoded samples; the parts of their encoding are done once more, each by itself."""
     settings, samples = context.config.shards, []
-    ids = np.asarray(context.class_ids, dtype=np.uint8)
+    ids = np.asarray(drawn.class_ids, dtype=np.uint8)
     for index, (spec, label_map) in enumerate(zip(specs, labels, strict=True)):
         image, heatmaps = drawn.images[index], drawn.heatmaps[index]
         sample = encode_sample(
@@ -109,7 +110,7 @@ def encode(
             areas=label_map.areas,
             heatmaps=heatmaps,
             heatmap_max=drawn.heatmap_max[index].tolist(),
-            class_ids=context.class_ids,
+            class_ids=drawn.class_ids,
             unsafe=False,
             provenance=context.provenance,
             settings=settings,
@@ -119,7 +120,7 @@ def encode(
         tally.run("mask png", encode_png, label_map.labels)
         tally.run("json", _encode_metadata, sample.metadata)
         for target in spec.targets:
-            row = context.class_ids.index(target.class_id)
+            row = drawn.class_ids.index(target.class_id)
             tally.run("preview png", encode_png, in_8_bits[row])
         tally.run("heatmaps npz", encode_npz, in_8_bits, ids)
         tally.run("digests", _digest_pixels, image, label_map.labels)

@@ -14,8 +14,7 @@ import numpy as np
 
 from ovamgen.attribution.interface import HeatmapMethod, HeatmapSink
 from ovamgen.attribution.method import build_method
-from ovamgen.attribution.targets import ClassRows
-from ovamgen.attribution.token_bank import open_bank
+from ovamgen.attribution.targets import AttributedClasses, ClassRows
 from ovamgen.bench.arithmetic import finish
 from ovamgen.bench.crf_rate import CrfRate, crf_inputs, crf_rates
 from ovamgen.bench.machine import Machine
@@ -23,22 +22,20 @@ from ovamgen.bench.paired import paired
 from ovamgen.bench.stage_costs import STAGES, StageCost, StagesBench
 from ovamgen.bench.stage_work import NO_DIGEST, DrawnBatch, Tally, encode, make_masks, write
 from ovamgen.bench.timing import Spread, check_rounds
-from ovamgen.classes.voc import VOC_CLASSES
+from ovamgen.classes.class_set import ClassSet
 from ovamgen.config import MaskConfig, RunConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
 from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.engine.engine import (
-    PHRASES,
     PipelineAttention,
     class_heatmaps,
     use_repeatable_arithmetic,
 )
+from ovamgen.engine.token_choice import open_tokens
 from ovamgen.errors import ConfigError
-from ovamgen.records import SampleSpec, Target
+from ovamgen.records import SampleSpec
 from ovamgen.run.shard import context_of
 from ovamgen.storage.store import Store
-
-_CLASS_IDS = tuple(voc.id for voc in VOC_CLASSES)
 
 
 def bench_stages(
@@ -74,21 +71,21 @@ def bench_stages(
     use_repeatable_arithmetic(config.runtime.cpu_threads)
     machine = Machine.here()
     say(f"loading {config.model.id}")
-    config, bank = open_bank(config)
+    config, bank = open_tokens(config)
     rows = ClassRows(config.attribution.token_source, bank)
     loaded = load_pipeline(config.model, safety=config.synthesis.safety != "off")
     attention = PipelineAttention(loaded)
-    targets = rows.targets(PHRASES, attention)
-    method = build_method(config.attribution.method, attention, targets, config.masks)
-    context = context_of(config, NO_DIGEST, loaded.info, rows.digest, _CLASS_IDS)
+    classes = rows.targets(config.classes.classes, attention)
+    method = build_method(config.attribution.method, attention, classes.targets, config.masks)
+    context = context_of(config, NO_DIGEST, loaded.info, rows.digest)
     synthesiser = Synthesiser(loaded, config.synthesis)
     tallies: list[Tally] = []
     drawn = None
     for number in range(-1, rounds):
         say(f"round {number + 1} of {rounds}" if number >= 0 else "a round that does not count")
         tally = Tally()
-        specs = _specs(batch_size, shard=number + 1)
-        drawn = _draw(tally, loaded, synthesiser, method, config, specs)
+        specs = _specs(config.classes, batch_size, shard=number + 1)
+        drawn = _draw(tally, loaded, synthesiser, method, classes, config, specs)
         labels = make_masks(tally, drawn, specs, context)
         samples = encode(tally, drawn, labels, specs, context)
         write(tally, store, samples, number + 1, config.shards.split)
@@ -119,18 +116,18 @@ def bench_stages(
     )
 
 
-def _specs(count: int, *, shard: int) -> list[SampleSpec]:
+def _specs(classes: ClassSet, count: int, *, shard: int) -> list[SampleSpec]:
     """One sample of one class each, the same in every round but for its key."""
     specs = []
     for index in range(count):
-        voc = VOC_CLASSES[index % len(VOC_CLASSES)]
-        text = f"a photograph of {voc.with_article}"
+        entry = classes.classes[index % len(classes)]
+        text = f"a photograph of {entry.with_article}"
         specs.append(
             SampleSpec(
                 key=f"{shard:06d}{index:05d}",
                 prompt=text,
                 caption=text,
-                targets=(Target(class_id=voc.id, class_name=voc.name, phrase=voc.phrase),),
+                targets=(entry.target(),),
                 seed=index,
                 caption_id=index,
                 image_id=-1,
@@ -146,6 +143,7 @@ def _draw(
     loaded: LoadedPipeline,
     synthesiser: Synthesiser,
     method: HeatmapMethod,
+    classes: AttributedClasses,
     config: RunConfig,
     specs: Sequence[SampleSpec],
 ) -> DrawnBatch:
@@ -159,15 +157,16 @@ def _draw(
     # the updates ran inside the drawing
     tally.add(recording)
     tally.take_away("maps", of="synthesis")
-    maps, peaks = tally.run("maps", _on_host, sink, config.masks)
+    maps, peaks = tally.run("maps", _on_host, sink, config.masks, classes)
     heatmaps = maps.astype(np.float16)
     tally.nbytes["synthesis"] += drawn.images.nbytes
     tally.nbytes["maps"] += heatmaps.nbytes
-    return DrawnBatch(images=drawn.images, heatmaps=heatmaps, heatmap_max=peaks)
+    ids = tuple(entry.id for entry in config.classes.classes)
+    return DrawnBatch(images=drawn.images, heatmaps=heatmaps, heatmap_max=peaks, class_ids=ids)
 
 
-def _on_host(sink: HeatmapSink, masks: MaskConfig) -> list[np.ndarray]:
-    return [tensor.cpu().numpy() for tensor in class_heatmaps(sink, masks)]
+def _on_host(sink: HeatmapSink, masks: MaskConfig, classes: AttributedClasses) -> list[np.ndarray]:
+    return [tensor.cpu().numpy() for tensor in class_heatmaps(sink, masks, classes)]
 
 
 def _time_updates(sink: HeatmapSink, tally: Tally, wait: Callable[[], None]) -> None:

@@ -205,6 +205,11 @@ class ClassSet(Section):
         return self._by_label("background", "name")
 
     @property
+    def phrase_by_name(self) -> dict[str, str]:
+        """The phrase of each class, by its name."""
+        return {entry.name: entry.phrase for entry in self.classes}
+
+    @property
     def label_phrases(self) -> tuple[str, ...]:
         """By label, the phrase of its class: ``background`` for 0, "" for those that none has."""
         return self._by_label("background", "phrase")

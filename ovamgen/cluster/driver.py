@@ -184,9 +184,7 @@ class Driver:
         run.confirm_model(ready.info, ready.tokens_digest)
         self._store_bytes = object_store_capacity()
         self._journal.worker_ready(ready.name, ready.seconds)
-        context = context_of(
-            run.config, run.fingerprint, ready.info, ready.tokens_digest, ready.class_ids
-        )
+        context = context_of(run.config, run.fingerprint, ready.info, ready.tokens_digest)
         self._finishing.set_context(context)
 
     def _synthesised(self, worker: Worker, status_ref: Any) -> None:

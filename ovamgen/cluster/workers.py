@@ -36,7 +36,6 @@ class WorkerReady:
 
     info: ModelInfo
     tokens_digest: str
-    class_ids: tuple[int, ...]
     process_id: int
     host: str
     seconds: Seconds = field(default_factory=dict)
@@ -131,7 +130,6 @@ class PipelineWorker:
         return WorkerReady(
             info=self._engine.info,
             tokens_digest=self._engine.tokens_digest,
-            class_ids=self._engine.class_ids,
             process_id=os.getpid(),
             host=socket.gethostname(),
             seconds=clock.seconds,

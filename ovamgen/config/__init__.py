@@ -32,7 +32,7 @@ from ovamgen.config.models import (
     ShardConfig,
     SynthesisConfig,
 )
-from ovamgen.config.token_source import SHIPPED, TokenSource, bank_file
+from ovamgen.config.token_source import SHIPPED, TokenSource, bank_file, lacks, pairs_of
 from ovamgen.section import AS_KEYS, Section, one_line
 
 __all__ = [
@@ -65,9 +65,11 @@ __all__ = [
     "fingerprint",
     "flatten",
     "identity",
+    "lacks",
     "load_preset",
     "merge",
     "one_line",
+    "pairs_of",
     "parse_overrides",
     "preset_names",
     "read_config_file",

@@ -80,13 +80,14 @@ def describe(
         if isinstance(kind, type) and issubclass(kind, BaseModel) and kind is not ClassSet:
             yield from describe(kind, defaults[name], f"{prefix}{name}.")
             continue
+        unset = field.get_default(call_default_factory=True, validated_data={})
         choices = tuple(map(str, get_args(kind))) if get_origin(kind) is Literal else ()
         yield KeyHelp(
             key=prefix + name,
             type=_type_text(kind, field),
             choices=choices,
             # a field that is left out of files while it is off
-            default=DEFAULT if kind is ClassSet else defaults.get(name, field.default),
+            default=DEFAULT if kind is ClassSet else defaults.get(name, unset),
             description=" ".join(described.get(name, "").split()),
         )
 
@@ -120,6 +121,8 @@ def _type_text(kind: Any, field: FieldInfo) -> str:
         return "set, .yaml file or names"
     if kind is types.NoneType:
         return "null"
+    if get_origin(kind) is dict:
+        return "mapping of a name to a number"
     if get_origin(kind) is tuple:
         return f"list of {get_args(kind)[0].__name__}"
     bounds = [

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_serializer, model_validator
 
+from ovamgen.errors import ConfigError
 from ovamgen.section import Section
 
 Normalisation = Literal["max", "min-max"]
@@ -68,6 +69,9 @@ class MaskConfig(Section):
     """``tau`` of optimised tokens where nobody names it: for banks that say nothing of one."""
     word_tau: float = Field(default=WORD_TAU, gt=0, lt=1)
     """``tau`` of class words."""
+    class_tau: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=dict)
+    """``tau`` of single classes, by name, in place of ``tau``: ``{cat: 0.7}``. Classes that a bank
+    lacks have ``word_tau`` here where nobody names another."""
     beta: float | None = Field(default=None, gt=-1, lt=1)
     """Instead of a threshold: a background channel ``1 - map - beta`` that the classes compete with
     (methods 4), for one class ``tau = (1 - beta) / 2``; by default ``token_beta`` or ``word_beta``
@@ -123,10 +127,33 @@ class MaskConfig(Section):
                 raise ValueError("masks.beta needs masks.normalised_at map, got image")
         return self
 
+    @model_serializer(mode="wrap")
+    def _as_before_it_was_there(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Leaves ``class_tau`` out where it is empty, as for ``half_resolution``."""
+        data = dump(self)
+        if not self.class_tau:
+            data.pop("class_tau", None)
+        return data
+
+    def taus(self, class_names: Iterable[str]) -> list[float]:
+        """The threshold of each class.
+
+        Raises:
+            ConfigError: ``tau`` is not resolved.
+        """
+        if self.tau is None:
+            raise ConfigError("masks.tau has no value: build the configuration with build_config")
+        return [self.class_tau.get(name, self.tau) for name in class_names]
+
+    @property
+    def tau_is_named(self) -> bool:
+        """Whether somebody names one threshold for whatever stands for the classes."""
+        return bool(self.model_fields_set & {"tau", "beta"}) and self.tau is not None
+
     @property
     def tau_from(self) -> str:
         """Who named the threshold of tokens, in words for people."""
-        if self.model_fields_set & {"tau", "beta"}:
+        if self.tau_is_named:
             return "as masks.tau says"
         if self.model_fields_set & {"token_tau", "token_beta"}:
             return f"of the preset {self.preset}"

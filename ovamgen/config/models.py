@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,7 +15,7 @@ from ovamgen.classes.class_set import ClassSet
 from ovamgen.classes.loading import as_class_set, default_classes, is_default
 from ovamgen.config.masks import MaskConfig
 from ovamgen.config.methods import Branch, default_branch
-from ovamgen.config.token_source import TokenSource
+from ovamgen.config.token_source import AUTO, Missing, TokenSource
 from ovamgen.section import Section
 
 DEFAULT_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -113,12 +113,25 @@ class AttributionConfig(Section):
     method: str = "ovam"
     """What heatmaps are made of."""
     tokens: str = "auto"
-    """A token bank (.safetensors), ``own`` (the one that ships with ``mini``), ``words`` (class
-    phrases as natural text), ``untrained`` (pairs of the text encoder's own rows), or ``auto``:
-    ``own`` for ``mini``, ``untrained`` for random weights, ``words`` for all others."""
+    """A token bank (.safetensors), ``own`` (the one that ships with ``mini``), ``voc-sd15`` (the
+    published tokens of VOC's classes, for Stable Diffusion 1.x), ``words`` (class phrases as
+    natural text), ``untrained`` (pairs of the text encoder's own rows), or ``auto``: the bank that
+    ships for the model's text encoder where it has all the classes, else ``words``; ``untrained``
+    for random weights."""
+    missing: Missing = "refuse"
+    """What becomes of classes that the bank lacks: it is refused, or their ``words`` stand for
+    them, with the threshold of words."""
     branch: Literal["auto", "unconditional", "conditional"] = "auto"
     """Half of the guided batch that queries are read from (methods 0.1); ``auto``: the method's
     own."""
+
+    @model_serializer(mode="wrap")
+    def _as_before_it_was_there(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Leaves ``missing`` out where it says what was always done."""
+        data = dump(self)
+        if self.missing == "refuse":
+            data.pop("missing", None)
+        return data
 
     @property
     def half(self) -> Branch:
@@ -215,7 +228,9 @@ class RunConfig(Section):
         if model.dtype == "auto":
             dtype = "float32" if model.device == "cpu" else "float16"
             model = model.model_copy(update={"dtype": dtype})
-        tokens = TokenSource.choose(self.attribution.tokens, model.id)
+        tokens = TokenSource.choose(
+            self.attribution.tokens, model.id, self.classes, self.attribution.missing
+        )
         attribution = self.attribution.model_copy(
             update={"tokens": tokens.name, "branch": self.attribution.half}
         )
@@ -224,7 +239,17 @@ class RunConfig(Section):
                 "attribution.branch unconditional needs synthesis.guidance above 1, got "
                 f"{self.synthesis.guidance}: without guidance there is only the conditional half"
             )
-        masks = self.masks.resolved(words=tokens.words, bank_tau=tokens.tau(self.masks.token_tau))
+        masks = self.masks
+        if tokens.kind != AUTO:
+            taken = tokens.tau(self.masks.token_tau)
+            masks = masks.resolved(words=tokens.words, bank_tau=taken)
+        else:
+            # for what it refuses: the choice brings the values
+            masks.resolved(words=True)
+        if unknown := sorted(set(masks.class_tau) - {e.name for e in self.classes.classes}):
+            raise ValueError(
+                f"masks.class_tau must name classes of {self.classes.name}, got '{unknown[0]}'"
+            )
         runtime = self.runtime
         if runtime.cpu_threads is None:
             threads = 1 if model.id == mini.NAME else 4
@@ -246,16 +271,35 @@ class RunConfig(Section):
             data = {"classes": self.classes.as_record(), **data}
         return data
 
-    def with_bank_tau(self, tau: float | None) -> RunConfig:
-        """The same with the threshold of its token bank, where that was left open.
+    def with_tokens(self, source: TokenSource) -> RunConfig:
+        """The same with a choice in place of ``auto``, and the threshold as far as it is known."""
+        attribution = self.attribution.model_copy(update={"tokens": source.name})
+        masks = self.masks.resolved(words=source.words, bank_tau=source.tau(self.masks.token_tau))
+        return self.model_copy(update={"attribution": attribution, "masks": masks})
+
+    def with_bank(self, tau: float | None, by_words: Sequence[str]) -> RunConfig:
+        """The same with the thresholds that its token bank decides, where they were left open.
 
         Args:
             tau: that the bank names; ``masks.token_tau`` where it names none.
+            by_words: names of the classes that the bank lacks.
+
+        Raises:
+            ValueError: classes by words beside others by tokens, and a background channel.
         """
-        if self.masks.tau is not None:
-            return self
-        found = self.masks.resolved(words=False, bank_tau=tau or self.masks.token_tau)
-        return self.model_copy(update={"masks": found})
+        masks = self.masks
+        if by_words and masks.beta is not None:
+            raise ValueError(
+                "masks.beta is one for all classes, and words need another than tokens: give "
+                "masks.tau, or a bank of all classes"
+            )
+        is_named = masks.tau_is_named
+        if masks.tau is None:
+            masks = masks.resolved(words=False, bank_tau=tau or masks.token_tau)
+        if not is_named and by_words:
+            words = dict.fromkeys(by_words, masks.word_tau)
+            masks = masks.model_copy(update={"class_tau": words | dict(masks.class_tau)})
+        return self.model_copy(update={"masks": masks})
 
     def semantic(self) -> dict[str, Any]:
         """The fields that decide what the samples are, as nested plain values."""

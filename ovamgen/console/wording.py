@@ -11,6 +11,13 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
+def listed(names: Iterable[str], most: int = 8) -> str:
+    """The names with commas, the first of many: ``cat, dog``, ``cat, dog and 78 more``."""
+    every = list(names)
+    rest = len(every) - most
+    return ", ".join(every[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
 def readable_bytes(size: int) -> str:
     """In the largest unit that leaves something before the point: ``1.4 GB``, ``37 bytes``."""
     for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):

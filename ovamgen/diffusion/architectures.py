@@ -35,7 +35,7 @@ class Architecture:
 
     def facts(self, model: str) -> ModelFacts:
         """What a pipeline of this architecture will be."""
-        return facts_of(model, self.unet, self.vae, safety_checker=False)
+        return facts_of(model, self.unet, self.vae, self.text_encoder, safety_checker=False)
 
 
 SD15 = Architecture(

@@ -11,6 +11,15 @@ from ovamgen.errors import ConfigError
 _MOST_TIMES_OWN = 8
 
 
+CLIP_VIT_L14: Mapping[str, int] = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_attention_heads": 12,
+    "num_hidden_layers": 12,
+}
+"""What tells the text encoder of Stable Diffusion 1.x from others, in ``config.json``."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
     """What a pipeline will be once loaded; None where only loading can tell (hub, not cached)."""
@@ -28,6 +37,8 @@ class ModelFacts:
     """Layers that maps are read from; the middle one is left out."""
     safety_checker: bool | None = None
     """A safety checker comes with the model."""
+    clip_vit_l14: bool | None = None
+    """Its text encoder is of the form of CLIP ViT-L/14, as in Stable Diffusion 1.x."""
 
     def check_size(self, height: int | None, width: int | None) -> None:
         """Checks that images of this size can be meant; the model's own where None.
@@ -44,14 +55,20 @@ class ModelFacts:
 
 
 def facts_of(
-    model: str, unet: Mapping[str, Any], vae: Mapping[str, Any], *, safety_checker: bool
+    model: str,
+    unet: Mapping[str, Any],
+    vae: Mapping[str, Any],
+    text: Mapping[str, Any],
+    *,
+    safety_checker: bool,
 ) -> ModelFacts:
-    """The facts that the configurations of UNet and VAE give.
+    """The facts that the configurations of UNet, VAE and text encoder give.
 
     Args:
         model: the model as it was asked for.
         unet: content of ``unet/config.json``.
         vae: content of ``vae/config.json``.
+        text: content of ``text_encoder/config.json``.
         safety_checker: whether a checker comes with the model.
 
     Raises:
@@ -68,7 +85,13 @@ def facts_of(
         vae_scale_factor=factor,
         cross_attention_layers=_count_layers(unet),
         safety_checker=safety_checker,
+        clip_vit_l14=is_clip_vit_l14(text),
     )
+
+
+def is_clip_vit_l14(text: Mapping[str, Any]) -> bool:
+    """Whether the configuration of a text encoder is of the form of CLIP ViT-L/14."""
+    return all(text.get(name) == value for name, value in CLIP_VIT_L14.items())
 
 
 def _count_layers(unet: Mapping[str, Any]) -> int:

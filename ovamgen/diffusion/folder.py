@@ -84,7 +84,7 @@ def _facts(
 ) -> ModelFacts:
     unet, vae, text = configs["unet"], configs["vae"], configs["text_encoder"]
     try:
-        facts = facts_of(model, unet, vae, safety_checker=safety_checker)
+        facts = facts_of(model, unet, vae, text, safety_checker=safety_checker)
         widths = (int(unet["cross_attention_dim"]), int(text["hidden_size"]))
         channels = (int(unet.get("in_channels", 4)), int(vae.get("latent_channels", 4)))
     except KeyError as error:

@@ -7,6 +7,7 @@ Importing this module imports neither torch nor diffusers.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -15,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from ovamgen import mini
-from ovamgen.config import ModelConfig, RunConfig
+from ovamgen.config import DEFAULT_MODEL, ModelConfig, RunConfig
 from ovamgen.console.wording import nearest
 from ovamgen.diffusion.architectures import ARCHITECTURES
-from ovamgen.diffusion.facts import ModelFacts
+from ovamgen.diffusion.facts import ModelFacts, is_clip_vit_l14
 from ovamgen.diffusion.folder import check_folder
 from ovamgen.errors import ConfigError
 from ovamgen.records import ModelInfo
 
-__all__ = ["LoadedPipeline", "ModelFacts", "check_model", "load_pipeline"]
+__all__ = ["LoadedPipeline", "ModelFacts", "check_model", "has_clip_vit_l14", "load_pipeline"]
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,31 @@ def check_model(model: ModelConfig, *, safety: bool = False) -> ModelFacts:
     if not _is_hub_id(model.id):
         return check_folder(_folder(model), model.id, model.variant, safety=safety)
     return _cached_facts(model, safety=safety) or ModelFacts(model=model.id)
+
+
+def has_clip_vit_l14(model: ModelConfig, facts: ModelFacts) -> bool:
+    """Whether the text encoder is of the form of CLIP ViT-L/14; asks the hub where it must.
+
+    Args:
+        model: which model.
+        facts: what `check_model` says of it.
+
+    Raises:
+        ConfigError: the model is not here, and the hub does not answer.
+    """
+    if facts.clip_vit_l14 is not None:
+        return facts.clip_vit_l14
+    if model.id == DEFAULT_MODEL:
+        return True
+    from huggingface_hub import hf_hub_download
+
+    name = "text_encoder/config.json"
+    try:
+        path = hf_hub_download(model.id, name, revision=model.revision)
+        text = json.loads(Path(path).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(_not_available(model, str(error))) from None
+    return isinstance(text, dict) and is_clip_vit_l14(text)
 
 
 def load_pipeline(model: ModelConfig, *, safety: bool = False) -> LoadedPipeline:

@@ -44,11 +44,10 @@ def model(config: RunConfig) -> Iterator[Finding]:
 
 def tokens(config: RunConfig) -> Iterator[Finding]:
     """The token bank, and whether it fits the model."""
-    from ovamgen.attribution.token_bank import open_bank
-    from ovamgen.diffusion.pipeline import check_model
+    from ovamgen.engine.token_choice import open_tokens
 
+    config, bank = open_tokens(config)
     asked = config.attribution.tokens
-    _, bank = open_bank(config, width=check_model(config.model).context_width)
     if bank is None:
         yield fine("tokens", f"'{asked}': no bank is read")
     else:

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from ovamgen.attribution.interface import HeatmapMethod, HeatmapSink
 from ovamgen.attribution.method import build_method
-from ovamgen.attribution.targets import ClassRows
-from ovamgen.attribution.token_bank import open_bank
-from ovamgen.classes.voc import VOC_CLASSES
+from ovamgen.attribution.targets import AttributedClasses, ClassRows
+from ovamgen.classes.class_set import ClassSet
 from ovamgen.config import MaskConfig, Normalisation, RunConfig, check_method
 from ovamgen.diffusion.pipeline import LoadedPipeline, check_model, load_pipeline
 from ovamgen.diffusion.recorder import (
@@ -29,11 +28,13 @@ from ovamgen.diffusion.recorder import (
 )
 from ovamgen.diffusion.synthesis import Drawing, Synthesiser
 from ovamgen.diffusion.text import TextRows, encode_text
+from ovamgen.engine.token_choice import open_tokens
 from ovamgen.errors import ConfigError
 from ovamgen.records import ModelInfo, SampleFailure, SampleSpec, Stage, SynthesisBatch
 
-PHRASES = {voc.name: voc.phrase for voc in VOC_CLASSES}
-"""The words that name each class in a prompt, in the order of the heatmaps."""
+ALWAYS_RECORDED = 40
+"""Sets of at most so many classes are recorded whole for every image; of larger ones, the targets
+of the batch: time and memory grow with the classes (docs/results/recording-classes.md)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,12 +79,24 @@ class PipelineAttention:
         return encode_text(self.loaded.pipe, text, padded=padded, cut=cut)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Recording:
+    """What is recorded of a batch."""
+
+    class_ids: tuple[int, ...]
+    attributed: AttributedClasses
+    method: HeatmapMethod
+
+
 class Engine:
     """Makes the samples of a run; `Engine.load` is the way to get one.
 
     Args:
         synthesiser: draws.
-        method: makes heatmaps of what is drawn.
+        attention: the pipeline, as attribution sees it.
+        classes: that the run has.
+        attributed: what stands for each of them, in their order.
+        method: name of what makes heatmaps of what is drawn.
         branch: the half of the guided batch that the method sees.
         masks: how its maps are normalised.
         info: what was loaded.
@@ -95,7 +108,10 @@ class Engine:
         self,
         *,
         synthesiser: Synthesiser,
-        method: HeatmapMethod,
+        attention: PipelineAttention,
+        classes: ClassSet,
+        attributed: AttributedClasses,
+        method: str,
         branch: Branch,
         masks: MaskConfig,
         info: ModelInfo,
@@ -104,14 +120,17 @@ class Engine:
     ) -> None:
         self.info = info
         self.tokens_digest = tokens_digest
-        self.class_ids = tuple(voc.id for voc in VOC_CLASSES)
-        self.class_names = tuple(voc.name for voc in VOC_CLASSES)
+        self.class_ids = tuple(entry.id for entry in classes.classes)
         self._synthesiser = synthesiser
+        self._attention = attention
+        self._attributed = attributed
         self._method = method
         self._branch = branch
         self._masks = masks
         self._drop_unsafe = drop_unsafe
         self._drawing = Lock()
+        few = len(self.class_ids) <= ALWAYS_RECORDED
+        self._always = self._recording(self.class_ids) if few else None
 
     @classmethod
     def load(cls, config: RunConfig) -> Engine:
@@ -126,23 +145,20 @@ class Engine:
         """
         # what is cheap to find wrong is looked at before gigabytes are loaded
         check_method(config.attribution.method)
-        facts = check_model(config.model, safety=config.synthesis.safety != "off")
-        config, bank = open_bank(config, width=facts.context_width)
+        check_model(config.model, safety=config.synthesis.safety != "off")
+        config, bank = open_tokens(config)
         rows = ClassRows(config.attribution.token_source, bank)
         use_repeatable_arithmetic(config.runtime.cpu_threads)
         loaded = load_pipeline(config.model, safety=config.synthesis.safety != "off")
         attention = PipelineAttention(loaded)
-        method = build_method(
-            config.attribution.method,
-            attention,
-            rows.targets(PHRASES, attention),
-            config.masks,
-        )
         return cls(
             synthesiser=Synthesiser(
                 loaded, config.synthesis, decode_images=config.runtime.decode_images
             ),
-            method=method,
+            attention=attention,
+            classes=config.classes,
+            attributed=rows.targets(config.classes.classes, attention),
+            method=config.attribution.method,
             branch=config.attribution.half,
             masks=config.masks,
             info=loaded.info,
@@ -151,7 +167,10 @@ class Engine:
         )
 
     def synthesise(self, specs: Sequence[SampleSpec]) -> SynthesisBatch:
-        """Images and the heatmaps of all 20 classes; what fails by itself is in `failures`.
+        """Images and heatmaps; what fails by itself is in `failures`.
+
+        Of at most `ALWAYS_RECORDED` classes there are maps of all, of more those that are a target
+        in the batch.
 
         May be called from several threads: one batch is drawn at a time, and while its images are
         waited for and checked the next is drawn. On a GPU all work is in one queue, so the batch
@@ -165,7 +184,7 @@ class Engine:
         """
         try:
             with self._drawing:
-                drawing, unattributed = self._draw(specs)
+                drawing, unattributed, recording = self._draw(specs)
             drawn = self._synthesiser.receive(drawing)
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
@@ -180,7 +199,10 @@ class Engine:
         failures: list[SampleFailure] = []
         kept: list[int] = []
         for index, spec in enumerate(specs):
-            failure = self._failure(drawn.errors[index], drawn.unsafe[index], fractions[index])
+            rows = self._rows(recording, spec)
+            failure = self._failure(
+                drawn.errors[index], drawn.unsafe[index], fractions[index][rows]
+            )
             failure = failure or unattributed[index]
             if failure is None:
                 kept.append(index)
@@ -192,20 +214,41 @@ class Engine:
             images=drawn.images[kept],
             heatmaps=heatmaps[kept],
             heatmap_max=tuple(tuple(fractions[index].tolist()) for index in kept),
+            class_ids=recording.class_ids,
+            all_classes=recording is self._always,
             unsafe=tuple(drawn.unsafe[index] for index in kept),
             failures=tuple(failures),
         )
 
-    def _draw(self, specs: Sequence[SampleSpec]) -> tuple[Drawing, list[tuple[Stage, str] | None]]:
+    def _recording(self, class_ids: Sequence[int]) -> _Recording:
+        places = [self.class_ids.index(class_id) for class_id in class_ids]
+        attributed = self._attributed.only(places)
+        method = build_method(self._method, self._attention, attributed.targets, self._masks)
+        return _Recording(tuple(class_ids), attributed, method)
+
+    def _rows(self, recording: _Recording, spec: SampleSpec) -> list[int]:
+        """The classes that a sample depends on: all, or its targets where not all are recorded."""
+        if recording is self._always:
+            return list(range(len(recording.class_ids)))
+        return [recording.class_ids.index(target.class_id) for target in spec.targets]
+
+    def _draw(
+        self, specs: Sequence[SampleSpec]
+    ) -> tuple[Drawing, list[tuple[Stage, str] | None], _Recording]:
         """A batch on its way to the host, its maps with it, and which samples have no maps."""
         prompts = [spec.prompt for spec in specs]
-        sink = self._method.open(prompts)
+        wanted = {target.class_id for spec in specs for target in spec.targets}
+        recording = self._always or self._recording(sorted(wanted))
+        sink = recording.method.open(prompts)
         drawing = self._synthesiser.begin(
             prompts, [spec.seed for spec in specs], listeners=[(sink, self._branch)]
         )
-        maps, fractions = class_heatmaps(sink, self._masks)
+        maps, fractions = class_heatmaps(sink, self._masks, recording.attributed)
         drawing.send(fractions, maps.half())
-        return drawing, [self._unattributed(sink, index, spec) for index, spec in enumerate(specs)]
+        problems = [
+            self._unattributed(sink, recording, index, spec) for index, spec in enumerate(specs)
+        ]
+        return drawing, problems, recording
 
     def _failure(
         self, error: Exception | None, unsafe: bool, fractions: Float32[np.ndarray, " K"]
@@ -219,10 +262,11 @@ class Engine:
         return None
 
     def _unattributed(
-        self, sink: HeatmapSink, index: int, spec: SampleSpec
+        self, sink: HeatmapSink, recording: _Recording, index: int, spec: SampleSpec
     ) -> tuple[Stage, str] | None:
         for target in spec.targets:
-            problem = sink.problem(index, self.class_ids.index(target.class_id))
+            place = recording.class_ids.index(target.class_id)
+            problem = recording.attributed.problem(sink, index, place)
             if problem is not None:
                 return "masks", problem
         return None
@@ -249,13 +293,14 @@ def use_repeatable_arithmetic(cpu_threads: int | None) -> None:
 
 
 def class_heatmaps(
-    sink: HeatmapSink, masks: MaskConfig
+    sink: HeatmapSink, masks: MaskConfig, classes: AttributedClasses
 ) -> tuple[Float32[Tensor, "B K h w"], Float32[Tensor, "B K"]]:
     """What a sink recorded as normalised maps, as masks are made of them, and their maxima.
 
     Args:
         sink: after the drawing.
         masks: its ``normalisation``, and what the received self-attention is scaled to.
+        classes: whose targets the sink was opened for.
 
     Returns:
         Maps in [0, 1] and maxima as fractions, as `normalise` gives them, the maps multiplied by
@@ -264,7 +309,8 @@ def class_heatmaps(
     Raises:
         MethodError: nothing was recorded.
     """
-    maps, fractions = normalise(sink.class_maps(), sink.maximum, how=masks.normalisation)
+    each, maxima = normalise(sink.class_maps(), sink.maximum, how=masks.normalisation)
+    maps, fractions = classes.largest(each), classes.largest(maxima)
     factor = sink.factor()
     if factor is not None:
         maps = maps * factor_of(factor, masks)[:, None]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float32
@@ -16,7 +16,7 @@ from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.config import METHODS
 from ovamgen.diffusion.recorder import AttentionSink
 from ovamgen.engine.array_files import Array
-from ovamgen.engine.engine import PHRASES, PipelineAttention
+from ovamgen.engine.engine import PipelineAttention
 from ovamgen.errors import ConfigError, MethodError
 
 
@@ -30,6 +30,8 @@ class Asked:
     pairs_named: bool
     """The pairs were asked for by name, and did not just lie beside the latents."""
     bank: TokenBank | None
+    phrases: Mapping[str, str]
+    """The words of classes in a prompt, by the names that a bank may have."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,6 +77,9 @@ def listen(method: str, attention: PipelineAttention, asked: Asked) -> list[List
         )
     if asked.bank is not None:
         asked.bank.check_width(width, attention.name)
+        if asked.bank.rows_alone:
+            start_row = attention.encode("").rows[0].float().cpu().numpy()
+            asked = replace(asked, bank=asked.bank.paired_with(start_row))
     if METHODS[method].in_prompt:
         return _listen_to_prompt(attention, asked)
     return [_listen_to_matrices(attention, asked, one_call=METHODS[method].one_call)]
@@ -146,7 +151,7 @@ def _listen_to_prompt(attention: PipelineAttention, asked: Asked) -> list[Listen
         labels = tuple(f"0: {word}" for word in prompt.words)
         listeners.append(_whole_prompt(attention, asked, labels))
     if asked.bank is not None:
-        listeners.append(_injected(attention, asked.prompt, asked.bank))
+        listeners.append(_injected(attention, asked.prompt, asked.bank, asked.phrases))
     return listeners
 
 
@@ -167,13 +172,15 @@ def _whole_prompt(attention: PipelineAttention, asked: Asked, labels: tuple[str,
     return _of_prompt(sink, answers)
 
 
-def _injected(attention: PipelineAttention, prompt: str, bank: TokenBank) -> Listener:
+def _injected(
+    attention: PipelineAttention, prompt: str, bank: TokenBank, words: Mapping[str, str]
+) -> Listener:
     """Maps of a bank's class rows in the place of the words that name the classes (methods 1.6).
 
     Raises:
         MethodError: the prompt names none of the bank's classes.
     """
-    phrases = {name: PHRASES.get(name, name) for name in bank.class_names}
+    phrases = {name: words.get(name, name) for name in bank.class_names}
     sink = Daam(attention, pair_targets(bank, phrases)).open([prompt])
     named = [index for index in range(len(phrases)) if sink.problem(0, index) is None]
     if not named:

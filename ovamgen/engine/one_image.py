@@ -105,6 +105,7 @@ def attribute(
         pairs=_given_pairs(latents, token_pairs),
         pairs_named=token_pairs is not None,
         bank=None if tokens is None else TokenBank.load(tokens),
+        phrases=config.classes.phrase_by_name,
     )
     for place in (out, overlay):
         if place is not None:

@@ -18,6 +18,7 @@ from jaxtyping import Float32, UInt8
 
 from ovamgen.attribution.interface import HeatmapSink
 from ovamgen.attribution.method import build_method
+from ovamgen.attribution.targets import AttributedClasses
 from ovamgen.config import SynthesisConfig, canonical_json
 from ovamgen.console.progress import Progress
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
@@ -183,6 +184,7 @@ def record(
     return Recordings(folder, prints)
 
 
+_Heard = tuple[HeatmapSink, AttributedClasses]
 _Artist = Callable[[Picture, UInt8[np.ndarray, "H W 3"], list[Listener]], float]
 """Draws a picture again, heard by the listeners: its mean absolute difference to the pixels."""
 
@@ -232,16 +234,16 @@ def _record_one(
 ) -> list[RecordedMaps]:
     """One drawing, heard by all setups at once; those that record the same share a sink."""
     attention = PipelineAttention(pipeline)
-    sinks: dict[tuple[str, ...], HeatmapSink] = {}
+    sinks: dict[tuple[str, ...], _Heard] = {}
     listeners: list[Listener] = []
     problems: list[dict[int, str]] = []
     for setup in setups:
         targets, without = setup.targets(picture, attention)
         problems.append(dict(without))
-        if setup.recorded not in sinks and targets:
-            method = build_method(setup.method, attention, targets, setup.config.masks)
+        if setup.recorded not in sinks and targets.targets:
+            method = build_method(setup.method, attention, targets.targets, setup.config.masks)
             sink = method.open([picture.prompt])
-            sinks[setup.recorded] = sink
+            sinks[setup.recorded] = sink, targets
             listeners.append((sink, setup.config.attribution.half))
     try:
         difference = draw(picture, pictures.image(picture), listeners)
@@ -251,27 +253,28 @@ def _record_one(
         everywhere = dict.fromkeys(range(len(picture.targets)), reason)
         return [RecordedMaps(maps=nothing, problems=everywhere, difference=255.0) for _ in setups]
     return [
-        _heard(picture, setup, sinks.get(setup.recorded), found, difference)
+        _maps(picture, setup, sinks.get(setup.recorded), found, difference)
         for setup, found in zip(setups, problems, strict=True)
     ]
 
 
-def _heard(
+def _maps(
     picture: Picture,
     setup: Setup,
-    sink: HeatmapSink | None,
+    heard: _Heard | None,
     problems: dict[int, str],
     difference: float,
 ) -> RecordedMaps:
     """The maps of all classes of the picture; those without a target are all zero."""
     places = [place for place in range(len(picture.targets)) if place not in problems]
-    if sink is None:
+    if heard is None:
         maps = np.zeros((len(picture.targets), 1, 1), np.float32)
         return RecordedMaps(maps=maps, problems=problems, difference=difference)
-    found, fractions = (t.cpu().numpy() for t in class_heatmaps(sink, setup.config.masks))
+    sink, classes = heard
+    found, fractions = (t.cpu().numpy() for t in class_heatmaps(sink, setup.config.masks, classes))
     maps = np.zeros((len(picture.targets), *found.shape[2:]), np.float32)
     for index, place in enumerate(places):
-        if reason := sink.problem(0, index):
+        if reason := classes.problem(sink, 0, index):
             problems[place] = reason
         elif not np.isfinite(fractions[0, index]):
             problems[place] = "the heatmap is not finite: another precision or seed"

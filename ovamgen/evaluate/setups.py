@@ -6,15 +6,16 @@ pictures' pixels, nor how they are drawn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ovamgen.attribution.interface import AttributedModel, ClassTarget
-from ovamgen.attribution.targets import ClassRows, prompt_target
-from ovamgen.attribution.token_bank import open_bank
+from ovamgen.attribution.targets import AttributedClasses, ClassRows, prompt_target
+from ovamgen.attribution.token_bank import check_covers
+from ovamgen.classes.class_entry import ClassEntry
 from ovamgen.config import METHODS, RunConfig, check_method, merge
-from ovamgen.diffusion.pipeline import check_model
+from ovamgen.engine.token_choice import open_tokens
 from ovamgen.errors import ConfigError, MethodError
 from ovamgen.pictures.picture_set import Picture, PictureSet
 
@@ -88,25 +89,31 @@ class Setup:
 
     def targets(
         self, picture: Picture, model: AttributedModel
-    ) -> tuple[list[ClassTarget], Mapping[int, str]]:
+    ) -> tuple[AttributedClasses, Mapping[int, str]]:
         """The picture's classes as attribution rows, and why some have none, by their place.
 
         Raises:
             ConfigError: the bank lacks a class.
         """
-        found: list[ClassTarget] = []
+        entries = [target.voc for target in picture.targets]
+        if not self.words:
+            return self.rows.targets(entries, model), {}
+        found: list[tuple[ClassTarget, ...]] = []
         problems = {}
-        for place, target in enumerate(picture.targets):
-            name, phrase = target.voc.name, target.voc.phrase
-            if not self.words:
-                found += self.rows.targets({name: phrase}, model)
-                continue
-            text = self.text.replace("{class}", phrase).replace("{prompt}", picture.prompt)
+        for place, entry in enumerate(entries):
             try:
-                found.append(prompt_target(name, phrase, text, model.encode))
+                found.append(tuple(self._words(entry, picture, model)))
             except MethodError as error:
                 problems[place] = str(error)
-        return found, problems
+        targets = tuple(target for part in found for target in part)
+        return AttributedClasses(targets=targets, sizes=tuple(map(len, found))), problems
+
+    def _words(
+        self, entry: ClassEntry, picture: Picture, model: AttributedModel
+    ) -> Iterator[ClassTarget]:
+        for phrase in entry.attributed:
+            text = self.text.replace("{class}", phrase).replace("{prompt}", picture.prompt)
+            yield prompt_target(entry.name, phrase, text, model.encode)
 
 
 def make_setup(config: RunConfig, *, name: str = "", text: str = TEXT) -> Setup:
@@ -124,7 +131,7 @@ def make_setup(config: RunConfig, *, name: str = "", text: str = TEXT) -> Setup:
     check_method(config.attribution.method)
     if "{class}" not in text and "{prompt}" not in text:
         raise ConfigError(f"--text must hold '{{class}}' or '{{prompt}}', got '{text[:60]}'")
-    config, bank = open_bank(config, width=check_model(config.model).context_width)
+    config, bank = open_tokens(config, of_all=False)
     rows = ClassRows(config.attribution.token_source, bank)
     if not name:
         method, preset = config.attribution.method, config.masks.preset
@@ -162,10 +169,11 @@ def check_classes(setups: Sequence[Setup], pictures: Sequence[Picture]) -> None:
     Raises:
         ConfigError: a bank lacks one.
     """
-    names = sorted({target.voc.name for picture in pictures for target in picture.targets})
+    shown = {target.voc.id: target.voc for picture in pictures for target in picture.targets}
+    entries = [shown[class_id] for class_id in sorted(shown)]
     for setup in setups:
         if setup.rows.bank is not None:
-            setup.rows.bank.select(names)
+            check_covers(setup.rows.bank, entries, setup.config.attribution.missing)
 
 
 def sample_sections(pictures: PictureSet) -> Sections:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from ovamgen.config import MaskConfig
-from ovamgen.errors import ConfigError, SampleError
+from ovamgen.errors import SampleError
 from ovamgen.masks.crf import dense_crf
 from ovamgen.masks.resize import resize
 
@@ -37,6 +37,7 @@ def make_label_map(
     class_ids: Sequence[int],
     image: UInt8[np.ndarray, "H W 3"],
     settings: MaskConfig,
+    taus: Sequence[float] | None = None,
 ) -> LabelMap:
     """The label map that the targets' heatmaps make on their image.
 
@@ -52,15 +53,15 @@ def make_label_map(
         class_ids: the targets' ids, 1..254, each once, in the order of the maps.
         image: RGB, of the size that the label map will have.
         settings: ``tau`` resolved, as `RunConfig` does.
+        taus: the threshold of each target (`MaskConfig.taus`); ``tau`` where not given.
 
     Raises:
         ConfigError: ``tau`` is not resolved.
         SampleError: ids that repeat, are out of range or do not fit the maps; maps that are not
             finite or negative.
     """
-    if settings.tau is None:
-        raise ConfigError("masks.tau has no value: build the configuration with build_config")
     _check(heatmaps, class_ids)
+    named = settings.taus([""] * len(class_ids)) if taus is None else taus
     height, width = image.shape[:2]
 
     # Label k + 1 is the class with the k-th lowest id, so that argmax settles ties as promised.
@@ -70,7 +71,9 @@ def make_label_map(
     values = np.array([BACKGROUND, *np.asarray(class_ids)[ascending]], dtype=np.uint8)
 
     if settings.beta is None:
-        indices = _compete(ordered, ordered > settings.tau)
+        # a list of floats is compared as float32, as one float is
+        above = np.array(named, np.float32)[ascending, None, None]
+        indices = _compete(ordered, ordered > above)
     else:
         background = 1 - _at_map(heatmaps, settings).max(axis=0, keepdims=True) - settings.beta
         channel = resize(background.astype(np.float32), height, width, settings.interpolation)

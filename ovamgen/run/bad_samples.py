@@ -36,10 +36,6 @@ class SampleEngine(Protocol):
     def tokens_digest(self) -> str:
         """sha256 of the token bank's pairs, "" for words."""
 
-    @property
-    def class_ids(self) -> tuple[int, ...]:
-        """VOC ids of the heatmaps' second axis."""
-
     def synthesise(self, specs: Sequence[SampleSpec]) -> SynthesisBatch:
         """Images and heatmaps of the specs; samples that fail by themselves are in `failures`."""
 
@@ -98,6 +94,8 @@ def _synthesise_without(
             images=np.zeros((0, 1, 1, 3), np.uint8),
             heatmaps=np.zeros((0, 1, 1, 1), np.float16),
             heatmap_max=(),
+            class_ids=(),
+            all_classes=True,
             unsafe=(),
             failures=failures,
         )
@@ -110,6 +108,8 @@ def _synthesise_without(
         images=batch.images[kept],
         heatmaps=batch.heatmaps[kept],
         heatmap_max=tuple(batch.heatmap_max[index] for index in kept),
+        class_ids=batch.class_ids,
+        all_classes=batch.all_classes,
         unsafe=tuple(batch.unsafe[index] for index in kept),
         failures=(*own.values(), *failures),
     )

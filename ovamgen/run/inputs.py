@@ -20,22 +20,22 @@ DEMO_CAPTIONS = "demo"
 
 
 def check_inputs(config: RunConfig) -> RunConfig:
-    """The configuration with the threshold of its token bank, once all that it names was looked at.
+    """The configuration with its tokens chosen, once all that it names was looked at.
 
     Raises:
         ConfigError: the model, the method, the scheduler or the tokens are not usable, or the
             tokens are not for this model.
     """
-    from ovamgen.attribution.token_bank import open_bank
+    from ovamgen.engine.token_choice import open_tokens
 
-    facts = check_model_size(config)
+    check_model_size(config)
     check_method(config.attribution.method)
     if config.synthesis.scheduler != SynthesisConfig().scheduler:
         # diffusers is slow to import, and the default is known to be there
         from ovamgen.diffusion.schedulers import scheduler_class
 
         scheduler_class(config.synthesis.scheduler)
-    return open_bank(config, width=facts.context_width)[0]
+    return open_tokens(config)[0]
 
 
 def check_model_size(config: RunConfig, *, safety: bool = False) -> ModelFacts:

@@ -42,7 +42,6 @@ class SampleContext:
 
     config: RunConfig
     provenance: Provenance
-    class_ids: tuple[int, ...]
 
 
 def load_engine_factory() -> EngineFactory:
@@ -54,15 +53,11 @@ def load_engine_factory() -> EngineFactory:
 
 def sample_context(config: RunConfig, fingerprint: str, engine: SampleEngine) -> SampleContext:
     """The context of a run whose pipeline is loaded."""
-    return context_of(config, fingerprint, engine.info, engine.tokens_digest, engine.class_ids)
+    return context_of(config, fingerprint, engine.info, engine.tokens_digest)
 
 
 def context_of(
-    config: RunConfig,
-    fingerprint: str,
-    info: ModelInfo,
-    tokens_digest: str,
-    class_ids: tuple[int, ...],
+    config: RunConfig, fingerprint: str, info: ModelInfo, tokens_digest: str
 ) -> SampleContext:
     """The context of a run, from what its pipeline said of itself in another process."""
     tau = config.masks.tau
@@ -85,7 +80,7 @@ def context_of(
         guidance=config.synthesis.guidance,
         ovamgen_version=__version__,
     )
-    return SampleContext(config=config, provenance=provenance, class_ids=class_ids)
+    return SampleContext(config=config, provenance=provenance)
 
 
 def refine(
@@ -114,13 +109,16 @@ def _refine_one(
 ) -> EncodedSample | SampleFailure:
     spec, image, heatmaps = batch.specs[index], batch.images[index], batch.heatmaps[index]
     try:
-        rows = [context.class_ids.index(target.class_id) for target in spec.targets]
+        rows = [batch.class_ids.index(target.class_id) for target in spec.targets]
+        # beyond the number that is always recorded, what is kept is a matter of the sample alone
+        kept = range(len(batch.class_ids)) if batch.all_classes else rows
         with clock.measure("masks"):
             labels = make_label_map(
                 heatmaps[rows],
                 [target.class_id for target in spec.targets],
                 image,
                 context.config.masks,
+                context.config.masks.taus(target.class_name for target in spec.targets),
             )
     except SAMPLE_ERRORS as error:
         return SampleFailure(key=spec.key, stage="masks", reason=one_line(error))
@@ -132,9 +130,9 @@ def _refine_one(
                 labels=labels.labels,
                 scores=labels.scores,
                 areas=labels.areas,
-                heatmaps=heatmaps,
-                heatmap_max=batch.heatmap_max[index],
-                class_ids=context.class_ids,
+                heatmaps=heatmaps[kept],
+                heatmap_max=[batch.heatmap_max[index][row] for row in kept],
+                class_ids=[batch.class_ids[row] for row in kept],
                 unsafe=batch.unsafe[index],
                 provenance=context.provenance,
                 settings=context.config.shards,

@@ -15,10 +15,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ovamgen.attribution.token_bank import TAU, TAU_FROM, TokenBank, check_tau
-from ovamgen.classes.voc import VOC_CLASSES
+from ovamgen.classes.loading import built_in
 from ovamgen.config import TOKEN_TAU, ModelConfig, canonical_json
 from ovamgen.diffusion.pipeline import check_model, load_pipeline
-from ovamgen.engine.engine import PHRASES, PipelineAttention
+from ovamgen.engine.engine import PipelineAttention
 from ovamgen.errors import ConfigError
 from ovamgen.records import ModelInfo
 from ovamgen.storage.damaged_files import BROKEN_ARRAYS
@@ -72,7 +72,7 @@ def import_tokens(
     bank = import_authors_tokens(
         path,
         rows[0].float().cpu().numpy(),
-        class_names=list(PHRASES),
+        class_names=[entry.name for entry in built_in("voc").classes],
         text_encoder=encoder,
     )
     told = "published with the tokens" if tau is None else "given"
@@ -252,7 +252,7 @@ def merge_banks(first: TokenBank, second: TokenBank, prefer: str | None = None) 
         )
     winner = second if prefer == "second" else first
     merged = theirs | mine if winner is first else mine | theirs
-    order = {voc.name: voc.id for voc in VOC_CLASSES}
+    order = {entry.name: entry.id for entry in built_in("voc").classes}
     names = sorted(merged, key=lambda name: (order.get(name, len(order) + 1), name))
     return TokenBank(
         class_names=tuple(names),

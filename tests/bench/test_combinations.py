@@ -6,9 +6,10 @@ from ovamgen.attribution.ovam import Ovam
 from ovamgen.attribution.targets import untrained_targets
 from ovamgen.bench.combinations import Combination, default_combinations, parse_all, prepare
 from ovamgen.bench.unet_calls import FastUnet, GraphedCall, second_unet
+from ovamgen.classes.loading import default_classes
 from ovamgen.config import ModelConfig, RunConfig
 from ovamgen.diffusion.recorder import CrossAttentionRecorder
-from ovamgen.engine.engine import PHRASES, PipelineAttention
+from ovamgen.engine.engine import PipelineAttention
 from ovamgen.errors import ConfigError
 from tests.golden.reference import load_model
 
@@ -79,7 +80,7 @@ def inputs(unet):
 def test_a_pure_call_gives_the_noise_and_the_maps_of_the_recorder():
     loaded = load_model("mini")
     attention = PipelineAttention(loaded)
-    targets = untrained_targets(PHRASES, attention.encode)
+    targets = untrained_targets(default_classes().phrase_by_name, attention.encode)
     latents, text = inputs(loaded.pipe.unet)
     sink = Ovam(attention, targets).open(["a cat"] * 2)
     with CrossAttentionRecorder(loaded.pipe.unet, "unconditional", True, sink):

@@ -62,6 +62,8 @@ class SceneEngine:
                 len(made), len(CLASS_IDS), self.cells, self.cells
             ),
             heatmap_max=tuple((0.5,) * len(CLASS_IDS) for _ in made),
+            class_ids=self.class_ids,
+            all_classes=True,
             unsafe=tuple("doubtful" in spec.prompt for spec in made),
             failures=tuple(
                 SampleFailure(key=spec.key, stage="safety", reason="flagged by the checker")

@@ -58,7 +58,6 @@ class SimulatedEngine:
         self._marks = marks / f"{os.getpid()}-{next(_numbers)}.txt"
         self.info = simulated_model(config, SIDE_PX, CELLS)
         self.tokens_digest = self.info.digest
-        self.class_ids = CLASS_IDS
 
     def synthesise(self, specs: Sequence[SampleSpec]) -> SynthesisBatch:
         """The batch, after its time."""
@@ -72,6 +71,8 @@ class SimulatedEngine:
             images=images,
             heatmaps=heatmaps,
             heatmap_max=((0.5,) * len(CLASS_IDS),) * len(specs),
+            class_ids=CLASS_IDS,
+            all_classes=True,
             unsafe=(False,) * len(specs),
         )
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from ovamgen.bench.scale.engine import CELLS, CLASS_IDS, SIDE_PX
-from ovamgen.classes.voc import VOC_CLASSES
+from ovamgen.classes.loading import default_classes
 from ovamgen.cluster.workers import RefineStatus
 from ovamgen.config import ShardConfig
 from ovamgen.records import EncodedSample, SampleFailure, SampleSpec, SynthesisBatch
@@ -60,7 +60,7 @@ def _template(provenance: Provenance, settings: ShardConfig) -> EncodedSample:
             key="0" * 11,
             prompt="",
             caption="",
-            targets=(VOC_CLASSES[0].target(),),
+            targets=(default_classes().classes[0].target(),),
             seed=0,
             caption_id=0,
             image_id=-1,

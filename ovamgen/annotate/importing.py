@@ -13,7 +13,7 @@ from jaxtyping import Bool
 from ovamgen.annotate.annotations import Annotations, State
 from ovamgen.annotate.labelme import LabelmeMask, labelme_mask
 from ovamgen.annotate.pictures import foreground
-from ovamgen.classes.voc import class_by_name
+from ovamgen.classes.class_set import ClassSet
 from ovamgen.errors import ConfigError, IncompleteError
 from ovamgen.pictures.sample_folder import Sample, SampleFolder
 
@@ -65,7 +65,7 @@ def import_masks(
         on_file: Gets each file with the reason why it was not taken in, or None.
     """
     for name in classes.values():
-        class_by_name(name)
+        folder.classes.by_name(name)
     annotations = Annotations(folder)
     paths = [Path(file) for file in files]
     on_start(len(paths))
@@ -78,7 +78,7 @@ def import_masks(
             sample = annotations.sample(path.stem)
             if first := taken.get(sample.key):
                 raise ConfigError(f"{path} is the second file for {sample.key}, after {first}")
-            read = _read(path, sample, annotations.size(sample), label, classes)
+            read = _read(path, sample, folder.classes, annotations.size(sample), label, classes)
             _save(annotations, sample, path, read.mask, overwrite)
             taken[sample.key] = path
             if read.left_out:
@@ -116,6 +116,7 @@ def _save(
 def _read(
     path: Path,
     sample: Sample,
+    known: ClassSet,
     size: tuple[int, int],
     label: str | None,
     classes: Mapping[str, str],
@@ -134,7 +135,13 @@ def _read(
     if kind == ".png":
         return LabelmeMask(mask=foreground(data, size, str(path)), left_out=())
     return labelme_mask(
-        data, size, str(path), class_name=sample.class_name, label=label, classes=classes
+        data,
+        size,
+        str(path),
+        class_name=sample.class_name,
+        known=known,
+        label=label,
+        classes=classes,
     )
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool
 from PIL import Image, ImageDraw
 
-from ovamgen.classes.voc import class_by_name
+from ovamgen.classes.class_set import ClassSet
 from ovamgen.errors import ConfigError
 
 Point = tuple[float, float]
@@ -40,6 +40,7 @@ def labelme_mask(
     name: str,
     *,
     class_name: str,
+    known: ClassSet,
     label: str | None = None,
     classes: Mapping[str, str] = MappingProxyType({}),
 ) -> LabelmeMask:
@@ -50,6 +51,7 @@ def labelme_mask(
         size: Height and width of the picture, in pixels.
         name: What to call the file in errors.
         class_name: The sample's class; a shape shows it whose label is one of its names.
+        known: The classes that it is one of, under all their names.
         label: Takes the shapes of this label instead.
         classes: The class by label, for labels that are no name of it.
 
@@ -69,7 +71,7 @@ def labelme_mask(
     if not labels:
         raise ConfigError(f"{name} must have a shape, it has none: outline the {class_name}")
     if label is None:
-        wanted = [text for text in labels if _means(classes.get(text, text), class_name)]
+        wanted = [text for text in labels if _means(known, classes.get(text, text), class_name)]
     else:
         wanted = [text for text in labels if text == label]
     if not wanted:
@@ -98,9 +100,9 @@ def _content(data: bytes, name: str) -> dict[str, Any]:
     return content
 
 
-def _means(text: str, class_name: str) -> bool:
+def _means(classes: ClassSet, text: str, class_name: str) -> bool:
     try:
-        return class_by_name(text) == class_by_name(class_name)
+        return classes.by_name(text) == classes.by_name(class_name)
     except ConfigError:
         return False
 

@@ -19,7 +19,6 @@ from PIL import Image
 from ovamgen.annotate.annotations import Annotations
 from ovamgen.annotate.guard import guard
 from ovamgen.annotate.pictures import foreground
-from ovamgen.classes.voc import class_by_name
 from ovamgen.errors import ConfigError
 from ovamgen.pictures.sample_folder import Sample
 
@@ -78,7 +77,7 @@ class _Desk:
                 "samples": [
                     {
                         "key": sample.key,
-                        "phrase": class_by_name(sample.class_name).phrase,
+                        "phrase": folder.classes.by_name(sample.class_name).phrase,
                         "prompt": sample.prompt,
                         "word_included": sample.word_included,
                         "state": self._annotations.state(sample),

@@ -78,6 +78,11 @@ def from_saved(record: Mapping[str, Any]) -> ClassSet:
     return _checked("the classes it names", record[_RECORD])
 
 
+def is_set(text: str) -> bool:
+    """Whether a text that somebody gave names a set or a class file, and no class."""
+    return text in BUILT_IN or text.endswith((".yaml", ".yml"))
+
+
 def load_class_set(place: str) -> ClassSet:
     """The set that ``--classes`` names.
 
@@ -90,7 +95,7 @@ def load_class_set(place: str) -> ClassSet:
     """
     if place in BUILT_IN:
         return built_in(place)
-    if place.endswith((".yaml", ".yml")):
+    if is_set(place):
         return _from_file(place)
     if "," in place:
         return _from_names([name.strip() for name in place.split(",") if name.strip()])

@@ -102,10 +102,11 @@ def check(
     from ovamgen.classes.loading import load_class_set
     from ovamgen.plan.caption_words import find_words
     from ovamgen.plan.captions import open_captions, read_instances
+    from ovamgen.run.inputs import captions_path
 
     loaded = load_class_set(classes)
     shown = read_instances(instances, loaded) if instances else None
-    found = find_words(loaded, open_captions(captions).captions, shown)
+    found = find_words(loaded, open_captions(captions_path(captions)).captions, shown)
     if as_json:
         log_format.show(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,9 @@ from ovamgen.console.log_format import show
 from ovamgen.console.progress import Progress
 from ovamgen.errors import ConfigError
 
+if TYPE_CHECKING:
+    from ovamgen.classes.class_set import ClassSet
+
 VOC_SIM = "voc-sim"
 
 
@@ -33,7 +36,15 @@ def samples(
     per_class: Annotated[
         int | None, typer.Option(help="Samples of each class; 1 where no captions are given.")
     ] = None,
-    classes: Annotated[str | None, typer.Option(help="Names joined by commas; all 20.")] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SET|FILE|a,b,c",
+            help="What is drawn: a class set, a class file (.yaml), or names with commas between "
+            "them; names that VOC or the configuration's set has are a choice of it.",
+            show_default="voc",
+        ),
+    ] = None,
     prompt: Annotated[
         str | None, typer.Option(help="Holds {class}. [default: A photograph of a {class}]")
     ] = None,
@@ -60,10 +71,11 @@ def samples(
 
     Example: `ovamgen samples --model mini --per-class 2 --out samples`
 
+    Own classes: `ovamgen samples --model mini --classes pets.yaml --out samples`
+
     From captions: `ovamgen samples --captions captions_val2017.json
     --instances instances_val2017.json --preset coco-cap --out samples`
     """
-    names = [name.strip() for name in (classes or "").split(",") if name.strip()]
     if captions is not None and prompt is not None:
         raise ConfigError("--prompt and --captions are two ways of saying what to draw: give one")
     if published := preset == VOC_SIM:
@@ -74,7 +86,9 @@ def samples(
         preset = None
     if captions is None and (instances or preset or limit):
         raise ConfigError("--instances, --preset and --limit are about captions: give --captions")
+    own, names = _classes(classes, resolve_here(config, {"model": {}}, sets).classes)
     flags = {
+        "classes": own,
         "plan": {
             "captions": captions,
             "instances": instances,
@@ -92,7 +106,8 @@ def samples(
     if captions is None:
         wanted = class_samples(
             per_class=1 if per_class is None else per_class,
-            classes=names,
+            classes=resolved.classes,
+            names=names,
             prompt=PROMPT if prompt is None else prompt,
             seed=seed,
             to_the_letter=published,
@@ -105,3 +120,20 @@ def samples(
         done = draw_samples(resolved, wanted, out, on_start=counting.start, on_picture=counting.add)
     show("\n".join(done.lines()))
     done.check_complete()
+
+
+def _classes(asked: str | None, there: ClassSet) -> tuple[str | None, list[str]]:
+    """The set that is asked for, if another, and the names of a choice."""
+    names = [name.strip() for name in (asked or "").split(",") if name.strip()]
+    if asked is None or ("," not in asked and not _is_of(there, asked)):
+        return asked, []
+    if all(_is_of(there, name) for name in names):
+        return None, names
+    return asked, []
+
+
+def _is_of(classes: ClassSet, name: str) -> bool:
+    try:
+        return bool(classes.by_name(name))
+    except ConfigError:
+        return False

@@ -34,7 +34,11 @@ def optimise(
     annotations: Annotations = None,
     model: SamplesModel = None,
     classes: Annotated[
-        str | None, typer.Option(help="Only these, with commas between them: cat,dog.")
+        str | None,
+        typer.Option(
+            metavar="a,b,c",
+            help="Only these of the samples' classes; a class set must be the samples' own.",
+        ),
     ] = None,
     preset: Annotated[str, typer.Option(help="paper or released-code.")] = "paper",
     steps: Annotated[int | None, typer.Option(help="Instead of the preset's 500 or 800.")] = None,

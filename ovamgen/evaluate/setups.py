@@ -14,6 +14,7 @@ from ovamgen.attribution.interface import AttributedModel, ClassTarget
 from ovamgen.attribution.targets import AttributedClasses, ClassRows, prompt_target
 from ovamgen.attribution.token_bank import check_covers
 from ovamgen.classes.class_entry import ClassEntry
+from ovamgen.classes.loading import as_saved
 from ovamgen.config import METHODS, RunConfig, check_method, merge
 from ovamgen.engine.token_choice import open_tokens
 from ovamgen.errors import ConfigError, MethodError
@@ -187,6 +188,7 @@ def sample_sections(pictures: PictureSet) -> Sections:
     return {
         "model": named,
         "synthesis": {name: value for name, value in synthesis.items() if value is not None},
+        **as_saved(pictures.classes),
     }
 
 

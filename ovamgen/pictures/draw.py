@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ovamgen.classes.voc import VOC_CLASSES, VocClass, class_by_name
+from ovamgen.classes.class_entry import ClassEntry
+from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.loading import default_classes, is_default
 from ovamgen.config import RunConfig
 from ovamgen.diffusion.pipeline import check_model, load_pipeline
 from ovamgen.diffusion.synthesis import Synthesiser
@@ -69,20 +71,22 @@ class DrawnSamples:
 def class_samples(
     *,
     per_class: int,
-    classes: Sequence[str] = (),
+    classes: ClassSet | None = None,
+    names: Sequence[str] = (),
     prompt: str = PROMPT,
     seed: int = INITIAL_SEED,
     to_the_letter: bool = False,
 ) -> tuple[Sample, ...]:
     """The samples of VOC-sim: one prompt, every class of it equally often (methods 7.1).
 
-    Seeds are one draw of ``per_class`` x 20 numbers below 2**32 - 1 by numpy's RandomState, dealt
-    to the classes in the authors' order (tv before train). A choice of classes takes theirs, so a
-    sample is the same whichever other classes are drawn.
+    Seeds are one draw of ``per_class`` numbers below 2**32 - 1 for each class of the set by numpy's
+    RandomState, dealt to the classes by id (VOC's in the authors' order, tv before train). A choice
+    of classes takes theirs, so a sample is the same whichever other classes are drawn.
 
     Args:
         per_class: samples of each class.
-        classes: by any of their names; all 20 where empty.
+        classes: the set; the default one where not given.
+        names: of a choice of them, any name will do; all where empty.
         prompt: holds ``{class}``, which becomes the class's phrase: ``dining table``; "a" before
             it becomes "an" where the phrase asks for it.
         seed: of the draw, 0 <= seed < 2**32.
@@ -95,23 +99,25 @@ def class_samples(
         raise ConfigError(f"the prompt must hold '{_PLACEHOLDER}', got '{prompt[:60]}'")
     if per_class < 1:
         raise ConfigError(f"at least one sample a class is needed, got --per-class {per_class}")
-    seeds = _draw_seeds(seed, per_class * len(VOC_CLASSES)).reshape(len(VOC_CLASSES), per_class)
-    wanted = {class_by_name(name).id for name in classes}
+    classes = classes or default_classes()
+    wanted = {classes.by_name(name).id for name in names}
+    ordered = published_order(classes)
+    seeds = _draw_seeds(seed, per_class * len(ordered)).reshape(len(ordered), per_class)
     samples = []
-    for place, voc in enumerate(published_order()):
-        if wanted and voc.id not in wanted:
+    for place, entry in enumerate(ordered):
+        if wanted and entry.id not in wanted:
             continue
         text = prompt
-        if not to_the_letter and voc.with_article.startswith("an "):
+        if not to_the_letter and entry.with_article.startswith("an "):
             text = _WITH_ARTICLE.sub(r"\1n {class}", text)
-        text = text.replace(_PLACEHOLDER, voc.phrase)
+        text = text.replace(_PLACEHOLDER, entry.phrase)
         samples += [
             Sample(
-                key=f"{voc.name}-{number:03d}",
-                class_name=voc.name,
+                key=f"{entry.name}-{number:03d}",
+                class_name=entry.name,
                 prompt=text,
                 seed=int(drawn),
-                word_included=voc.phrase in text.lower(),
+                word_included=entry.phrase in text.lower(),
             )
             for number, drawn in enumerate(seeds[place])
         ]
@@ -144,13 +150,13 @@ def caption_samples(specs: Iterable[SampleSpec], *, seed: int = INITIAL_SEED) ->
     )
 
 
-def published_order() -> tuple[VocClass, ...]:
-    """The classes as the OVAM authors order them: as VOC does, but tv before train (0.5)."""
-    names = [voc.name for voc in VOC_CLASSES]
-    train, tv = names.index("train"), names.index("tvmonitor")
-    order = list(range(len(names)))
-    order[train], order[tv] = tv, train
-    return tuple(VOC_CLASSES[index] for index in order)
+def published_order(classes: ClassSet) -> tuple[ClassEntry, ...]:
+    """The classes by id; VOC's as the OVAM authors order them, tv before train (0.5)."""
+    ordered = list(classes.classes)
+    if is_default(classes):
+        # the last two, of which the authors' names are sorted
+        ordered[-2:] = reversed(ordered[-2:])
+    return tuple(ordered)
 
 
 def draw_samples(
@@ -176,7 +182,7 @@ def draw_samples(
     """
     root = Path(out)
     settings = sample_settings(config)
-    folder = _existing(root, samples, settings)
+    folder = _existing(root, samples, settings, config.classes)
     checked = config.synthesis.safety == "drop"
     check_model(config.model, safety=checked)
     missing = [s for s in samples if folder is None or not folder.image_path(s).exists()]
@@ -185,7 +191,7 @@ def draw_samples(
     use_repeatable_arithmetic(config.runtime.cpu_threads)
     synthesiser = Synthesiser(load_pipeline(config.model, safety=checked), config.synthesis)
     if folder is None:
-        folder = SampleFolder.create(root, samples, settings)
+        folder = SampleFolder.create(root, samples, settings, config.classes)
     if on_start is not None:
         on_start(len(samples), len(samples) - len(missing))
     failures = {}
@@ -222,13 +228,15 @@ def _draw_seeds(seed: int, count: int) -> np.ndarray:
 
 
 def _existing(
-    root: Path, samples: Sequence[Sample], settings: dict[str, Any]
+    root: Path, samples: Sequence[Sample], settings: dict[str, Any], classes: ClassSet
 ) -> SampleFolder | None:
     """The folder as an earlier call left it, or None; it must hold what is asked for."""
     if not (root / SAMPLES).exists():
         return None
     folder = SampleFolder.open(root)
     changed = []
+    if folder.classes != classes:
+        changed.append(f"classes: {folder.classes.identity} -> {classes.identity}")
     for section, values in settings.items():
         before = folder.settings.get(section, {})
         changed += [

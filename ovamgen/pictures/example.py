@@ -12,7 +12,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
-from ovamgen.classes.voc import IGNORE, NUM_CLASSES
+from ovamgen.classes.class_entry import BACKGROUND, IGNORE
+from ovamgen.classes.class_set import ClassSet
 from ovamgen.errors import OvamgenError
 
 
@@ -23,7 +24,7 @@ class Example:
     name: str
     image: UInt8[np.ndarray, "H W 3"]
     labels: UInt8[np.ndarray, "H W"]
-    """0 background, 1..20 VOC's classes, 255 ignored."""
+    """0 background, 255 ignored, else ids of classes."""
 
 
 @runtime_checkable
@@ -40,17 +41,21 @@ class Examples(Protocol):
         """A checksum by which a resumed training knows its data again."""
 
 
-def check_labels(labels: UInt8[np.ndarray, "H W"], name: str, kind: type[OvamgenError]) -> None:
-    """Refuses label maps with values that are neither a class of VOC nor 255.
+def check_labels(
+    labels: UInt8[np.ndarray, "H W"], classes: ClassSet, name: str, kind: type[OvamgenError]
+) -> None:
+    """Refuses label maps with values that are no class of the set, nor 0 or 255.
 
     Raises:
         OvamgenError: of the kind asked for; the first such value is named.
     """
     counts = np.bincount(labels.ravel(), minlength=256)
-    counts[:NUM_CLASSES] = counts[IGNORE] = 0
+    counts[[BACKGROUND, IGNORE, *(entry.id for entry in classes.classes)]] = 0
     if counts.any():
         value = int(counts.argmax())
+        last = classes.labels - 1
+        known = f"0 to {last}" if len(classes) == last else f"0, the ids of {classes.name}"
         raise kind(
-            f"{name} must have values 0 to {NUM_CLASSES - 1} and {IGNORE} (ignored), got {value} "
-            f"in {counts[value]} pixels: map other classes to these, or to {IGNORE}"
+            f"{name} must have values {known} and {IGNORE} (ignored), got {value} in "
+            f"{counts[value]} pixels: map other classes to these, or to {IGNORE}"
         )

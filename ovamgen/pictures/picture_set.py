@@ -16,7 +16,8 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from jaxtyping import UInt8
 
-from ovamgen.classes.voc import BACKGROUND, IGNORE, VocClass, class_by_id, class_by_name
+from ovamgen.classes.class_entry import BACKGROUND, IGNORE, ClassEntry
+from ovamgen.classes.class_set import ClassSet
 from ovamgen.errors import ConfigError
 from ovamgen.mini import voc_place
 from ovamgen.pictures.sample_folder import ANNOTATIONS, SAMPLES, SampleFolder
@@ -34,7 +35,7 @@ T = TypeVar("T")
 class PictureTarget:
     """A class that one picture is scored for."""
 
-    voc: VocClass
+    voc: ClassEntry
     word_included: bool
     """The prompt names it, by the published rule: its phrase is in the text (methods 7.2)."""
 
@@ -65,6 +66,8 @@ class PictureSet:
     split: str
     """Split of a VOC folder, else ""."""
     pictures: tuple[Picture, ...]
+    classes: ClassSet
+    """That its pictures are scored for."""
     settings: Mapping[str, Any]
     """The sections that drew generated samples; empty for real pictures."""
     notes: tuple[str, ...] = ()
@@ -88,6 +91,7 @@ def open_pictures(
     annotations: str | Path | None = None,
     limit: int | None = None,
     seed: int = 0,
+    classes: ClassSet | None = None,
 ) -> PictureSet:
     """The data set in a folder, every picture and mask of it checked.
 
@@ -98,6 +102,8 @@ def open_pictures(
         annotations: where a folder of samples has its annotations elsewhere.
         limit: at most so many pictures, taken from every class in turn.
         seed: of the noise of real pictures, with each one's name.
+        classes: that are scored; the folder's own where not given. Labels in VOC's layout are
+            turned into them where they can be (`ovamgen.classes.relabelling`).
 
     Raises:
         ConfigError: the folder is neither, a file is missing or damaged, a mask does not fit its
@@ -111,7 +117,7 @@ def open_pictures(
     if (folder / SAMPLES).exists():
         if split is not None:
             raise ConfigError(f"--split is for folders in VOC's layout, {root} holds samples")
-        return _generated(folder, annotations, limit)
+        return _generated(folder, annotations, limit, classes)
     voc = any((folder / inner / "ImageSets").is_dir() for inner in ("", "VOC2012", "VOCdevkit"))
     if not voc and not (folder / "VOCdevkit" / "VOC2012").is_dir():
         raise ConfigError(
@@ -121,7 +127,7 @@ def open_pictures(
         )
     if annotations is not None:
         raise ConfigError(f"--annotations is for folders of samples, {root} is in VOC's layout")
-    return _real(folder, "val" if split is None else split, limit, seed)
+    return _real(folder, "val" if split is None else split, limit, seed, classes)
 
 
 def in_turn(items: Sequence[T], class_of: Callable[[T], int], count: int | None) -> list[T]:
@@ -144,8 +150,16 @@ def digest_of_file(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _generated(root: Path, annotations: str | Path | None, limit: int | None) -> PictureSet:
+def _generated(
+    root: Path, annotations: str | Path | None, limit: int | None, asked: ClassSet | None
+) -> PictureSet:
     folder = SampleFolder.open(root)
+    classes = folder.classes
+    if asked not in (None, classes):
+        raise ConfigError(
+            f"the samples of {root} are of the classes {classes.name}, not of {asked.name}: leave "
+            "--classes out, or draw samples of those"
+        )
     samples = {sample.key: sample for sample in folder.samples}
     place = root / ANNOTATIONS if annotations is None else Path(annotations)
     stray = sorted(path.name for path in place.glob("*.png") if path.stem not in samples)
@@ -162,11 +176,11 @@ def _generated(root: Path, annotations: str | Path | None, limit: int | None) ->
             f"'ovamgen annotate --samples {root}'"
         )
     pictures = []
-    chosen = in_turn(annotated, lambda s: class_by_name(s.class_name).id, limit)
+    chosen = in_turn(annotated, lambda s: classes.by_name(s.class_name).id, limit)
     for sample in sorted(chosen, key=lambda s: s.key):
         mask = folder.annotation(sample, annotations)
         target = PictureTarget(
-            voc=class_by_name(sample.class_name), word_included=sample.word_included
+            voc=classes.by_name(sample.class_name), word_included=sample.word_included
         )
         pictures.append(
             Picture(
@@ -186,7 +200,7 @@ def _generated(root: Path, annotations: str | Path | None, limit: int | None) ->
 
     def truth(key: str) -> UInt8[np.ndarray, "H W"]:
         mask = folder.annotation(samples[key], annotations)
-        class_id = class_by_name(samples[key].class_name).id
+        class_id = classes.by_name(samples[key].class_name).id
         return np.where(mask, class_id, BACKGROUND).astype(np.uint8)
 
     return PictureSet(
@@ -194,6 +208,7 @@ def _generated(root: Path, annotations: str | Path | None, limit: int | None) ->
         name=root.name,
         split="",
         pictures=tuple(pictures),
+        classes=classes,
         settings=folder.settings,
         notes=tuple(notes),
         load_image=lambda key: folder.image(samples[key]),
@@ -201,9 +216,12 @@ def _generated(root: Path, annotations: str | Path | None, limit: int | None) ->
     )
 
 
-def _real(root: Path, split: str, limit: int | None, seed: int) -> PictureSet:
-    folder = VocFolder.open(root, split)
-    captions = _read_captions(folder.root / CAPTIONS)
+def _real(
+    root: Path, split: str, limit: int | None, seed: int, asked: ClassSet | None
+) -> PictureSet:
+    folder = VocFolder.open(root, split, asked)
+    classes, own = folder.classes, folder.own_classes
+    captions = _read_captions(folder.root / CAPTIONS, own)
     places = {name: place for place, name in enumerate(folder.names)}
     found, empty = [], 0
     for place, name in enumerate(folder.names):
@@ -211,18 +229,18 @@ def _real(root: Path, split: str, limit: int | None, seed: int) -> PictureSet:
         caption, named = captions.get(name, ("", ()))
         present = [int(label) for label in np.unique(example.labels)]
         present = [label for label in present if label not in (BACKGROUND, IGNORE)]
-        ids = sorted({*present, *(voc.id for voc in named)})
+        # the caption names classes of the folder's own
+        labels = [int(folder.table[entry.id]) for entry in named]
+        ids = sorted({*present, *labels} - {BACKGROUND})
         if not ids:
             empty += 1
             continue
         # the order of the caption, so that the first class is the one that it names first
-        order = {voc.id: rank for rank, voc in enumerate(named)}
-        classes = [class_by_id(i) for i in sorted(ids, key=lambda i: (order.get(i, len(ids)), i))]
-        text = caption or CAPTION.replace(
-            "{classes}", " and ".join(c.with_article for c in classes)
-        )
+        order = {label: rank for rank, label in enumerate(labels)}
+        shown = [classes.by_id(i) for i in sorted(ids, key=lambda i: (order.get(i, len(ids)), i))]
+        text = caption or CAPTION.replace("{classes}", " and ".join(c.with_article for c in shown))
         targets = tuple(
-            PictureTarget(voc=voc, word_included=voc.phrase in text.lower()) for voc in classes
+            PictureTarget(voc=voc, word_included=voc.phrase in text.lower()) for voc in shown
         )
         found.append(
             Picture(
@@ -236,7 +254,7 @@ def _real(root: Path, split: str, limit: int | None, seed: int) -> PictureSet:
             )
         )
     if not found:
-        raise ConfigError(f"no picture of split '{split}' of {root} shows one of VOC's classes")
+        raise ConfigError(f"no picture of split '{split}' of {root} shows one of the classes")
     chosen = in_turn(found, lambda picture: picture.targets[0].voc.id, limit)
     notes = []
     if empty:
@@ -249,6 +267,7 @@ def _real(root: Path, split: str, limit: int | None, seed: int) -> PictureSet:
         name=folder.root.name,
         split=split,
         pictures=tuple(sorted(chosen, key=lambda picture: picture.key)),
+        classes=classes,
         settings={},
         notes=tuple(notes),
         load_image=lambda key: folder.read(places[key]).image,
@@ -262,7 +281,7 @@ def _limited(chosen: int, there: int) -> list[str]:
     return [f"{chosen} of {there} pictures were taken, from every class in turn."]
 
 
-def _read_captions(path: Path) -> dict[str, tuple[str, tuple[VocClass, ...]]]:
+def _read_captions(path: Path, classes: ClassSet) -> dict[str, tuple[str, tuple[ClassEntry, ...]]]:
     """Caption and classes by picture; nothing where the data set has no captions."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -284,7 +303,7 @@ def _read_captions(path: Path) -> dict[str, tuple[str, tuple[VocClass, ...]]]:
             # joined as the captions of a plan are
             names = filter(None, map(str.strip, (row.get("classes") or "").split(";")))
             try:
-                captions[row["name"] or ""] = caption, tuple(map(class_by_name, names))
+                captions[row["name"] or ""] = caption, tuple(map(classes.by_name, names))
             except ConfigError as error:
                 raise ConfigError(f"{path}, line {number}: {error}") from None
     return captions

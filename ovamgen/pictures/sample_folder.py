@@ -1,9 +1,9 @@
 """A folder of generated samples that people annotate, tokens are learnt from and masks scored on.
 
 ``samples.csv`` (key, class_name, prompt, seed, word_included), ``synthesis.yaml`` (the sections
-``model`` and ``synthesis`` that drew them), ``images/KEY.png``, and ``annotations/KEY.png`` where
-somebody painted the object: 8 bits, anything above zero is foreground. This module knows files
-only; what draws or scores them is elsewhere.
+``model`` and ``synthesis`` that drew them, and ``classes`` where they are not VOC's),
+``images/KEY.png``, and ``annotations/KEY.png`` where somebody painted the object: 8 bits, anything
+above zero is foreground. This module knows files only; what draws or scores them is elsewhere.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ import yaml
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
-from ovamgen.classes.voc import class_by_name
+from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.loading import as_saved, default_classes, from_saved
 from ovamgen.errors import ConfigError
 from ovamgen.storage.damaged_files import BROKEN_PICTURE
 from ovamgen.storage.plain_yaml import load_plain_yaml
@@ -44,7 +45,7 @@ class Sample:
     key: str
     """Letters, digits, ``_`` and ``-``: the name of its files."""
     class_name: str
-    """VOC name: ``diningtable``."""
+    """Name in the folder's class set: ``diningtable``."""
     prompt: str
     seed: int
     """Seed of the initial noise, 0 <= seed < 2**63."""
@@ -55,13 +56,12 @@ class Sample:
         """Refuses what cannot be a sample.
 
         Raises:
-            ConfigError: a key that is no file name, an unknown class, a seed out of range.
+            ConfigError: a key that is no file name, a seed out of range.
         """
         if not _KEY.fullmatch(self.key):
             raise ConfigError(
                 f"a key must be 1 to 64 letters, digits, '_' or '-', got '{self.key[:80]}'"
             )
-        class_by_name(self.class_name)
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"sample {self.key}: seed must be in [0, 2**63), got {self.seed}")
 
@@ -74,6 +74,8 @@ class SampleFolder:
     samples: tuple[Sample, ...]
     settings: Mapping[str, Any]
     """The sections ``model`` and ``synthesis`` that drew the images, as plain values."""
+    classes: ClassSet
+    """The classes that the samples' are of."""
 
     @classmethod
     def open(cls, root: str | Path) -> SampleFolder:
@@ -84,18 +86,35 @@ class SampleFolder:
         """
         folder = Path(root)
         settings = _read_settings(folder / SYNTHESIS)
-        return cls(root=folder, samples=_read_samples(folder / SAMPLES), settings=settings)
+        try:
+            classes = from_saved(settings)
+        except ConfigError as error:
+            raise ConfigError(f"{folder / SYNTHESIS}: {error}") from None
+        samples = _read_samples(folder / SAMPLES, classes)
+        sections = {name: values for name, values in settings.items() if name != "classes"}
+        return cls(root=folder, samples=samples, settings=sections, classes=classes)
 
     @classmethod
     def create(
-        cls, root: str | Path, samples: Iterable[Sample], settings: Mapping[str, Any]
+        cls,
+        root: str | Path,
+        samples: Iterable[Sample],
+        settings: Mapping[str, Any],
+        classes: ClassSet | None = None,
     ) -> SampleFolder:
         """Writes the two lists; images are added with `add_image`.
+
+        Args:
+            root: the folder.
+            samples: in the order of the list.
+            settings: the sections that draw them, as plain values.
+            classes: that the samples' are of; the default ones where not given.
 
         Raises:
             ConfigError: the folder has a list already, keys repeat, or it cannot be written.
         """
         folder = Path(root)
+        classes = classes or default_classes()
         rows = tuple(samples)
         _check_keys(rows, str(folder))
         if (folder / SAMPLES).exists():
@@ -103,7 +122,8 @@ class SampleFolder:
         try:
             for name in (IMAGES, ANNOTATIONS):
                 (folder / name).mkdir(parents=True, exist_ok=True)
-            text = yaml.safe_dump(dict(settings), sort_keys=True, allow_unicode=True)
+            content = {**settings, **as_saved(classes)}
+            text = yaml.safe_dump(content, sort_keys=True, allow_unicode=True)
             (folder / SYNTHESIS).write_text(text, "utf-8")
             table = io.StringIO(newline="")
             writer = csv.writer(table, lineterminator="\n")
@@ -114,7 +134,7 @@ class SampleFolder:
             write_whole(folder / SAMPLES, table.getvalue().encode())
         except OSError as error:
             raise ConfigError(f"{folder} cannot be written: {error}") from None
-        return cls(root=folder, samples=rows, settings=dict(settings))
+        return cls(root=folder, samples=rows, settings=dict(settings), classes=classes)
 
     def image_path(self, sample: Sample) -> Path:
         """Where the sample's picture is, or would be."""
@@ -227,7 +247,7 @@ def _read_settings(path: Path) -> Mapping[str, Any]:
     return data
 
 
-def _read_samples(path: Path) -> tuple[Sample, ...]:
+def _read_samples(path: Path, classes: ClassSet) -> tuple[Sample, ...]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
@@ -237,7 +257,9 @@ def _read_samples(path: Path) -> tuple[Sample, ...]:
                     f"{path} must have the columns {', '.join(_COLUMNS)}, it lacks "
                     f"{', '.join(missing)}"
                 )
-            samples = tuple(_sample(row, f"{path}, line {reader.line_num}") for row in reader)
+            samples = tuple(
+                _sample(row, classes, f"{path}, line {reader.line_num}") for row in reader
+            )
     except FileNotFoundError:
         raise ConfigError(
             f"{path.parent} must be a folder of samples, it has no {path.name}: make one with "
@@ -251,11 +273,11 @@ def _read_samples(path: Path) -> tuple[Sample, ...]:
     return samples
 
 
-def _sample(row: Mapping[str, str | None], where: str) -> Sample:
+def _sample(row: Mapping[str, str | None], classes: ClassSet, where: str) -> Sample:
     try:
         return Sample(
             key=row["key"] or "",
-            class_name=row["class_name"] or "",
+            class_name=classes.by_name(row["class_name"] or "").name,
             prompt=row["prompt"] or "",
             seed=int(row["seed"] or ""),
             word_included=(row.get("word_included") or "1") not in ("0", "false", "False"),

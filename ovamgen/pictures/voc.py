@@ -14,6 +14,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.loading import default_classes, load_class_set
+from ovamgen.classes.relabelling import relabelling
 from ovamgen.errors import ConfigError
 from ovamgen.mini import voc_place
 from ovamgen.pictures.example import Example, check_labels
@@ -22,6 +25,8 @@ from ovamgen.storage.damaged_files import BROKEN_PICTURE
 _IMAGES = "JPEGImages"
 _MASKS = "SegmentationClass"
 _LISTS = "ImageSets/Segmentation"
+CLASSES_NAME = "classes.yaml"
+"""The class file of a folder whose labels are not VOC's."""
 _LONGEST_NAME = 200
 
 
@@ -32,18 +37,27 @@ class VocFolder:
     root: Path
     split: str
     names: tuple[str, ...]
+    classes: ClassSet
+    """Of the labels that are read."""
+    own_classes: ClassSet
+    """Of the labels in the files: as its ``classes.yaml`` says; VOC's where there is none."""
+    table: UInt8[np.ndarray, " 256"]
+    """By label in the files, the label that is read."""
 
     @classmethod
-    def open(cls, root: str | Path, split: str) -> VocFolder:
+    def open(cls, root: str | Path, split: str, classes: ClassSet | None = None) -> VocFolder:
         """The split; that all its files exist is checked, their contents are read later.
 
         Args:
             root: the folder itself, a ``VOCdevkit`` that holds ``VOC2012``, or ``mini``, the set
                 that ships with the embedded model (split ``val``).
             split: such as ``train`` or ``val``.
+            classes: that the labels are to be of (`ovamgen.classes.relabelling`); the folder's own
+                where not given.
 
         Raises:
-            ConfigError: no such folder or split, an empty split, or a file of it that is missing.
+            ConfigError: no such folder or split, an empty split, a file of it that is missing, or
+                classes that its labels cannot tell.
         """
         folder = _find_root(Path(voc_place(str(root))).expanduser())
         path = folder / _LISTS / f"{split}.txt"
@@ -67,7 +81,21 @@ class VocFolder:
                     f"{path} must list names of files, without their endings, got {name!a:.60} as "
                     f"name {number}"
                 )
-        found = cls(root=folder, split=split, names=names)
+        own = _own_classes(folder)
+        table = np.arange(256, dtype=np.uint8)
+        if classes is not None and classes != own:
+            try:
+                table = relabelling(own, classes)
+            except ConfigError as error:
+                raise ConfigError(f"{folder}: {error}") from None
+        found = cls(
+            root=folder,
+            split=split,
+            names=names,
+            classes=classes or own,
+            own_classes=own,
+            table=table,
+        )
         missing = [p for name in names for p in found.paths(name) if not p.is_file()]
         if missing:
             more = f" and {len(missing) - 1} more files" if len(missing) > 1 else ""
@@ -106,8 +134,8 @@ class VocFolder:
                 f"{mask_path} must be of the size of its picture, {image.height}x{image.width} "
                 f"(height x width), got {mask.height}x{mask.width}"
             )
-        check_labels(labels, str(mask_path), ConfigError)
-        return Example(name=name, image=np.asarray(image), labels=labels)
+        check_labels(labels, self.own_classes, str(mask_path), ConfigError)
+        return Example(name=name, image=np.asarray(image), labels=self.table[labels])
 
     def digest(self) -> str:
         """SHA-256 of the names and the sizes of the files: what a resumed training compares."""
@@ -135,3 +163,8 @@ def _open(path: Path) -> Image.Image:
             return picture
     except BROKEN_PICTURE as error:
         raise ConfigError(f"{path} cannot be read as a picture: {error}") from None
+
+
+def _own_classes(folder: Path) -> ClassSet:
+    path = folder / CLASSES_NAME
+    return load_class_set(str(path)) if path.exists() else default_classes()

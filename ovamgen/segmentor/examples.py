@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int64
 from webdataset.shardlists import expand_urls
 
+from ovamgen.classes.loading import default_classes
 from ovamgen.corpus.open import open_corpus
 from ovamgen.corpus.view import Keys
 from ovamgen.errors import ConfigError, ShardError
@@ -75,7 +76,7 @@ class ShardExamples:
         image = decode_jpeg(contents[0], name=f"the image of {name}")
         height, width, _ = image.shape
         labels = decode_png(contents[1], size=(height, width), name=f"the mask of {name}")
-        check_labels(labels, f"the mask of {name}", ShardError)
+        check_labels(labels, default_classes(), f"the mask of {name}", ShardError)
         return Example(name=self._keys[index], image=image, labels=labels)
 
     def digest(self) -> str:

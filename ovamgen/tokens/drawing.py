@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ovamgen.attribution.ovam import PairMaps, TextMaps
 from ovamgen.attribution.targets import phrase_targets
-from ovamgen.classes.voc import class_by_name
+from ovamgen.classes.class_entry import ClassEntry
 from ovamgen.config import RunConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline
 from ovamgen.diffusion.recorder import AttentionSink
@@ -42,6 +42,7 @@ class Redrawing:
     def __init__(self, loaded: LoadedPipeline, config: RunConfig) -> None:
         self._redrawer = Redrawer(loaded, config.synthesis)
         self._branch = config.attribution.half
+        self._classes = config.classes
         self.attention = PipelineAttention(loaded)
         self.latent_size = self._redrawer.latent_size
         """(height, width) of one sample's latents."""
@@ -92,14 +93,14 @@ class Redrawing:
 
     def word_maps(self, class_name: str) -> WordMaps:
         """A sink for the maps of the class's phrase."""
-        return WordMaps(self.attention, class_name)
+        return WordMaps(self.attention, self._classes.by_name(class_name))
 
 
 class WordMaps:
     """Maps of one class's phrase, the softmax over the phrase's own rows (methods 2.4)."""
 
-    def __init__(self, attention: PipelineAttention, class_name: str) -> None:
-        phrases = {class_name: class_by_name(class_name).phrase}
+    def __init__(self, attention: PipelineAttention, entry: ClassEntry) -> None:
+        phrases = {entry.name: entry.phrase}
         (target,) = phrase_targets(phrases, attention.encode)
         self._channel = target.channel
         self.sink = TextMaps(attention.layers, [target.rows])

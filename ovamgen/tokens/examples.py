@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from ovamgen.classes.voc import VOC_CLASSES, class_by_name
+from ovamgen.classes.loading import as_saved, is_set, load_class_set
 from ovamgen.config import RunConfig, build_config
 from ovamgen.errors import ConfigError
 from ovamgen.pictures.sample_folder import Sample, SampleFolder
@@ -31,20 +31,31 @@ class Example:
 
 
 def class_names(names: Sequence[str], folder: SampleFolder) -> tuple[str, ...]:
-    """The classes as VOC names in the order of their ids; all that have samples where none given.
+    """The classes' names in the order of their ids; all that have samples where none are given.
+
+    Args:
+        names: any name of classes of the folder; or its class set, by name or file, for all.
+        folder: of samples.
 
     Raises:
-        ConfigError: an unknown class, or one without a sample in the folder.
+        ConfigError: an unknown class, one without a sample in the folder, or another set.
     """
+    classes = folder.classes
+    if len(names) == 1 and is_set(names[0]):
+        if (asked := load_class_set(names[0])) != classes:
+            raise ConfigError(
+                f"the samples of {folder.root} are of the classes {classes.name}, not of "
+                f"{asked.name}: leave --classes out, or draw samples of those"
+            )
+        names = ()
     there = {sample.class_name for sample in folder.samples}
-    there = {class_by_name(name).name for name in there}
-    wanted = {class_by_name(name).name for name in names} or there
+    wanted = {classes.by_name(name).name for name in names} or there
     if missing := sorted(wanted - there):
         raise ConfigError(
             f"{folder.root} has no sample of {', '.join(missing)} (it has "
             f"{', '.join(sorted(there))}): add one, or leave the class out of --classes"
         )
-    return tuple(voc.name for voc in VOC_CLASSES if voc.name in wanted)
+    return tuple(entry.name for entry in classes.classes if entry.name in wanted)
 
 
 def annotated(
@@ -54,7 +65,7 @@ def annotated(
     return [
         sample
         for sample in folder.samples
-        if class_name in (None, class_by_name(sample.class_name).name)
+        if class_name in (None, sample.class_name)
         and folder.annotation_path(sample, annotations).exists()
     ]
 
@@ -65,7 +76,7 @@ def check_annotated(
     """Checks that every class has an annotated sample.
 
     Args:
-        names: VOC names.
+        names: of the classes.
         folder: of the samples.
         annotations: the folder of the annotations; the samples' own where None.
         option: the option that named the folder of the samples.
@@ -73,7 +84,7 @@ def check_annotated(
     Raises:
         ConfigError: some have none; the classes that have one are named.
     """
-    there = {class_by_name(sample.class_name).name for sample in annotated(folder, annotations)}
+    there = {sample.class_name for sample in annotated(folder, annotations)}
     if not (missing := [name for name in names if name not in there]):
         return
     ways = [f"paint one of each with 'ovamgen annotate --samples {folder.root}'"]
@@ -95,7 +106,7 @@ def read_examples(
     Args:
         folder: of the samples.
         annotations: the folder of the annotations; the samples' own where None.
-        class_name: VOC name.
+        class_name: of the class.
         limit: at most this many.
 
     Raises:
@@ -143,6 +154,7 @@ def drawn_with(
         ConfigError: another model was asked for, or the folder's settings are not usable.
     """
     recorded = {name: dict(values) for name, values in folder.settings.items()}
+    recorded |= as_saved(folder.classes)
     own = recorded.get("model", {}).get("id")
     if not isinstance(own, str):
         raise ConfigError(f"{folder.root}/synthesis.yaml must name the model: 'model: {{id: ...}}'")

@@ -15,7 +15,6 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from ovamgen.classes.voc import class_by_name
 from ovamgen.config import TOKEN_TAU, WORD_TAU
 from ovamgen.report.panels import COLOUR_MAP, heatmap_overlay, mask_overlay
 from ovamgen.shards.arrays import encode_png
@@ -40,19 +39,22 @@ _LEAST_CROSS_ENTROPY = float(np.log1p(np.exp(-1)))
 """Loss of maps that are the annotation, in [0, 1], taken for logits (methods 2.5)."""
 
 
-def loss_curves(results: Mapping[str, ClassResult], settings: OptimiserSettings) -> Figure:
+def loss_curves(
+    results: Mapping[str, ClassResult], settings: OptimiserSettings, phrases: Mapping[str, str]
+) -> Figure:
     """The loss before each step: (a) of every class, (b) their mean with its spread.
 
     Args:
         results: by class.
         settings: what they were learnt with.
+        phrases: what the classes are called, by name.
     """
     figure = Figure(figsize=(11, 4.4), dpi=DOTS_PER_INCH, layout="constrained")
     every, mean = figure.subplots(1, 2, sharey=True, width_ratios=(1.15, 1))
     styles = [(colour, style) for style, colour in product(_STYLES, _COLOURS)]
     for index, (name, result) in enumerate(results.items()):
         colour, style = styles[index % len(styles)]
-        label = class_by_name(name).phrase
+        label = phrases[name]
         steps = np.arange(len(result.losses))
         every.plot(steps, result.losses, color=colour, linestyle=style, lw=1.3, label=label)
     losses = np.stack([result.losses for result in results.values()])
@@ -90,7 +92,7 @@ def loss_curves(results: Mapping[str, ClassResult], settings: OptimiserSettings)
     return figure
 
 
-def before_and_after(result: ClassResult, example: Example) -> Figure:
+def before_and_after(result: ClassResult, example: Example, phrase: str) -> Figure:
     """One class on its first training picture: what the word finds, and what the pair has learnt.
 
     Image, annotation, the maps of word, initial pair and optimised pair, each divided by its own
@@ -99,8 +101,8 @@ def before_and_after(result: ClassResult, example: Example) -> Figure:
     Args:
         result: of the class.
         example: the picture.
+        phrase: what the class is called.
     """
-    voc = class_by_name(result.class_name)
     image, size = example.image, example.mask.shape
     scores = [scaled_map(raw, size) for raw in result.maps]
     panels: list[tuple[str, str, UInt8[np.ndarray, "H W 3"]]] = [
@@ -131,7 +133,7 @@ def before_and_after(result: ClassResult, example: Example) -> Figure:
         )  # fmt: skip
     first, last = result.losses[0], result.losses.min()
     figure.suptitle(
-        f"{voc.phrase}: loss {first:.3f} before, {last:.3f} after {result.best_step} steps",
+        f"{phrase}: loss {first:.3f} before, {last:.3f} after {result.best_step} steps",
         fontsize=12,
         fontweight="bold",
         color=_INK,

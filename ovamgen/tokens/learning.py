@@ -17,7 +17,6 @@ from torch import Tensor
 from ovamgen import __version__
 from ovamgen.attribution.stored import StoredQueries
 from ovamgen.attribution.targets import prompt_target
-from ovamgen.classes.voc import class_by_name
 from ovamgen.config import RunConfig, canonical_json
 from ovamgen.diffusion.pipeline import load_pipeline
 from ovamgen.engine.engine import use_repeatable_arithmetic
@@ -170,18 +169,18 @@ class TokenLearner:
 
     def _initial_rows(self, task: ClassTask) -> Float32[Tensor, "2 ctx"]:
         """`<SoT>` and the class's last sub-token in the first prompt (methods 2.5)."""
-        voc = class_by_name(task.class_name)
+        entry = self._config.classes.by_name(task.class_name)
         sample = task.training[0].sample
         encode = self._redrawing.attention.encode
-        for phrase in dict.fromkeys((voc.phrase, *voc.names)):
+        for phrase in dict.fromkeys((entry.phrase, *entry.names)):
             try:
-                target = prompt_target(voc.name, phrase, sample.prompt, encode)
+                target = prompt_target(entry.name, phrase, sample.prompt, encode)
             except MethodError:
                 continue
             return target.rows[[0, target.channel]].to(self._device)
         raise SampleError(
-            f"the prompt of sample {sample.key} must name the class, '{voc.phrase}', for its rows "
-            f"to start from, got '{sample.prompt[:80]}': put a sample that names it first"
+            f"the prompt of sample {sample.key} must name the class, '{entry.phrase}', for its "
+            f"rows to start from, got '{sample.prompt[:80]}': put a sample that names it first"
         )
 
     def _record(self, task: ClassTask) -> tuple[list[AnnotatedScores], Float32[Tensor, "h w"]]:

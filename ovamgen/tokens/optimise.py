@@ -150,7 +150,7 @@ def optimise_tokens(request: OptimiseRequest) -> Optimised:
     if request.report is not None:
         from ovamgen.tokens.report import write_report
 
-        report = write_report(Path(request.report), tasks, ordered, bank)
+        report = write_report(Path(request.report), tasks, ordered, bank, config.classes)
     bank.save(out)
     partial.remove()
     return Optimised(out=out, bank=bank, results=ordered, report=report)

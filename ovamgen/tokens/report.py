@@ -12,6 +12,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from ovamgen.attribution.token_bank import TokenBank
+from ovamgen.classes.class_set import ClassSet
 from ovamgen.masks.iou import FINE_TAUS
 from ovamgen.storage.whole_files import write_whole
 from ovamgen.tokens.figures import before_and_after, loss_curves
@@ -26,6 +27,7 @@ def write_report(
     tasks: Sequence[ClassTask],
     results: Mapping[str, ClassResult],
     bank: TokenBank,
+    classes: ClassSet,
 ) -> Path:
     """Writes the report: the same results give the same bytes, on the same matplotlib.
 
@@ -37,6 +39,7 @@ def write_report(
         tasks: of all classes.
         results: by class, in the order in which they are shown.
         bank: that was made of them.
+        classes: that they are of.
 
     Raises:
         ConfigError: the folder cannot be written.
@@ -50,11 +53,12 @@ def write_report(
     write("tokens.json", text.encode())
     write("tokens.csv", _table(by_name, results).encode())
     write("losses.csv", _losses(results).encode())
-    curves = loss_curves(results, tasks[0].settings)
+    phrases = classes.phrase_by_name
+    curves = loss_curves(results, tasks[0].settings, phrases)
     write("loss_curves.png", _drawn(curves, "png"))
     write("loss_curves.pdf", _drawn(curves, "pdf"))
     for name, result in results.items():
-        picture = before_and_after(result, by_name[name].training[0])
+        picture = before_and_after(result, by_name[name].training[0], phrases[name])
         write(f"classes/{name}.png", _drawn(picture, "png"))
     return folder
 

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 
 from ovamgen.attribution.token_bank import TokenBank
-from ovamgen.classes.voc import class_by_name
 from ovamgen.diffusion.pipeline import load_pipeline
-from ovamgen.engine.engine import use_repeatable_arithmetic
+from ovamgen.engine.engine import PipelineAttention, use_repeatable_arithmetic
 from ovamgen.errors import ConfigError
 from ovamgen.masks.iou import FINE_TAUS
 from ovamgen.pictures.sample_folder import SampleFolder
@@ -106,7 +105,7 @@ def score_bank(
     """
     folder = SampleFolder.open(samples)
     there = class_names((), folder)
-    painted = {class_by_name(s.class_name).name for s in annotated(folder, annotations)}
+    painted = {s.class_name for s in annotated(folder, annotations)}
     names = tuple(name for name in there if name in bank.class_names)
     if not names:
         raise ConfigError(
@@ -127,6 +126,9 @@ def score_bank(
     say(f"loading {config.model.id} on {config.model.device}")
     loaded = load_pipeline(config.model)
     bank.check_width(loaded.info.context_width, loaded.info.model)
+    if bank.rows_alone:
+        start_row = PipelineAttention(loaded).encode("").rows[0].float().cpu().numpy()
+        bank = bank.paired_with(start_row)
     if notice := model_notice(bank, loaded.info):
         say(notice)
     redrawing = Redrawing(loaded, config)

@@ -81,7 +81,7 @@ def voc_folder(tmp_path_factory):
 def sample_folder(tmp_path_factory):
     """Three drawn samples of which two are annotated."""
     root = tmp_path_factory.mktemp("samples") / "drawn"
-    samples = class_samples(per_class=1, classes=["cat", "dog", "tv"])
+    samples = class_samples(per_class=1, names=["cat", "dog", "tv"])
     done = draw_samples(tiny(), samples, root)
     for sample in samples[:2]:
         save_mask(disc(64, 64, 30, 30, 18), done.folder.annotation_path(sample))

@@ -297,7 +297,10 @@ READERS = [
     file_reader("foreground.png", lambda path: foreground(path.read_bytes(), SIZE, "it")),
     file_reader("maps.npz", _read_maps),
     file_reader(
-        "labelme.json", lambda path: labelme_mask(path.read_bytes(), SIZE, "it", class_name="cat")
+        "labelme.json",
+        lambda path: labelme_mask(
+            path.read_bytes(), SIZE, "it", class_name="cat", known=default_classes()
+        ),
     ),
     file_reader("corpus/train-000000.tar", _read_whole_tar),
     file_reader("corpus/train-000000.tar", _read_examples, "tar as examples"),

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from ovamgen.classes.loading import built_in
 from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.config import build_config
 from ovamgen.errors import ConfigError, IncompleteError
@@ -9,6 +10,8 @@ from ovamgen.pictures.draw import caption_samples, class_samples, draw_samples, 
 from ovamgen.pictures.sample_folder import SampleFolder
 from ovamgen.records import SampleSpec
 from tests.golden.reference import TINY_SD
+
+VOC = built_in("voc")
 
 
 def config(**synthesis):
@@ -36,7 +39,7 @@ def spec(caption_id, *class_ids, prompt="a cat on a mat", published=True):
 
 
 def test_the_authors_order_has_tv_before_train():
-    names = [voc.name for voc in published_order()]
+    names = [voc.name for voc in published_order(VOC)]
     assert names[-3:] == ["sofa", "tvmonitor", "train"]
     assert names[:17] == [voc.name for voc in VOC_CLASSES[:17]]
 
@@ -53,11 +56,11 @@ def test_seeds_are_those_of_the_published_draw():
 
 
 def test_the_article_is_the_classs_own_but_in_the_published_prompts():
-    (plane,) = class_samples(per_class=1, classes=["aeroplane"])
+    (plane,) = class_samples(per_class=1, names=["aeroplane"])
     assert plane.prompt == "A photograph of an aeroplane"
-    (plane,) = class_samples(per_class=1, classes=["aeroplane"], prompt="A {class} and a {class}")
+    (plane,) = class_samples(per_class=1, names=["aeroplane"], prompt="A {class} and a {class}")
     assert plane.prompt == "An aeroplane and an aeroplane"
-    (plane,) = class_samples(per_class=1, classes=["aeroplane"], to_the_letter=True)
+    (plane,) = class_samples(per_class=1, names=["aeroplane"], to_the_letter=True)
     assert plane.prompt == "A photograph of a aeroplane"
     everything = class_samples(per_class=1)
     assert [s.prompt for s in everything if " an " in s.prompt] == ["A photograph of an aeroplane"]
@@ -65,7 +68,7 @@ def test_the_article_is_the_classs_own_but_in_the_published_prompts():
 
 def test_a_choice_of_classes_keeps_its_seeds():
     everything = class_samples(per_class=3)
-    chosen = class_samples(per_class=3, classes=["tv", "dining table"])
+    chosen = class_samples(per_class=3, names=["tv", "dining table"])
     assert {s.class_name for s in chosen} == {"tvmonitor", "diningtable"}
     assert set(chosen) <= set(everything)
     assert len(chosen) == 6
@@ -96,7 +99,7 @@ def test_captions_become_samples_of_their_first_target():
 
 
 def test_the_folder_is_completed_and_refuses_other_wishes(tmp_path):
-    samples = class_samples(per_class=1, classes=["cat", "dog"])
+    samples = class_samples(per_class=1, names=["cat", "dog"])
     out = tmp_path / "samples"
     told = []
     done = draw_samples(
@@ -138,7 +141,7 @@ def test_pictures_that_fail_are_told_and_others_kept(tmp_path, monkeypatch):
 
     broken = iter([SampleError("finite latents expected"), None, None, None])
     monkeypatch.setattr(synthesis, "_error", lambda *_: next(broken))
-    samples = class_samples(per_class=1, classes=["cat", "dog"])
+    samples = class_samples(per_class=1, names=["cat", "dog"])
     done = draw_samples(config(), samples, tmp_path / "samples")
     assert done.drawn == 1
     assert list(done.failures) == ["cat-000"]

@@ -90,8 +90,19 @@ class SynthesisConfig(Section):
     """Pixels, a multiple of 8; the model's own where not given."""
     negative_prompt: str = ""
     """What the image is led away from; the same for every sample. Needs guidance above 1."""
+    append_class_words: bool = False
+    """The prompt is the caption with its targets' words behind it, ``caption; bus person`` (Dataset
+    Diffusion, NeurIPS 2023), so that every class of the mask is asked for."""
     safety: Literal["flag", "drop", "off"] = "flag"
     """What the checker's verdict does: a flag in the metadata, no sample, or no check at all."""
+
+    @model_serializer(mode="wrap")
+    def _as_before_it_was_there(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Leaves ``append_class_words`` out where it is off."""
+        data = dump(self)
+        if not self.append_class_words:
+            data.pop("append_class_words", None)
+        return data
 
     @model_validator(mode="after")
     def _sizes(self) -> SynthesisConfig:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ovamgen.classes.class_set import ClassSet
 from ovamgen.plan.captions import Caption, InstanceFile
-from ovamgen.plan.prompts import PromptSpec, Reason, Rejection, reject
+from ovamgen.plan.prompts import PromptSpec, Reason, Rejection, reject, with_class_words
 
 PER_POOL = 30
 """Captions of a class that name it, and as many that do not."""
@@ -46,6 +46,7 @@ def select_coco_cap(
     classes: ClassSet,
     *,
     limit: int | None = None,
+    append_class_words: bool = False,
 ) -> tuple[list[PromptSpec], list[Rejection]]:
     """The captions of the published selection in its order, and all others with their reasons.
 
@@ -57,6 +58,7 @@ def select_coco_cap(
         instances: of the same images.
         classes: VOC's.
         limit: keep only so many of the drawn captions, the first.
+        append_class_words: `ovamgen.plan.prompts.with_class_words` is what is drawn.
     """
     by_image = _classes_by_image(instances)
     unfit = _unfit_images(instances)
@@ -82,7 +84,8 @@ def select_coco_cap(
     for caption_id, row in kept.items():
         others = [class_id for class_id in together[caption_id] if class_id != row.class_id]
         targets = tuple(map(classes.by_id, (row.class_id, *others)))
-        prompts.append(PromptSpec.of(row.caption, row.prompt, targets, classes))
+        text = with_class_words(row.prompt, targets) if append_class_words else row.prompt
+        prompts.append(PromptSpec.of(row.caption, text, targets, classes))
     rejections = []
     for caption, reason in judged:
         if reason is None and caption.caption_id not in kept:

@@ -17,6 +17,8 @@ from ovamgen.plan.plan_rows import PlannedRejections, PlannedTasks, tables_of
 from ovamgen.plan.prompts import Rejection
 from ovamgen.records import SampleSpec, ShardTask
 
+APPENDED = "append_class_words"
+"""The setting that makes prompts of captions and class words; absent where it is off."""
 _SPOOL_BYTES = 16 << 20
 """Plans up to this size stay in memory."""
 
@@ -153,19 +155,19 @@ class Plan:
         return cls.open(io.BytesIO(data))
 
     def differences(
-        self, config: PlanConfig, inputs: dict[str, str], classes: ClassSet
+        self, settings: Mapping[str, Any], inputs: Mapping[str, str], classes: ClassSet
     ) -> list[str]:
         """What makes another plan of these settings and inputs, as ``field: old -> new``.
 
         Paths do not count, digests do.
 
         Args:
-            config: what is asked for now.
+            settings: what is asked for now, as `plan_settings` has it.
             inputs: sha256 by name, of the files as they are now.
             classes: that are asked for now.
         """
         old = {**self.settings, **_prefixed(self.inputs), "class set": self.classes.identity}
-        new = {**plan_settings(config), **_prefixed(inputs), "class set": classes.identity}
+        new = {**settings, **_prefixed(inputs), "class set": classes.identity}
         return [
             f"{name}: {old.get(name)} -> {new.get(name)}"
             for name in sorted({*old, *new})
@@ -173,9 +175,10 @@ class Plan:
         ]
 
 
-def plan_settings(config: PlanConfig) -> dict[str, Any]:
+def plan_settings(config: PlanConfig, *, append_class_words: bool = False) -> dict[str, Any]:
     """The settings that decide a plan, by field; paths are none of them."""
-    return config.model_dump(mode="json", exclude={"captions", "instances"})
+    settings: dict[str, Any] = config.model_dump(mode="json", exclude={"captions", "instances"})
+    return settings | ({APPENDED: True} if append_class_words else {})
 
 
 def _written(
@@ -192,5 +195,5 @@ def _written(
     return file
 
 
-def _prefixed(inputs: dict[str, str]) -> dict[str, str]:
+def _prefixed(inputs: Mapping[str, str]) -> dict[str, str]:
     return {f"inputs.{name}": digest for name, digest in inputs.items()}

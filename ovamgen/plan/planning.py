@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ovamgen.classes.class_set import ClassSet
 from ovamgen.classes.loading import default_classes, is_default
@@ -15,7 +15,7 @@ from ovamgen.plan.candidates import JudgedCaptions
 from ovamgen.plan.captions import InstanceFile, open_captions, read_captions, read_instances
 from ovamgen.plan.coco_cap import select_coco_cap
 from ovamgen.plan.keys import sample_key, sample_seed
-from ovamgen.plan.plan import Plan, plan_settings
+from ovamgen.plan.plan import APPENDED, Plan, plan_settings
 from ovamgen.plan.prompts import PromptSpec, collect_prompts
 from ovamgen.records import SampleSpec, ShardTask
 from ovamgen.tokenizer import model_tokenizer
@@ -52,35 +52,49 @@ class Estimate:
     """Bytes of all shards together, roughly: JPEGs of textured images vary by a factor of two."""
 
 
-def make_plan(config: PlanConfig, *, classes: ClassSet | None = None, model_id: str = "") -> Plan:
+def make_plan(
+    config: PlanConfig,
+    *,
+    classes: ClassSet | None = None,
+    model_id: str = "",
+    append_class_words: bool = False,
+) -> Plan:
     """The plan that a configuration asks for; reads the captions, and the instances if given.
 
     Args:
         config: the planning section.
         classes: that may be targets; the default ones where not given.
         model_id: the model that is to draw, for its tokenizer; CLIP's where it is no local folder.
+        append_class_words: prompts are captions with the words of their targets behind them.
 
     Raises:
         PlanError: an input cannot be read, or is not what the preset needs.
         ConfigError: an unknown class is asked for, or the model's tokenizer is damaged.
     """
     classes = classes or default_classes()
+    settings = plan_settings(config, append_class_words=append_class_words)
     if config.preset == "coco-cap":
-        return _plan_preset(config, classes)
+        return _plan_preset(config, classes, settings)
     tokenizer, max_length = model_tokenizer(model_id)
     captions = open_captions(config.captions)
     inputs = {"captions": captions.sha256}
     instances = _instances(config, classes, inputs)
     with JudgedCaptions(config, classes) as judged:
         for item in collect_prompts(
-            captions.captions, instances, config, classes, tokenizer, max_length
+            captions.captions,
+            instances,
+            config,
+            classes,
+            tokenizer,
+            max_length,
+            append_class_words=append_class_words,
         ):
             judged.add(item)
         choice = balance(judged.candidates, per_class=config.per_class, limit=config.limit)
         return Plan.of_tables(
             judged.tables(choice),
             inputs=inputs,
-            settings=plan_settings(config),
+            settings=settings,
             classes=classes,
         )
 
@@ -106,7 +120,7 @@ def estimate(plan: Plan, height: int, width: int) -> Estimate:
 _SET_BY_COCO_CAP = ("classes", "per_class", "max_targets", "min_area")
 
 
-def _plan_preset(config: PlanConfig, classes: ClassSet) -> Plan:
+def _plan_preset(config: PlanConfig, classes: ClassSet, settings: dict[str, Any]) -> Plan:
     """The published selection: COCO's captions, few enough to be held at once."""
     if not is_default(classes):
         raise ConfigError(
@@ -124,12 +138,18 @@ def _plan_preset(config: PlanConfig, classes: ClassSet) -> Plan:
                 f"preset coco-cap decides plan.{name} itself, got {getattr(config, name)}: "
                 "leave it out, or use the preset general"
             )
-    taken, rejected = select_coco_cap(captions.captions, instances, classes, limit=config.limit)
+    taken, rejected = select_coco_cap(
+        captions.captions,
+        instances,
+        classes,
+        limit=config.limit,
+        append_class_words=APPENDED in settings,
+    )
     return Plan(
         tasks=_cut(taken, config),
         rejections=rejected,
         inputs=inputs,
-        settings=plan_settings(config),
+        settings=settings,
         classes=classes,
     )
 

@@ -105,6 +105,14 @@ def clean_caption(text: str) -> str:
     return " ".join(_CONTROL.sub(" ", text).split()).strip(" .,")
 
 
+def with_class_words(prompt: str, targets: Iterable[ClassEntry]) -> str:
+    """The prompt with the words of its targets behind it: ``a crowded street; bus person``.
+
+    Dataset Diffusion (Nguyen et al., NeurIPS 2023), section 3.1.
+    """
+    return f"{prompt}; {' '.join(target.phrase for target in targets)}"
+
+
 def collect_prompts(
     captions: Iterable[Caption],
     instances: InstanceFile | None,
@@ -112,6 +120,8 @@ def collect_prompts(
     classes: ClassSet,
     tokenizer: Tokenizer,
     max_length: int,
+    *,
+    append_class_words: bool = False,
 ) -> Iterator[PromptSpec | Rejection]:
     """For each caption, in order, its prompt and targets or the reason why it is left out.
 
@@ -131,6 +141,7 @@ def collect_prompts(
         tokenizer: of the model that is to draw.
         max_length: tokens that the model reads, both markers included. Where targets come from
             words, each must be named before the text is cut off.
+        append_class_words: `with_class_words` is what is drawn; it must not be cut off.
 
     Raises:
         ConfigError: an unknown name in ``config.classes``.
@@ -160,6 +171,10 @@ def collect_prompts(
             reason = Reason.NOT_ASKED
         elif len(named) > config.max_targets:
             reason = Reason.TOO_MANY_TARGETS
+        elif append_class_words:
+            drawn = with_class_words(prompt, targets)
+            if _is_beyond(tokenizer, drawn, len(drawn), last_position):
+                reason = Reason.BEYOND_TOKENS
         elif mentions and _is_beyond(tokenizer, prompt, _end(mentions, targets), last_position):
             reason = Reason.BEYOND_TOKENS
         ids.add(number)
@@ -167,7 +182,8 @@ def collect_prompts(
             yield reject(caption, reason, named)
         else:
             prompts.add(digest)
-            yield PromptSpec.of(caption, prompt, targets, classes)
+            drawn = with_class_words(prompt, targets) if append_class_words else prompt
+            yield PromptSpec.of(caption, drawn, targets, classes)
 
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ufeff]")

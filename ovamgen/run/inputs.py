@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from importlib import resources
+from typing import Any
 
 from ovamgen.config import RunConfig, SynthesisConfig, check_method
 from ovamgen.diffusion.pipeline import ModelFacts, check_model
 from ovamgen.errors import ConfigError
-from ovamgen.plan.planning import Plan, make_plan
+from ovamgen.plan.planning import Plan, make_plan, plan_settings
 from ovamgen.storage.reading import read_file
 from ovamgen.storage.retrying import RemoteError
 
@@ -78,7 +79,17 @@ def plan_for(config: RunConfig) -> Plan:
             f"--captions {DEMO_CAPTIONS} for those that ship with ovamgen"
         )
     settings = config.plan.model_copy(update={"captions": captions_path(config.plan.captions)})
-    return make_plan(settings, classes=config.classes, model_id=config.model.id)
+    return make_plan(
+        settings,
+        classes=config.classes,
+        model_id=config.model.id,
+        append_class_words=config.synthesis.append_class_words,
+    )
+
+
+def settings_of_plan(config: RunConfig) -> dict[str, Any]:
+    """What decides the plan of a configuration beside its inputs and classes."""
+    return plan_settings(config.plan, append_class_words=config.synthesis.append_class_words)
 
 
 def captions_path(name: str) -> str:

@@ -29,7 +29,7 @@ from ovamgen.run.files import (
     run_file_bytes,
     write_plan_file,
 )
-from ovamgen.run.inputs import check_inputs, inputs_of, named_inputs, plan_for
+from ovamgen.run.inputs import check_inputs, inputs_of, named_inputs, plan_for, settings_of_plan
 from ovamgen.run.journal import RunJournal
 from ovamgen.shards.card import DOCUMENTS_EDITION
 from ovamgen.shards.manifest import write_indexes
@@ -179,7 +179,9 @@ def open_run(config: RunConfig) -> Iterator[Run]:
     plan = read_plan(store)
     replaced: list[str] = []
     if plan is not None:
-        replaced = plan.differences(config.plan, named_inputs(config, plan), config.classes)
+        replaced = plan.differences(
+            settings_of_plan(config), named_inputs(config, plan), config.classes
+        )
         _refuse_another(store, replaced, may_replace=bool(config.plan.captions))
     if plan is None or replaced:
         plan = plan_for(config)
@@ -260,7 +262,7 @@ def write_plan(config: RunConfig) -> Plan:
     store = open_store(config.out)
     plan = plan_for(config)
     saved = read_plan(store)
-    changed = saved.differences(config.plan, dict(plan.inputs), config.classes) if saved else []
+    changed = saved.differences(plan.settings, plan.inputs, plan.classes) if saved else []
     _refuse_another(store, changed)
     if saved is not None and not changed:
         return plan

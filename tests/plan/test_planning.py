@@ -18,7 +18,7 @@ from ovamgen.classes.loading import built_in
 from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.config import PlanConfig
 from ovamgen.errors import ConfigError, PlanError
-from ovamgen.plan.planning import Plan, estimate, make_plan, sample_key, sample_seed
+from ovamgen.plan.planning import Plan, estimate, make_plan, plan_settings, sample_key, sample_seed
 from ovamgen.plan.prompts import Reason, Rejection
 from ovamgen.records import SampleSpec, ShardTask, Target
 
@@ -148,11 +148,11 @@ def test_coco_cap_needs_instances_and_nothing_else(write_captions, write_instanc
 def test_differences_name_what_changed(write_captions):
     config = PlanConfig(captions=write_captions(CAPTIONS), limit=3)
     plan = make_plan(config)
-    assert plan.differences(config, plan.inputs, VOC) == []
+    assert plan.differences(plan_settings(config), plan.inputs, VOC) == []
     moved = config.model_copy(update={"captions": "elsewhere.json"})
-    assert plan.differences(moved, plan.inputs, VOC) == []
+    assert plan.differences(plan_settings(moved), plan.inputs, VOC) == []
     other = config.model_copy(update={"seed": 9, "classes": ("cat",), "limit": None})
-    assert plan.differences(other, {"captions": "abc", "instances": "def"}, VOC) == [
+    assert plan.differences(plan_settings(other), {"captions": "abc", "instances": "def"}, VOC) == [
         "classes: [] -> ['cat']",
         f"inputs.captions: {plan.inputs['captions']} -> abc",
         "inputs.instances: None -> def",
@@ -160,7 +160,7 @@ def test_differences_name_what_changed(write_captions):
         "seed: 0 -> 9",
     ]
     again = Plan.from_parquet(plan.to_parquet())
-    assert again.differences(config, plan.inputs, VOC) == []
+    assert again.differences(plan_settings(config), plan.inputs, VOC) == []
 
 
 def test_estimate_grows_with_pixels_and_images(write_captions):

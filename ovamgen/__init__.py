@@ -8,6 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ovamgen.classes.class_set import ClassSet
+    from ovamgen.classes.loading import load_class_set
     from ovamgen.config import RunConfig, build_config
     from ovamgen.corpus.dataset import read_samples, segmentation_dataset
     from ovamgen.corpus.open import Corpus, open_corpus
@@ -17,12 +19,14 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "ClassSet",
     "Corpus",
     "OvamgenError",
     "RunConfig",
     "__version__",
     "build_config",
     "generate",
+    "load_class_set",
     "open_corpus",
     "read_samples",
     "segmentation_dataset",
@@ -30,11 +34,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ClassSet": "ovamgen.classes.class_set",
     "Corpus": "ovamgen.corpus.open",
     "OvamgenError": "ovamgen.errors",
     "RunConfig": "ovamgen.config",
     "build_config": "ovamgen.config",
     "generate": "ovamgen.generation",
+    "load_class_set": "ovamgen.classes.loading",
     "open_corpus": "ovamgen.corpus.open",
     "read_samples": "ovamgen.corpus.dataset",
     "segmentation_dataset": "ovamgen.corpus.dataset",

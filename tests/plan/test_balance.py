@@ -57,6 +57,25 @@ def counts_of(taken):
     return counts
 
 
+def test_any_ids_do_as_well_as_others():
+    """Which numbers the classes have does not matter: 254 and 1 as well as 2 and 1."""
+
+    def chosen(ids):
+        candidates = module.Candidates(3)
+        for number in range(60):
+            own = [ids[number % 3]] + ([ids[3]] if number % 5 == 0 else [])
+            candidates.add(number, f"prompt {number}", own)
+        choice = module.balance(candidates, per_class=7, limit=None)
+        return choice.taken.tolist(), choice.quota_full.tolist()
+
+    assert chosen([1, 2, 3, 4]) == chosen([31, 33, 200, 254])
+
+
+def test_no_prompts_at_all():
+    choice = module.balance(module.Candidates(0), per_class=1, limit=1)
+    assert len(choice.taken) == len(choice.left_out) == len(choice.quota_full) == 0
+
+
 def test_rarest_first_then_in_turn():
     prompts = [prompt(i, "person") for i in range(6)] + [prompt(i, "cow") for i in range(10, 13)]
     prompts.append(prompt(20, "sofa"))

@@ -44,13 +44,13 @@ SHIPPED: Mapping[str, ShippedBank] = MappingProxyType(
     {
         "own": ShippedBank(
             file=mini.TOKENS,
-            told=f"the tokens optimised for {mini.NAME}",
+            told=f"{mini.NAME}'s own",
             tau=mini.TOKENS_TAU,
             model=mini.NAME,
         ),
         "voc-sd15": ShippedBank(
             file=Path(__file__).parents[1] / "data" / "voc-sd15.safetensors",
-            told="the tokens that OVAM's authors optimised for Stable Diffusion 1.5",
+            told="the published ones, which OVAM's authors optimised for Stable Diffusion 1.5",
             tau=TOKEN_TAU,
         ),
     }

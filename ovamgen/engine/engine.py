@@ -32,7 +32,7 @@ from ovamgen.engine.token_choice import open_tokens
 from ovamgen.errors import ConfigError
 from ovamgen.records import ModelInfo, SampleFailure, SampleSpec, Stage, SynthesisBatch
 
-ALWAYS_RECORDED = 40
+ALWAYS_RECORDED = 80
 """Sets of at most so many classes are recorded whole for every image; of larger ones, the targets
 of the batch: time and memory grow with the classes (docs/results/recording-classes.md)."""
 

@@ -42,8 +42,9 @@ def tokens_in_words(config: RunConfig, bank: TokenBank | None, *, asked: bool) -
         asked: somebody asked for these tokens; else they were chosen.
     """
     source, masks = config.attribution.token_source, config.masks
+    threshold = f"threshold tau {masks.tau:g}, {masks.tau_from}"
     if source.untrained:
-        return f"classes by pairs that nobody has optimised, tau {masks.tau:g}, {masks.tau_from}"
+        return f"tokens: pairs that nobody has optimised; {threshold}"
     if bank is None:
         why = "as asked"
         if not asked:
@@ -51,10 +52,10 @@ def tokens_in_words(config: RunConfig, bank: TokenBank | None, *, asked: bool) -
             absent = lacks(SHIPPED[own].class_names, config.classes.classes)
             of = listed(absent) if absent else "this text encoder"
             why = f"no tokens ship for {of}; 'ovamgen tokens optimize' learns them"
-        return f"classes by their words, tau {masks.tau:g} ({why})"
+        return f"no tokens: classes by their words ({why}); threshold tau {masks.tau:g}"
     shipped = SHIPPED.get(source.name)
-    told = shipped.told if shipped else f"the tokens of {source.name}"
-    text = f"classes by {told}, tau {masks.tau:g}, {masks.tau_from}"
+    told = shipped.told if shipped else source.name
+    text = f"tokens: {told}; {threshold}"
     if lacking := lacks(bank.class_names, config.classes.classes):
         text += f"; {listed(lacking)} by words, tau {masks.taus(lacking)[0]:g}"
     return text

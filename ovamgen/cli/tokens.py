@@ -203,12 +203,32 @@ def import_tokens(
     show("\n".join(describe(bank, out)))
 
 
-def list_bank(bank: Bank) -> None:
-    """Show a bank: classes, width, digest, and where it is from.
+def list_bank(
+    bank: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="BANK",
+            help="A .safetensors file or URL, or a name of those that ship.",
+            show_default="what ships",
+        ),
+    ] = None,
+) -> None:
+    """Show a bank: classes, width, digest, and where it is from; without one, what ships.
+
+    Example: `ovamgen tokens list`
 
     Example: `ovamgen tokens list voc.safetensors`
     """
     from ovamgen.attribution.token_bank import TokenBank
+    from ovamgen.config import SHIPPED
     from ovamgen.tokens.banks import describe
 
-    show("\n".join(describe(TokenBank.load(bank), bank)))
+    if bank is not None:
+        show("\n".join(describe(TokenBank.load(bank), bank)))
+        return
+    for name, shipped in SHIPPED.items():
+        read = TokenBank.load(name)
+        show(
+            f"--tokens {name:<9} {shipped.told}: {len(read.class_names)} classes, rows of width "
+            f"{read.width}, tau {shipped.tau:g}"
+        )

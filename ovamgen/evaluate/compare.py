@@ -155,12 +155,11 @@ def _setups(request: CompareRequest, pictures: PictureSet, build: Build) -> list
         for tokens, of_a_bank in (("words", False), (request.tokens or "auto", True)):
             sections = {"attribution": {"tokens": tokens}, "masks": {"preset": preset}}
             config = configure(pictures, {**asked, **sections}, build)
-            source = config.attribution.token_source
-            if of_a_bank and source.words:
+            setup = make_setup(config, text=request.text)
+            if of_a_bank and setup.words:
                 raise ConfigError(
                     f"a comparison needs tokens, and {config.model.id} has no bank of its own: "
                     "give --tokens BANK (see 'ovamgen tokens')"
                 )
-            name = f"{preset}-{source.label}"
-            setups.append(make_setup(config, name=name, text=request.text))
+            setups.append(replace(setup, name=f"{preset}-{setup.rows.source.label}"))
     return setups

@@ -84,14 +84,17 @@ def import_tokens(
 def describe(bank: TokenBank, name: str) -> list[str]:
     """A bank as text for people: classes with the norms of their rows, and the provenance."""
     norms = np.linalg.norm(bank.pairs, axis=2)
+    backgrounds = ["the model's"] * len(norms)
+    if not bank.rows_alone:
+        backgrounds = [f"{norm:.2f}" for norm in norms[:, 0]]
     text = [
         f"{name}: {len(bank.class_names)} classes, rows of width {bank.width}",
         f"  sha256 {bank.sha256}",
         f"  {'class':<14} {'background row':>15} {'class row':>10}   (norms)",
     ]
     text += [
-        f"  {label:<14} {background:>15.2f} {row:>10.2f}"
-        for label, (background, row) in zip(bank.class_names, norms, strict=True)
+        f"  {label:<14} {background:>15} {norm:>10.2f}"
+        for label, background, norm in zip(bank.class_names, backgrounds, norms[:, 1], strict=True)
     ]
     return text + [f"  {key}: {value}" for key, value in sorted(bank.provenance.items())]
 
@@ -120,10 +123,10 @@ def export_bank(bank: TokenBank, out: str | Path) -> Path:
         out: a file that ends in ``.npz`` (classes and provenance) or ``.npy`` (classes alone).
 
     Raises:
-        ConfigError: another suffix, or the place cannot be written.
+        ConfigError: another suffix, class rows alone, or the place cannot be written.
     """
     path = Path(out)
-    pairs = np.ascontiguousarray(bank.pairs, "<f4")
+    pairs = np.ascontiguousarray(bank.select(bank.class_names), "<f4")
     if path.suffix not in (".npz", ".npy"):
         raise ConfigError(f"--out must end in .npz or .npy, got {path}")
 

@@ -41,8 +41,6 @@ NETWORK = "needs a network"
 RECORD = "how figures were made, on what is not in the repository"
 LARGE = "needs 8 GB and minutes"
 NOT_RUN = {
-    (README, "curl -O"): NETWORK,
-    (README, "ovamgen tokens import tokens_VOC.npy"): NETWORK,
     (README, "ovamgen generate --captions captions_val2017.json"): SD,
     (README, "ray up cluster.yaml"): CLUSTER,
     (README, "export RAY_AUTH_MODE=token"): CLUSTER,

@@ -32,22 +32,25 @@ def setup(tokens="words", preset="ovam-voc-sim", text="{class}", **masks):
 def test_words_alone_and_in_the_prompt():
     """Methods 2.4: the last sub-token before the end, or the word's place in the whole prompt."""
     model = PipelineAttention(tiny_sd())
-    (alone,), problems = setup().targets(picture("cat"), model)
+    attributed, problems = setup().targets(picture("cat"), model)
+    (alone,) = attributed.targets
     assert not problems
     assert len(alone.rows) == 2 + alone.channel
-    (within,), problems = setup(text="{prompt}").targets(picture("cat"), model)
+    attributed, problems = setup(text="{prompt}").targets(picture("cat"), model)
+    (within,) = attributed.targets
     assert not problems
     whole = model.encode("a photo of a cat")
     assert np.allclose(within.rows, whole.rows)
     assert within.channel == whole.last_subtoken()
-    (image,), _ = setup(text="an image of a {class}").targets(picture("cat"), model)
+    attributed, _ = setup(text="an image of a {class}").targets(picture("cat"), model)
+    (image,) = attributed.targets
     assert len(image.rows) == len(model.encode("an image of a cat").rows)
 
 
 def test_words_that_the_prompt_does_not_name_are_a_problem_of_their_own():
     model = PipelineAttention(tiny_sd())
     targets, problems = setup(text="{prompt}").targets(picture("dog", "cat"), model)
-    assert [target.name for target in targets] == ["cat"]
+    assert [target.name for target in targets.targets] == ["cat"]
     assert list(problems) == [0]
     assert "is not in the prompt" in problems[0]
 
@@ -56,11 +59,11 @@ def test_tokens_of_a_bank_and_untrained_ones(tmp_path):
     model = PipelineAttention(tiny_sd())
     path = bank(tmp_path / "b.safetensors", ["cat", "dog"])
     found = setup(path)
-    (target,), _ = found.targets(picture("dog"), model)
+    (target,) = found.targets(picture("dog"), model)[0].targets
     assert np.array_equal(target.rows, TokenBank.load(path).select(["dog"])[0])
     assert (found.tokens, found.words) == ("tokens", False)
     untrained = setup("untrained")
-    (target,), _ = untrained.targets(picture("dog"), model)
+    (target,) = untrained.targets(picture("dog"), model)[0].targets
     assert target.is_pair
     assert untrained.tokens == "untrained pairs"
     assert setup().tokens == "words"
@@ -124,5 +127,5 @@ def test_every_class_can_be_looked_for():
     model = PipelineAttention(tiny_sd())
     names = [voc.name for voc in VOC_CLASSES]
     targets, problems = setup().targets(picture(*names), model)
-    assert len(targets) == 20
+    assert len(targets.sizes) == 20
     assert not problems

@@ -78,7 +78,7 @@ def test_a_choice_of_classes_keeps_its_seeds():
     ("change", "message"),
     [
         ({"prompt": "a photograph"}, r"must hold '\{class\}', got 'a photograph'"),
-        ({"classes": ["zebra"]}, "unknown class"),
+        ({"names": ["zebra"]}, "unknown class"),
         ({"per_class": 0}, "at least one sample a class"),
         ({"seed": 2**32}, "seed"),
     ],

@@ -52,7 +52,7 @@ class DecodedSample:
     heatmaps: UInt8[np.ndarray, "K h w"] | None
     """Maps of all classes, 255 the maximum of each; None where the run did not store them."""
     heatmap_class_ids: tuple[int, ...]
-    """VOC ids of the heatmaps; empty where there are none."""
+    """Class ids of the heatmaps; empty where there are none."""
 
 
 def encode_sample(
@@ -81,9 +81,9 @@ def encode_sample(
         labels: class ids, 0 background, 255 ignore.
         scores: for each target of the spec, [0, 1].
         areas: for each target of the spec, [0, 1].
-        heatmaps: of all K classes of the token bank, in [0, 1], at latent resolution.
+        heatmaps: of K classes, in [0, 1], at latent resolution.
         heatmap_max: for each of the K classes, [0, 1].
-        class_ids: VOC ids of the K classes.
+        class_ids: of the K classes.
         unsafe: the safety checker's verdict.
         provenance: what the run depended on.
         settings: quality of the JPEG, and whether heatmaps are stored.

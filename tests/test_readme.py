@@ -70,6 +70,7 @@ TOO_LONG = {
     "evaluate compare": "--limit 10 --steps 5",
     "evaluate masks": "--limit 10 --steps 5",
     "bench attention --rounds 15": "--rounds 2 --steps 2 --memory-steps 1,2",
+    "bench attention --classes 20,80,160,320": "--rounds 1",
     "bench stages": "--rounds 2 --steps 2 --crf-sides 128",
     "bench gpu --device cpu": "--rounds 2 --try fp32",
     "bench driver --workers 1,8,64": "--workers 1,2 --batch-seconds 0.1 --repeats 1 --no-recovery",

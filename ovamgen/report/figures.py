@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ovamgen.classes.voc import IGNORE
+from ovamgen.classes.class_entry import IGNORE
 from ovamgen.records import ShardRecord
 from ovamgen.report.panels import (
     COLOUR_MAP,

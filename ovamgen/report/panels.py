@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
-from ovamgen.classes.voc import BACKGROUND, IGNORE
+from ovamgen.classes.class_entry import BACKGROUND, IGNORE
 from ovamgen.shards.arrays import decode_png
 
 COLOUR_MAP = "inferno"

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from ovamgen.classes.voc import IGNORE
+from ovamgen.classes.class_entry import IGNORE
 from ovamgen.console.progress import Track, untracked
 from ovamgen.errors import ShardError
 from ovamgen.records import ShardRecord

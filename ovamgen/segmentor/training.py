@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ovamgen.classes.voc import IGNORE
+from ovamgen.classes.class_entry import IGNORE
 from ovamgen.errors import ConfigError
 from ovamgen.pictures.example import Examples
 from ovamgen.run.drain import Drain, drain_on_signals

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-from ovamgen.classes.voc import IGNORE
+from ovamgen.classes.class_entry import IGNORE
 from ovamgen.corpus.export.classes import NAMES
 from ovamgen.records import ShardRecord
 from ovamgen.shards.codec import IMAGE, MASK

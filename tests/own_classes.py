@@ -50,4 +50,9 @@ def make_yard(folder, count=12, **sections):
 @pytest.fixture(scope="session")
 def yard(tmp_path_factory):
     """Two shards of 8 and 4 samples; never to be written to."""
-    return make_yard(tmp_path_factory.mktemp("yard"))
+    folder = tmp_path_factory.getbasetemp() / "yard"
+    # every module that imports the fixture has one of its own, and they share what it makes
+    if not (folder / "out" / CONTACT_SHEET_NAME).exists():
+        folder.mkdir(exist_ok=True)
+        make_yard(folder)
+    return folder / "out"

@@ -101,7 +101,9 @@ def funnel(corpus: Corpus, statistics: Statistics) -> list[FunnelRow]:
     if plan:
         rows.append(row("captions read", captions, 0, "rest"))
         ordered = sorted(rejected.items(), key=lambda item: (-item[1], item[0].value))
-        notes = _REASONS | {Reason.NO_TARGET: f"names none of the {len(corpus.classes)} classes"}
+        count = len(corpus.classes)
+        unnamed = f"names none of the {count} classes" if count > 1 else "does not name the class"
+        notes = _REASONS | {Reason.NO_TARGET: unnamed}
         rows += [row(reason.value, n, 1, "lost", notes[reason]) for reason, n in ordered]
     rows.append(row("samples planned", planned, 0, "rest"))
     waiting = planned - made - failed

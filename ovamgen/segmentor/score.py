@@ -158,6 +158,7 @@ def score_segmentor(
     split: str,
     out: str | Path,
     *,
+    classes: ClassSet | None = None,
     limit: int | None = None,
     mirror: bool = False,
     device: str = "auto",
@@ -170,6 +171,7 @@ def score_segmentor(
         voc: folder in VOC's layout, whose labels can tell the segmentor's classes.
         split: which of its lists.
         out: folder of the files; those of an earlier scoring are replaced.
+        classes: that the segmentor must have; any where not given.
         limit: only the first so many pictures.
         mirror: average with the mirrored picture's probabilities.
         device: auto, cpu or cuda.
@@ -181,6 +183,11 @@ def score_segmentor(
     if limit is not None and limit < 1:
         raise ConfigError(f"limit must be at least 1, got {limit}")
     segmentor = load_segmentor(checkpoint, _device(device))
+    if classes not in (None, segmentor.classes):
+        raise ConfigError(
+            f"{checkpoint} labels the classes {segmentor.classes.identity}, not "
+            f"{classes.identity}: give a segmentor of those, or leave --classes out"
+        )
     classes = segmentor.classes
     folder = VocFolder.open(voc, split, classes)
     total = len(folder) if limit is None else min(limit, len(folder))

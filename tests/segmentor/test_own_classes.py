@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.loading import default_classes
 from ovamgen.corpus.export.voc import export_voc
 from ovamgen.errors import ConfigError
 from ovamgen.masks.confusion import ConfusionMatrix
@@ -130,4 +131,6 @@ def test_a_score_on_pictures_of_another_set_is_refused(trained, voc, exported, t
     train(settings(real=str(voc), steps=1), tmp_path / "of-voc")
     with pytest.raises(ConfigError, match="of the classes yard, and 'aeroplane' of voc is none"):
         score_segmentor(tmp_path / "of-voc", exported, "val", tmp_path / "scores")
+    with pytest.raises(ConfigError, match=r"labels the classes yard .*, not voc .*--classes"):
+        score_segmentor(trained, exported, "val", tmp_path / "scores", classes=default_classes())
     assert not (tmp_path / "scores").exists()

@@ -152,7 +152,7 @@ def draw_contact_sheet(
 
     samples = sum(record.samples for record in records)
     title = f"{samples} samples, {config.model.id}, {config.synthesis.steps} steps"
-    return contact_sheet(store, records, title=title)
+    return contact_sheet(store, records, config.classes, title=title)
 
 
 def _write_contact_sheet(run: Run) -> str:

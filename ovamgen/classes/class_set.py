@@ -26,7 +26,7 @@ from ovamgen.classes.class_entry import (
 )
 from ovamgen.classes.class_words import claims, phrase_table
 from ovamgen.classes.phrases import Phrase, PhraseTable, words_of
-from ovamgen.console.wording import nearest
+from ovamgen.console.wording import listed, nearest
 from ovamgen.errors import ConfigError
 from ovamgen.section import Section, one_line
 
@@ -219,6 +219,13 @@ class ClassSet(Section):
         for entry in self.classes:
             found[entry.id] = getattr(entry, field)
         return tuple(found)
+
+    @property
+    def told_labels(self) -> str:
+        """Its labels for messages: ``0 to 20``, or ``0, 1, 7, 254`` where the ids have gaps."""
+        if self.labels == len(self) + 1:
+            return f"0 to {len(self)}"
+        return listed(map(str, (BACKGROUND, *self._by_id)), _MOST_NAMES_TOLD)
 
     def check_words(self) -> None:
         """Checks that no word names two classes, plurals included.

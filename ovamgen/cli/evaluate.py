@@ -17,6 +17,7 @@ from ovamgen.cli.options import (
     Model,
     Sets,
     Steps,
+    asked_classes,
     resolve_here,
 )
 from ovamgen.console.log_format import say, show
@@ -40,6 +41,14 @@ Annotations = Annotated[
 Strength = Annotated[
     float, typer.Option(help="How far real pictures are noised, above 0, at most 1.")
 ]
+ScoredClasses = Annotated[
+    str | None,
+    typer.Option(
+        "--classes",
+        metavar="SET|FILE|a,b,c",
+        help="Score these; labels in VOC's layout are turned into them. [default: DIR's own]",
+    ),
+]
 Text = Annotated[
     str, typer.Option(help="Attributed for words: {class} alone, or {prompt} for the whole prompt.")
 ]
@@ -57,6 +66,7 @@ def masks(
     preset: Annotated[str | None, typer.Option(help="Mask preset.")] = None,
     tokens: Tokens = None,
     split: Split = None,
+    classes: ScoredClasses = None,
     annotations: Annotations = None,
     strength: Strength = DEFAULT_STRENGTH,
     limit: Limit = None,
@@ -88,7 +98,14 @@ def masks(
     from ovamgen.evaluate.setups import configure, make_setup
     from ovamgen.pictures.picture_set import open_pictures
 
-    pictures = open_pictures(dataset, split=split, annotations=annotations, limit=limit, seed=seed)
+    pictures = open_pictures(
+        dataset,
+        split=split,
+        annotations=annotations,
+        limit=limit,
+        seed=seed,
+        classes=asked_classes(classes),
+    )
     resolved = configure(
         pictures,
         {
@@ -128,6 +145,7 @@ def compare(
         ),
     ] = None,
     split: Split = None,
+    classes: ScoredClasses = None,
     tune_split: Annotated[
         str | None, typer.Option(help="Another split of a folder as VOC's to tune thresholds on.")
     ] = None,
@@ -181,6 +199,7 @@ def compare(
         quick=quick,
         seed=seed,
         draws=draws,
+        classes=asked_classes(classes),
     )
     with Progress("drawings") as counting:
         done = compare_data_set(request, lambda asked: resolve_here(config, asked, sets), counting)

@@ -14,6 +14,7 @@ from ovamgen.console.log_format import show
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ovamgen.classes.class_set import ClassSet
     from ovamgen.config import RunConfig
 
 Classes = Annotated[
@@ -64,6 +65,13 @@ Sets = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Out = Annotated[str | None, typer.Option(help="Folder or URL that the run writes to.")]
+
+
+def asked_classes(place: str | None) -> ClassSet | None:
+    """The class set that ``--classes`` names; None where it was not given."""
+    from ovamgen.classes.loading import load_class_set
+
+    return None if place is None else load_class_set(place)
 
 
 def resolve_here(

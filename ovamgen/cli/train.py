@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from ovamgen.cli.options import AsJson, ConfigFile, Sets, ViewSource, options_of
+from ovamgen.cli.options import (
+    AsJson,
+    ConfigFile,
+    Sets,
+    ViewSource,
+    asked_classes,
+    options_of,
+)
 from ovamgen.console.log_format import show
 from ovamgen.console.progress import Progress
 
@@ -78,6 +85,13 @@ def evaluate_segmentor(
     voc: Annotated[str, typer.Option(metavar="DIR", help="VOC's layout, or a VOCdevkit.")],
     out: Annotated[str, typer.Option(help="Folder for scores.json, scores.md and sheet.png.")],
     split: Annotated[str, typer.Option(help="List in ImageSets/Segmentation.")] = "val",
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SET|FILE|a,b,c",
+            help="Refuse a segmentor of other classes than these. [default: the segmentor's own]",
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many pictures.")] = None,
     mirror: Annotated[
         bool, typer.Option("--mirror", help="Average with the mirrored picture.")
@@ -86,6 +100,8 @@ def evaluate_segmentor(
     as_json: AsJson = False,
 ) -> None:
     """Score a segmentor by the VOC protocol: one confusion matrix over a split, 255 left out.
+
+    The classes are the segmentor's; pictures whose labels can tell them are read as of those.
 
     Example: `ovamgen evaluate segmentor --checkpoint segmentor --voc VOCdevkit --out scores`
     """
@@ -97,6 +113,7 @@ def evaluate_segmentor(
             voc,
             split,
             out,
+            classes=asked_classes(classes),
             limit=limit,
             mirror=mirror,
             device=device,

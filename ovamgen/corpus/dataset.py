@@ -43,10 +43,11 @@ def segmentation_dataset(
 ) -> Any:  # a DataPipeline; its bases are of old typing, which run-time checkers refuse
     """A `webdataset.DataPipeline` of (image, mask) pairs for `torch.utils.data.DataLoader`.
 
-    Images are float32 (3, H, W) in [0, 1], or uint8 in [0, 255]; masks are int64 (H, W) with VOC
-    ids, 0 background and 255 ignore, exact. Shards are divided between nodes, then between the
-    workers of a node: every sample is seen once an epoch, whatever their number, but nodes and
-    workers do not get equally many; where they must, use ``resampled`` with ``.with_epoch(n)``.
+    Images are float32 (3, H, W) in [0, 1], or uint8 in [0, 255]; masks are int64 (H, W) with class
+    ids (`Corpus.classes`), 0 background and 255 ignore, exact. Shards are divided between nodes,
+    then between the workers of a node: every sample is seen once an epoch, whatever their number,
+    but nodes and workers do not get equally many; where they must, use ``resampled`` with
+    ``.with_epoch(n)``.
 
     Args:
         urls: the folder of a run (its finished shards) or of a view of one (`ovamgen select`), or

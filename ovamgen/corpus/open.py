@@ -195,7 +195,7 @@ def open_corpus(url: str, *, partial: bool = False, source: str | None = None) -
             "'ovamgen generate' again, or take what is there with --partial"
         )
     whole = Corpus(
-        store=store, records=records, all_records=records, view=view, run_info=_run_info(store)
+        store=store, records=records, all_records=records, view=view, run_info=run_info_of(store)
     )
     return replace(whole, records=tuple(record for record in records if whole.count(record)))
 
@@ -206,7 +206,13 @@ def derived_fingerprint(operation: str, source: str, settings: dict[str, Any]) -
     return hashlib.sha256(canonical_json(data).encode()).hexdigest()
 
 
-def _run_info(store: Store) -> dict[str, Any]:
+def run_info_of(store: Store) -> dict[str, Any]:
+    """The content of ``run.yaml``, or what the manifest holds of it; empty where nothing is.
+
+    Raises:
+        ConfigError: ``run.yaml`` is damaged.
+        ShardError: the manifest is.
+    """
     saved = read_run_file(store)
     if saved is not None:
         return saved

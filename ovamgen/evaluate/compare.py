@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ovamgen.classes.class_set import ClassSet
 from ovamgen.config import RunConfig, TokenSource
 from ovamgen.console.progress import Progress
 from ovamgen.errors import ConfigError
@@ -51,11 +52,18 @@ class CompareRequest:
     annotations: str | None = None
     limit: int | None = None
     quick: bool = False
+    classes: ClassSet | None = None
+    """That are scored; the pictures' own where not given."""
 
     def open(self, split: str | None, annotations: str | None = None) -> PictureSet:
         """The pictures of a split."""
         return open_pictures(
-            self.dataset, split=split, annotations=annotations, limit=self.limit, seed=self.seed
+            self.dataset,
+            split=split,
+            annotations=annotations,
+            limit=self.limit,
+            seed=self.seed,
+            classes=self.classes,
         )
 
 

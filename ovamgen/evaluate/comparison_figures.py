@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
-from ovamgen.classes.voc import IGNORE
+from ovamgen.classes.class_entry import IGNORE
 from ovamgen.evaluate.comparison import Comparison, Line, figure_pictures
 from ovamgen.evaluate.judging import picture_mask
 from ovamgen.evaluate.plots import COLOURS, STYLE, Curve, plot_miou_over_tau, save_figure

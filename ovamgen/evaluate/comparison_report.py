@@ -11,19 +11,20 @@ from typing import Any
 import yaml
 
 from ovamgen import __version__
-from ovamgen.classes.voc import VOC_CLASSES
+from ovamgen.classes.loading import default_classes, is_default
 from ovamgen.evaluate.comparison import Comparison, Line
 from ovamgen.evaluate.judging import Judged
-from ovamgen.evaluate.masks import data_set_name, describe_setup, drawing_note
+from ovamgen.evaluate.masks import data_set_name, describe_pictures, describe_setup, drawing_note
 from ovamgen.evaluate.scoring import Interval, IouTable, plain_values
 from ovamgen.evaluate.tables import (
-    SCORE_HEAD,
     SPLITS,
     absent_note,
     left_out_note,
     markdown_table,
     percent,
+    rows_by_class,
     score_cells,
+    score_head,
     split_tables,
 )
 from ovamgen.masks.iou import TAUS
@@ -93,13 +94,18 @@ def comparison_markdown(
         f"# Methods on {data_set_name(found.pictures)}",
         *remarks,
         f"Model `{first.config.model.id}`, {len(found.reported)} pictures. {drawn} IoU × 100; in "
-        f"brackets 95 % bootstrap intervals over pictures ({found.draws} draws). The paper's "
-        "columns are Stable Diffusion 1.5 on the paper's own pictures: they stand for orientation.",
+        f"brackets 95 % bootstrap intervals over pictures ({found.draws} draws)."
+        + (
+            " The paper's columns are Stable Diffusion 1.5 on the paper's own pictures: they stand "
+            "for orientation."
+            if _beside_the_paper(found)
+            else ""
+        ),
         "## Thresholds tuned",
         f"Each τ was chosen on {found.tuned_on}.",
-        _table(found, tuned=True),
+        *_tables(found, tuned=True),
         "## Thresholds of the presets",
-        _table(found, tuned=False),
+        *_tables(found, tuned=False),
         absent_note(_widest(found)),
         "## What tokens gain over words",
         "Difference of mIoU on the same pictures and classes, with the interval of the difference.",
@@ -109,7 +115,8 @@ def comparison_markdown(
         _by_word(found),
     ]
     parts += notes(found)
-    parts += ["## The paper's figures", _paper_note(), _paper_table()]
+    if _beside_the_paper(found):
+        parts += ["## The paper's figures", _paper_note(), _paper_table()]
     if figures:
         parts.append("## Figures")
         parts += [f"![{name}]({name}.png)" for name in figures]
@@ -120,11 +127,7 @@ def comparison_data(found: Comparison, remarks: Sequence[str]) -> dict[str, Any]
     """The whole comparison as plain values."""
     return {
         "ovamgen_version": __version__,
-        "dataset": {
-            "name": found.pictures.name,
-            "kind": found.pictures.kind,
-            "split": found.pictures.split,
-        },
+        "dataset": describe_pictures(found.pictures),
         "model": found.lines[0].setup.config.model.id,
         "strength": found.strength if found.pictures.kind == "voc" else None,
         "reported_pictures": len(found.reported),
@@ -142,7 +145,11 @@ def comparison_data(found: Comparison, remarks: Sequence[str]) -> dict[str, Any]
             }
             for gain in found.gains
         ],
-        "paper": {"model": "Stable Diffusion 1.5", "source": paper_results()[0]},
+        **(
+            {"paper": {"model": "Stable Diffusion 1.5", "source": paper_results()[0]}}
+            if _beside_the_paper(found)
+            else {}
+        ),
     }
 
 
@@ -184,15 +191,23 @@ def notes(found: Comparison) -> list[str]:
     return list(dict.fromkeys(text for text in texts if text))
 
 
-def _table(found: Comparison, *, tuned: bool) -> str:
-    head = ["method", "by", "preset", "τ", *SCORE_HEAD]
-    head += [f"paper, {data}" for data in _PAPER_DATA]
-    rows = []
+def _beside_the_paper(found: Comparison) -> bool:
+    """The paper's figures are of VOC's classes."""
+    return is_default(found.pictures.classes)
+
+
+def _tables(found: Comparison, *, tuned: bool) -> list[str]:
+    """The table of all lines, and that of the classes where there are too many for columns."""
+    head = ["method", "by", "preset", "τ", *score_head(found.pictures.classes)]
+    published = _PAPER_DATA if _beside_the_paper(found) else ()
+    head += [f"paper, {data}" for data in published]
+    rows, tables = [], {}
     for line in found.lines:
         judged, table = _chosen(line, tuned=tuned)
         setup = line.setup
+        tables[setup.name] = table
         label = setup.rows.source.label
-        paper = [paper_miou(data, setup.method, label) for data in _PAPER_DATA]
+        paper = [paper_miou(data, setup.method, label) for data in published]
         rows.append(
             [
                 setup.method,
@@ -203,7 +218,8 @@ def _table(found: Comparison, *, tuned: bool) -> str:
                 *("–" if value is None else f"{value:.1f}" for value in paper),
             ]
         )
-    return markdown_table(head, rows)
+    by_class = rows_by_class(tables)
+    return [markdown_table(head, rows), *([by_class] if by_class else [])]
 
 
 def _gains(found: Comparison) -> str:
@@ -231,7 +247,8 @@ def _paper_note() -> str:
 
 
 def _paper_table() -> str:
-    head = ["data", "method", "by", *(voc.phrase for voc in VOC_CLASSES), "mIoU", "overall"]
+    phrases = [entry.phrase for entry in default_classes().classes]
+    head = ["data", "method", "by", *phrases, "mIoU", "overall"]
     rows = [
         [
             row.data,
@@ -248,6 +265,7 @@ def _paper_table() -> str:
 
 def _line_data(found: Comparison, line: Line) -> dict[str, Any]:
     method, label = line.setup.method, line.setup.rows.source.label
+    published = _PAPER_DATA if _beside_the_paper(found) else ()
     return {
         **describe_setup(line.setup),
         "fixed": {"tau": line.fixed.tau, **line.fixed_table.to_json()},
@@ -268,7 +286,7 @@ def _line_data(found: Comparison, line: Line) -> dict[str, Any]:
                 TAUS, line.tuning.mious(), line.fixed.mious(), strict=True
             )
         ],
-        "paper_miou": {data: paper_miou(data, method, label) for data in _PAPER_DATA},
+        "paper_miou": {data: paper_miou(data, method, label) for data in published},
     }
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
+from ovamgen.classes.class_set import ClassSet
 from ovamgen.config import MaskConfig
 from ovamgen.evaluate.recording import Recordings
 from ovamgen.evaluate.scoring import Counts, best_tau
@@ -57,7 +58,7 @@ class Judged:
 
     def mious(self) -> np.ndarray:
         """Foreground mIoU at each of `TAUS`, without CRF."""
-        return mean_over_tau(self.plain.class_ids, self.intersections, self.unions)
+        return mean_over_tau(self.plain, self.intersections, self.unions)
 
     def best_tau(self) -> float:
         """The threshold of `TAUS` with the largest mIoU: for choosing, never for reporting on."""
@@ -122,8 +123,8 @@ def judge(
     return Judged(
         setup=setup,
         tau=threshold,
-        plain=_counts(rows, plain),
-        refined=_counts(rows, refined) if refine else None,
+        plain=_counts(pictures.classes, rows, plain),
+        refined=_counts(pictures.classes, rows, refined) if refine else None,
         intersections=sweep[:, 0],
         unions=sweep[:, 1],
         refined_sweep=(crf_steps[:, 0], crf_steps[:, 1]) if crf_sweep else None,
@@ -145,7 +146,7 @@ def refined_mask(
 
     Args:
         maps: of the class.
-        class_id: its VOC id.
+        class_id: its id.
         image: RGB.
         masks: resolved settings.
         tau: the threshold, which stands for their ``tau`` and ``beta``.
@@ -171,9 +172,12 @@ def picture_mask(
     return scores, refined_mask(maps, class_id, image, masks, tau, crf=masks.crf.enabled)
 
 
-def _counts(rows: list[tuple[str, int, bool]], pixels: list[tuple[int, int]]) -> Counts:
+def _counts(
+    classes: ClassSet, rows: list[tuple[str, int, bool]], pixels: list[tuple[int, int]]
+) -> Counts:
     numbers = np.array(pixels, np.int64).reshape(-1, 2)
     return Counts(
+        classes=classes,
         keys=tuple(row[0] for row in rows),
         class_ids=np.array([row[1] for row in rows], np.int64),
         included=np.array([row[2] for row in rows], bool),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ovamgen import __version__
+from ovamgen.classes.loading import is_default
 from ovamgen.console.progress import Progress
 from ovamgen.errors import MethodError
 from ovamgen.evaluate.judging import Judged, judge
@@ -155,6 +156,12 @@ def data_set_name(pictures: PictureSet) -> str:
     return f"{pictures.name} ({pictures.split})" if pictures.split else pictures.name
 
 
+def describe_pictures(pictures: PictureSet) -> dict[str, Any]:
+    """A data set as plain values for JSON; its classes where they are not VOC's."""
+    told = {"name": pictures.name, "kind": pictures.kind, "split": pictures.split}
+    return told if is_default(pictures.classes) else told | {"classes": pictures.classes.name}
+
+
 def drawing_note(judged: Judged, pictures: PictureSet) -> str:
     """The sentence that says when redrawn samples are not the stored ones, or ""."""
     if pictures.kind != "samples":
@@ -203,7 +210,7 @@ def _data(
     differences = list(judged.differences.values())
     return {
         "ovamgen_version": __version__,
-        "dataset": {"name": pictures.name, "kind": pictures.kind, "split": pictures.split},
+        "dataset": describe_pictures(pictures),
         "model": setup.config.model.id,
         "setup": describe_setup(setup),
         "tau": judged.tau,

@@ -19,6 +19,7 @@ from jaxtyping import Float32, UInt8
 from ovamgen.attribution.interface import HeatmapSink
 from ovamgen.attribution.method import build_method
 from ovamgen.attribution.targets import AttributedClasses
+from ovamgen.classes.loading import is_default
 from ovamgen.config import SynthesisConfig, canonical_json
 from ovamgen.console.progress import Progress
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
@@ -305,6 +306,9 @@ def _fingerprint(
         "seed": picture.seed,
         "classes": [target.voc.id for target in picture.targets],
     }
+    if not is_default(pictures.classes):
+        # an id says nothing without its set
+        data["class_set"] = pictures.classes.digest
     return hashlib.sha256(canonical_json(data).encode()).hexdigest()
 
 

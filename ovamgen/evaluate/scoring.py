@@ -4,7 +4,7 @@ The protocol of the OVAM paper (methods 7.3): a picture is scored for one class 
 are summed over pictures, the mean over classes has no background. numpy only; this module does not
 know where masks come from.
 
-Shapes: R scored rows (picture x class), T thresholds, K = 20 classes, D bootstrap draws.
+Shapes: R scored rows (picture x class), T thresholds, K classes of the set, D bootstrap draws.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
 
-from ovamgen.classes.voc import VOC_CLASSES
+from ovamgen.classes.class_set import ClassSet
 from ovamgen.masks.iou import iou
 
 BOOTSTRAP_DRAWS = 1000
@@ -27,6 +27,7 @@ CONFIDENCE = 0.95
 class Counts:
     """Pixels of every scored row, and what is needed to group them."""
 
+    classes: ClassSet
     keys: tuple[str, ...]
     """The picture of each row; a picture has a row for each of its classes."""
     class_ids: Int64[np.ndarray, " R"]
@@ -37,7 +38,8 @@ class Counts:
 
     def select(self, chosen: Bool[np.ndarray, " R"]) -> Counts:
         """The rows that are chosen."""
-        return Counts(
+        return replace(
+            self,
             keys=tuple(key for key, taken in zip(self.keys, chosen, strict=True) if taken),
             class_ids=self.class_ids[chosen],
             included=self.included[chosen],
@@ -50,6 +52,12 @@ class Counts:
     ) -> Counts:
         """The same rows at one threshold of a sweep."""
         return replace(self, intersections=intersections[:, step], unions=unions[:, step])
+
+    @property
+    def places(self) -> Int64[np.ndarray, " R"]:
+        """The place of each row's class among the K of the set."""
+        ids = [entry.id for entry in self.classes.classes]
+        return np.searchsorted(ids, self.class_ids).astype(np.int64)
 
     def ious(self) -> Float64[np.ndarray, " R"]:
         """IoU of each row, NaN where the union is empty: nothing was there and nothing claimed."""
@@ -76,8 +84,9 @@ def plain_values(found: Interval | None) -> dict[str, float] | None:
 class IouTable:
     """What a set of rows comes to."""
 
+    classes: ClassSet
     per_class: Mapping[str, Interval]
-    """By VOC name, of the classes that occur."""
+    """By the class's name, of the classes that occur."""
     absent: tuple[str, ...]
     """Classes without a pixel of truth or mask in any row: left out of the mean."""
     miou: Interval | None
@@ -115,13 +124,15 @@ def iou_table(counts: Counts, *, draws: int = BOOTSTRAP_DRAWS, seed: int = 0) ->
     per_class = iou(intersections, unions)
     resampled = _resample(counts, draws, seed)
     occurs = unions > 0
+    names = [entry.name for entry in counts.classes.classes]
     return IouTable(
+        classes=counts.classes,
         per_class={
-            voc.name: _interval(per_class[place], resampled.per_class[:, place])
-            for place, voc in enumerate(VOC_CLASSES)
+            name: _interval(per_class[place], resampled.per_class[:, place])
+            for place, name in enumerate(names)
             if occurs[place]
         },
-        absent=tuple(voc.name for place, voc in enumerate(VOC_CLASSES) if not occurs[place]),
+        absent=tuple(name for place, name in enumerate(names) if not occurs[place]),
         miou=_interval(_mean(per_class[None])[0], resampled.miou) if occurs.any() else None,
         overall=(
             _interval(float(intersections.sum() / unions.sum()), resampled.overall)
@@ -159,16 +170,11 @@ def miou_difference(
 
 
 def miou_over_tau(
-    class_ids: Int64[np.ndarray, " R"],
-    intersections: Int64[np.ndarray, "R T"],
-    unions: Int64[np.ndarray, "R T"],
+    counts: Counts, intersections: Int64[np.ndarray, "R T"], unions: Int64[np.ndarray, "R T"]
 ) -> Float64[np.ndarray, " T"]:
-    """The foreground mIoU at each threshold, NaN where no class occurs."""
+    """The foreground mIoU of the rows at each threshold, NaN where no class occurs."""
     steps = range(intersections.shape[1])
-    sums = [
-        iou(_class_sums(class_ids, intersections[:, t]), _class_sums(class_ids, unions[:, t]))
-        for t in steps
-    ]
+    sums = [iou(*_by_class(counts.at(step, intersections, unions))) for step in steps]
     return _mean(np.stack(sums)) if sums else np.zeros(0)
 
 
@@ -190,15 +196,15 @@ class _Draws:
 
 def _resample(counts: Counts, draws: int, seed: int) -> _Draws:
     """All figures of every bootstrap draw; pictures are numbered by their sorted keys."""
-    names = sorted(set(counts.keys))
+    names, classes = sorted(set(counts.keys)), len(counts.classes)
     if not names:
         empty = np.full(draws, np.nan)
-        return _Draws(np.full((draws, len(VOC_CLASSES)), np.nan), empty, empty)
+        return _Draws(np.full((draws, classes), np.nan), empty, empty)
     places = {name: place for place, name in enumerate(names)}
     rows = np.array([places[key] for key in counts.keys])
-    sums = np.zeros((2, len(names), len(VOC_CLASSES)))
+    sums = np.zeros((2, len(names), classes))
     for total, pixels in zip(sums, (counts.intersections, counts.unions), strict=True):
-        np.add.at(total, (rows, counts.class_ids - 1), pixels)
+        np.add.at(total, (rows, counts.places), pixels)
     generator = np.random.default_rng(seed)
     often = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
     intersections, unions = often @ sums[0], often @ sums[1]
@@ -217,18 +223,10 @@ def _interval(value: float, draws: Float64[np.ndarray, " D"]) -> Interval:
 
 
 def _by_class(counts: Counts) -> tuple[Int64[np.ndarray, " K"], Int64[np.ndarray, " K"]]:
-    return (
-        _class_sums(counts.class_ids, counts.intersections),
-        _class_sums(counts.class_ids, counts.unions),
-    )
-
-
-def _class_sums(
-    class_ids: Int64[np.ndarray, " R"], pixels: Int64[np.ndarray, " R"]
-) -> Int64[np.ndarray, " K"]:
-    sums = np.zeros(len(VOC_CLASSES), np.int64)
-    np.add.at(sums, class_ids - 1, pixels)
-    return sums
+    sums = np.zeros((2, len(counts.classes)), np.int64)
+    for total, pixels in zip(sums, (counts.intersections, counts.unions), strict=True):
+        np.add.at(total, counts.places, pixels)
+    return sums[0], sums[1]
 
 
 def _mean(values: Float[np.ndarray, "D K"]) -> Float64[np.ndarray, " D"]:

@@ -152,7 +152,8 @@ def configure(
         build: resolves such sections.
 
     Raises:
-        ConfigError: other settings are asked for than the samples were drawn with.
+        ConfigError: other settings are asked for than the samples were drawn with, or other
+            classes.
     """
     own = sample_sections(pictures)
     given = {
@@ -160,6 +161,12 @@ def configure(
         for section, values in asked.items()
     }
     config = build(merge(own, given))
+    if config.classes != pictures.classes:
+        raise ConfigError(
+            f"the pictures of {pictures.name} are of the classes {pictures.classes.identity}, and "
+            f"the configuration is of {config.classes.identity}: name the latter with --classes, "
+            "or leave classes out of the configuration"
+        )
     check_drawn_by(pictures, config)
     return config
 

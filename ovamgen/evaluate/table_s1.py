@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from ovamgen.classes.loading import is_default
 from ovamgen.config import RunConfig, canonical_json
 from ovamgen.console.progress import RunProgress
 from ovamgen.errors import ConfigError
@@ -62,6 +63,13 @@ def make_table(
     # everything that can be wrong with any row is found before the first one takes its minutes
     VocFolder.open(settings.voc, settings.split)
     runs = [settings.run_config(row, root / "rows" / row.name / "corpus") for row in settings.rows]
+    for config in runs:
+        if not is_default(config.classes):
+            raise ConfigError(
+                f"Table S1 is of VOC's classes, its runs are to be of {config.classes.identity}: "
+                "leave classes out of 'generate'; 'ovamgen train' and 'ovamgen evaluate "
+                "segmentor' take any"
+            )
     trainings = [
         settings.trainings({"shards": str(root / "rows" / row.name / "corpus")})
         for row in settings.rows

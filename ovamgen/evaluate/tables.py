@@ -14,13 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from ovamgen.classes.voc import VOC_CLASSES, class_by_id
+from ovamgen.classes.class_entry import ClassEntry
+from ovamgen.classes.class_set import ClassSet
+from ovamgen.console.wording import listed
 from ovamgen.evaluate.judging import Judged
 from ovamgen.evaluate.scoring import Counts, Interval, IouTable, iou_table
 from ovamgen.storage.whole_files import write_whole
 
 SPLITS = ("not included", "included", "all")
 """Whether the prompt names the class; the rows of Table S2."""
+MOST_COLUMNS = 24
+"""Classes that a table has columns for; those of larger sets have rows in a table of their own."""
 
 
 def split_tables(counts: Counts, *, draws: int, seed: int) -> dict[str, IouTable]:
@@ -49,18 +53,43 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def class_table(tables: Mapping[str, IouTable]) -> str:
-    """A row for each table: IoU of all classes, then mIoU and overall with their intervals."""
+    """A row for each table: IoU of all classes, then mIoU and overall with their intervals.
+
+    Of more than `MOST_COLUMNS` classes, `rows_by_class` follows.
+    """
+    classes = next(iter(tables.values())).classes
     rows = [[name, *score_cells(table)] for name, table in tables.items()]
-    return markdown_table(["word in the prompt", *SCORE_HEAD], rows)
+    text = markdown_table(["word in the prompt", *score_head(classes)], rows)
+    by_class = rows_by_class(tables)
+    return f"{text}\n\n{by_class}" if by_class else text
 
 
-SCORE_HEAD = (*(voc.phrase for voc in VOC_CLASSES), "mIoU", "overall", "pictures")
+def rows_by_class(tables: Mapping[str, IouTable]) -> str:
+    """A row for each class that occurs, a column for each table; "" where classes have columns."""
+    classes = next(iter(tables.values())).classes
+    if len(classes) <= MOST_COLUMNS:
+        return ""
+    rows = [
+        [entry.phrase, *(percent(table.per_class.get(entry.name)) for table in tables.values())]
+        for entry in classes.classes
+        if any(entry.name in table.per_class for table in tables.values())
+    ]
+    return markdown_table(["class", *tables], rows)
+
+
+def _columns(classes: ClassSet) -> tuple[ClassEntry, ...]:
+    return classes.classes if len(classes) <= MOST_COLUMNS else ()
+
+
+def score_head(classes: ClassSet) -> list[str]:
+    """The heads of `score_cells`."""
+    return [*(entry.phrase for entry in _columns(classes)), "mIoU", "overall", "pictures"]
 
 
 def score_cells(table: IouTable) -> list[str]:
-    """IoU of all classes, then mIoU and overall with their intervals: below `SCORE_HEAD`."""
+    """IoU of all classes, then mIoU and overall with their intervals: below `score_head`."""
     return [
-        *(percent(table.per_class.get(voc.name)) for voc in VOC_CLASSES),
+        *(percent(table.per_class.get(entry.name)) for entry in _columns(table.classes)),
         percent(table.miou, interval=True),
         percent(table.overall, interval=True),
         str(table.pictures),
@@ -70,11 +99,12 @@ def score_cells(table: IouTable) -> list[str]:
 def absent_note(table: IouTable) -> str:
     """The sentence that says over which classes the mean is."""
     if not table.absent:
-        return "The mIoU is the mean over all 20 classes, without background."
+        count = len(table.classes)
+        return f"The mIoU is the mean over all {count} classes, without background."
+    absent = listed(table.absent, MOST_COLUMNS)
     return (
         f"The mIoU is the mean over the {len(table.per_class)} classes that occur, without "
-        f"background; no pixel of {', '.join(table.absent)} is in any truth or mask, and they are "
-        "left out of it."
+        f"background; no pixel of {absent} is in any truth or mask, and they are left out of it."
     )
 
 
@@ -100,7 +130,7 @@ def per_image_csv(judged: Judged) -> str:
     final_ious, plain_ious = final.ious(), plain.ious()
     lines = []
     for row, key in enumerate(final.keys):
-        name = class_by_id(int(final.class_ids[row])).name
+        name = final.classes.by_id(int(final.class_ids[row])).name
         lines.append(
             [
                 key,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ovamgen.config import canonical_json
+from ovamgen.corpus.open import classes_of
 from ovamgen.errors import OvamgenError, ShardError
 from ovamgen.integrity.findings import Findings
 from ovamgen.integrity.shard_check import parse_record
@@ -106,6 +107,7 @@ def parse_manifest(data: bytes) -> Manifest:
         raise ShardError("its fields are of wrong types")
     if has_digests and digest_of_run_info(run) != values["run_sha256"]:
         raise ShardError("what it holds of the run is not what its digest says")
+    classes_of(run, MANIFEST_NAME)
     records = [parse_record(canonical_json(entry).encode()) for entry in shards]
     counts = {
         "samples": sum(record.samples for record in records),
@@ -136,6 +138,7 @@ def check_run_file(data: bytes) -> dict[str, Any]:
         raise ShardError(str(error)) from None
     if run_file_bytes(values) != data:
         raise ShardError("its text is not as ovamgen writes it")
+    classes_of(values, RUN_NAME)
     if "derived" not in values and values["fingerprint"] != _fingerprint(values["identity"]):
         raise ShardError("its fingerprint is not that of its identity")
     return values
@@ -146,7 +149,8 @@ def plan_fits(plan: Plan, run: Mapping[str, Any]) -> bool:
     wanted = {**run["config"].get("plan", {})}
     settings = {name: value for name, value in wanted.items() if name in plan.settings}
     inputs = {name: digest for name, digest in run["inputs"].items() if name != "tokens"}
-    return settings == plan.settings and inputs == plan.inputs
+    made_of = (settings, inputs, classes_of(run, RUN_NAME))
+    return made_of == (plan.settings, plan.inputs, plan.classes)
 
 
 def _fingerprint(identity: Mapping[str, Any]) -> str:
@@ -201,6 +205,10 @@ def _read_plan(store: Store, papers: Papers, findings: Findings) -> None:
 def _digest_of_content(plan: Plan) -> str:
     """sha256 (hex) of the file that is written for what a plan says."""
     again = Plan(
-        tasks=plan.tasks, rejections=plan.rejections, inputs=plan.inputs, settings=plan.settings
+        tasks=plan.tasks,
+        rejections=plan.rejections,
+        inputs=plan.inputs,
+        settings=plan.settings,
+        classes=plan.classes,
     )
     return hashlib.sha256(again.to_parquet()).hexdigest()

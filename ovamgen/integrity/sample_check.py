@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ovamgen.bounds import MAX_PIXELS
-from ovamgen.classes.voc import IGNORE
+from ovamgen.classes.class_entry import IGNORE
+from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.loading import default_classes
 from ovamgen.errors import ShardError
 from ovamgen.integrity.findings import instead
 from ovamgen.records import SampleSpec
@@ -31,6 +33,8 @@ class SampleRules:
     """Fields of ``KEY.json`` that have one value in the whole output."""
     heatmaps: bool | None = None
     """Whether every sample has stored heatmaps; None where it is not known."""
+    classes: ClassSet = field(default_factory=default_classes)
+    """The classes that targets and masks may be of."""
 
 
 def problems_of(
@@ -99,7 +103,8 @@ def _disagreements(
     if strange:
         found.append(f"the ids {sorted(strange)} in the mask, which are none of its targets")
     targets = metadata["class_ids"]
-    if len(set(targets)) != len(targets) or not all(1 <= target <= 20 for target in targets):
+    known = {entry.id for entry in rules.classes.classes}
+    if len(set(targets)) != len(targets) or not known.issuperset(targets):
         found.append(f"the targets {targets}")
     if rules.fingerprints and metadata["fingerprint"] not in rules.fingerprints:
         found.append(f"the fingerprint {metadata['fingerprint'][:12]} of another run")

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Literal
 
 from ovamgen.console.progress import Track, untracked
+from ovamgen.corpus.open import classes_of
 from ovamgen.integrity.documents import Papers, read_papers
 from ovamgen.integrity.findings import Finding, Findings, Verification
 from ovamgen.integrity.indexes import check_indexes
@@ -223,7 +224,11 @@ def _rules(run: Mapping[str, Any], fingerprint: str) -> SampleRules:
         provenance = [(name, model[there]) for name, there in _PROVENANCE.items() if there in model]
     heatmaps = config.get("shards", {}).get("heatmaps") if isinstance(config, dict) else None
     return SampleRules(
-        fingerprints=frozenset(fingerprints), provenance=tuple(provenance), heatmaps=heatmaps
+        fingerprints=frozenset(fingerprints),
+        provenance=tuple(provenance),
+        heatmaps=heatmaps,
+        # whose record of them is no set has been found to be damaged, and is not among the papers
+        classes=classes_of(run, "the output"),
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
-from ovamgen.classes.voc import BACKGROUND, IGNORE, NUM_CLASSES
+from ovamgen.classes.class_entry import BACKGROUND, IGNORE
 from ovamgen.errors import OvamgenError
 from ovamgen.masks.iou import iou
 
@@ -19,9 +19,9 @@ class ConfusionMatrix:
     Retrospective", 2015: pixels of truth 255 are left out, all others of all pictures are pooled.
     """
 
-    def __init__(self, num_classes: int = NUM_CLASSES) -> None:
-        """No pixel is counted yet."""
-        self.counts: Int64[np.ndarray, "C C"] = np.zeros((num_classes, num_classes), np.int64)
+    def __init__(self, labels: int) -> None:
+        """No pixel is counted yet; labels are 0 to ``labels`` - 1, of which some may be unused."""
+        self.counts: Int64[np.ndarray, "C C"] = np.zeros((labels, labels), np.int64)
 
     def add(
         self, truth: UInt8[np.ndarray, "*shape"], predicted: UInt8[np.ndarray, "*shape"]
@@ -77,7 +77,7 @@ class Scores:
 
     @property
     def miou_with_background(self) -> float:
-        """Mean over all classes and the background: VOC's own figure."""
+        """Mean over all classes and the background that occur: VOC's own figure."""
         return float(np.nanmean(self.iou))
 
     @property
@@ -88,7 +88,7 @@ class Scores:
 
     @property
     def absent(self) -> list[int]:
-        """Classes that are neither true nor predicted anywhere: left out of the means."""
+        """Labels that are neither true nor predicted anywhere: left out of the means."""
         return np.flatnonzero(np.isnan(self.iou)).tolist()
 
     @property

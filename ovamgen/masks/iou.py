@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 
-from ovamgen.classes.voc import IGNORE
+from ovamgen.classes.class_entry import IGNORE
 
 FINE_TAUS: tuple[float, ...] = tuple(step / 100 for step in range(1, 100))
 """Thresholds of the tokens' curves: 0.01, 0.02, ... 0.99."""

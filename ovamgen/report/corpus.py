@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from ovamgen.classes.class_set import ClassSet
+from ovamgen.corpus.open import classes_of, run_info_of
 from ovamgen.errors import ConfigError, PlanError, ShardError
 from ovamgen.plan.planning import Plan
 from ovamgen.records import ShardRecord
@@ -34,6 +36,8 @@ class Corpus:
     """None for shards without their plan, such as a copy of the tars and metadata alone."""
     run: dict[str, Any]
     """What ``run.yaml`` holds; empty where no shard was ever begun."""
+    classes: ClassSet
+    """What the masks are of."""
     records: tuple[ShardRecord, ...]
     """Records of the finished shards, by ascending index."""
     times: tuple[ProcessTimes, ...] = ()
@@ -73,7 +77,8 @@ def read_corpus(store: Store) -> Corpus:
     Raises:
         ConfigError: there is neither a plan nor a finished shard, or ``run.yaml`` is damaged.
         PlanError: the plan is damaged.
-        ShardError: a shard's record is damaged, or its files are not of the recorded sizes.
+        ShardError: a shard's record or the manifest is damaged, or files are not of the recorded
+            sizes.
     """
     try:
         plan = read_plan(store)
@@ -90,11 +95,15 @@ def read_corpus(store: Store) -> Corpus:
             f"{store.url} holds no {PLAN_NAME} and no finished shard: expected {expected}"
         )
     _check_sizes(store, records)
+    # a copy of the shards has a manifest alone, a plan of which none was begun has neither
+    info = run_info_of(store)
+    classes = plan.classes if plan and not info else classes_of(info, store.url)
     times, illegible = read_times(store)
     return Corpus(
         store=store,
         plan=plan,
         run=read_run_file(store) or {},
+        classes=classes,
         records=records,
         times=tuple(times),
         illegible_times=illegible,

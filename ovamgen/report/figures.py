@@ -9,15 +9,17 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from ovamgen.classes.voc import IGNORE
+from ovamgen.classes.class_entry import IGNORE
+from ovamgen.classes.class_set import ClassSet
 from ovamgen.records import ShardRecord
 from ovamgen.report.panels import (
     COLOUR_MAP,
     IGNORE_COLOUR,
     SHADE,
-    class_colour,
+    class_colours,
     fit,
     heatmap_overlay,
     mask_overlay,
@@ -37,6 +39,7 @@ _HEADINGS = ("image", "heatmap", "mask")
 def contact_sheet(
     store: Store,
     records: Sequence[ShardRecord],
+    classes: ClassSet,
     *,
     columns: int = 2,
     rows: int = 6,
@@ -51,6 +54,7 @@ def contact_sheet(
     Args:
         store: of the run.
         records: of the shards to choose from.
+        classes: of the masks.
         columns: samples beside each other.
         rows: samples below each other, at most.
         title: first line.
@@ -78,15 +82,16 @@ def contact_sheet(
         _PAPER,
     )
     draw = ImageDraw.Draw(sheet)
+    colours = class_colours(classes)
     _draw_header(sheet, draw, title, note)
     if shown:
-        _draw_legend(draw, header - 46, shown)
+        _draw_legend(draw, header - 46, shown, colours)
     for number, sample in enumerate(shown):
         column, row = number % columns, number // columns
         corner = (_MARGIN + column * (card[0] + _GUTTER), header + row * (card[1] + 14))
         if row == 0:
             _draw_headings(draw, corner)
-        _draw_sample(sheet, draw, corner, sample, panel_height)
+        _draw_sample(sheet, draw, corner, sample, panel_height, colours)
     return sheet
 
 
@@ -129,9 +134,14 @@ def _draw_header(sheet: Image.Image, draw: ImageDraw.ImageDraw, title: str, note
     draw.text((middle, 52), "attention to the class", _SOFT, _font(12), anchor="ma")
 
 
-def _draw_legend(draw: ImageDraw.ImageDraw, top: int, shown: Sequence[ShownSample]) -> None:
+def _draw_legend(
+    draw: ImageDraw.ImageDraw,
+    top: int,
+    shown: Sequence[ShownSample],
+    colours: UInt8[np.ndarray, "256 3"],
+) -> None:
     """What a mask's picture says, in the colours of the first class that is shown."""
-    colour = class_colour(shown[0].sample.metadata["class_ids"][0])
+    colour = _rgb(colours[shown[0].sample.metadata["class_ids"][0]])
     entries = [
         (colour, colour, "mask, coloured by class"),
         (colour, SHADE, "its edge"),
@@ -161,21 +171,28 @@ def _draw_sample(
     corner: tuple[int, int],
     shown: ShownSample,
     panel_height: int,
+    colours: UInt8[np.ndarray, "256 3"],
 ) -> None:
     sample = shown.sample
     image = fit(sample.image, panel_height, _PANEL_PX)
-    panels = (image, heatmap_overlay(image, shown.previews), mask_overlay(image, sample.labels))
+    mask = mask_overlay(image, sample.labels, colours)
+    panels = (image, heatmap_overlay(image, shown.previews), mask)
     for index, panel in enumerate(panels):
         place = (corner[0] + index * (_PANEL_PX + _GAP), corner[1])
         sheet.paste(Image.fromarray(panel), place)
-    _draw_classes(draw, (corner[0], corner[1] + panel_height + 10), shown)
+    _draw_classes(draw, (corner[0], corner[1] + panel_height + 10), shown, colours)
     width = 3 * _PANEL_PX + 2 * _GAP
     prompt = " ".join(str(sample.metadata["prompt"]).split())
     place = (corner[0], corner[1] + panel_height + 34)
     draw.text(place, _shorten(prompt, _font(13), width), _SOFT, _font(13))
 
 
-def _draw_classes(draw: ImageDraw.ImageDraw, corner: tuple[int, int], shown: ShownSample) -> None:
+def _draw_classes(
+    draw: ImageDraw.ImageDraw,
+    corner: tuple[int, int],
+    shown: ShownSample,
+    colours: UInt8[np.ndarray, "256 3"],
+) -> None:
     """A swatch and the name of every target, with how much of the image its mask covers."""
     x, y = corner
     right = x + 3 * _PANEL_PX + 2 * _GAP
@@ -187,12 +204,17 @@ def _draw_classes(draw: ImageDraw.ImageDraw, corner: tuple[int, int], shown: Sho
         if x + width > right:
             draw.text((x, y + 8), "…", _SOFT, _font(14), anchor="lm")
             break
-        fill = class_colour(class_id)
+        fill = _rgb(colours[class_id])
         draw.rounded_rectangle((x, y + 1, x + 14, y + 15), 3, fill=fill, outline=_LINE)
         draw.text((x + 22, y + 8), phrase, _INK, _font(14, "Bold"), anchor="lm")
         after = x + 22 + _font(14, "Bold").getlength(phrase) + 6
         draw.text((after, y + 8), share, _SOFT, _font(13), anchor="lm")
         x = round(x + width + 20)
+
+
+def _rgb(colour: UInt8[np.ndarray, " 3"]) -> tuple[int, int, int]:
+    red, green, blue = colour.tolist()
+    return red, green, blue
 
 
 def _shorten(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:

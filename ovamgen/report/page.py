@@ -15,11 +15,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ovamgen.classes.voc import VOC_CLASSES
+from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.loading import is_default
 from ovamgen.console.wording import readable_bytes
 from ovamgen.report.charts import histogram, swatch
 from ovamgen.report.corpus import Corpus
-from ovamgen.report.panels import IGNORE_COLOUR, SHADE, class_colour
+from ovamgen.report.panels import IGNORE_COLOUR, SHADE, class_colours
 from ovamgen.report.sections import (
     class_rows,
     configuration,
@@ -40,8 +41,8 @@ _PROMPT_CHARACTERS = 400
 _MESSAGE_CHARACTERS = 600
 _SHOWN_FAILURES = 40
 _NAMED_SHARDS = 12
-_EXAMPLE = class_colour(1)
-"""The colour in the legend."""
+_MOST_ROWS = 40
+"""Of a table of classes; of larger sets those have a row that were planned or are there."""
 
 
 def render_page(corpus: Corpus, statistics: Statistics, thumbnails: Sequence[Thumbnail]) -> str:
@@ -65,6 +66,10 @@ def render_page(corpus: Corpus, statistics: Statistics, thumbnails: Sequence[Thu
     style, script = (Markup((folder / name).read_text("utf-8")) for name in ("page.css", "page.js"))
     whole = together(statistics.classes)
     labelled = whole.pixels / statistics.pixels if statistics.pixels else 0.0
+    classes, rows = corpus.classes, class_rows(corpus, statistics)
+    shown = rows if len(rows) <= _MOST_ROWS else [row for row in rows if row.asked]
+    colours = class_colours(classes).tolist()
+    example = colours[classes.classes[0].id]
     return environment.get_template("page.html.j2").render(
         corpus=corpus,
         statistics=statistics,
@@ -75,19 +80,21 @@ def render_page(corpus: Corpus, statistics: Statistics, thumbnails: Sequence[Thu
         missing=_some([f"{index:06d}" for index in corpus.missing]),
         classes_present=sum(tally.images > 0 for tally in statistics.classes.values()),
         funnel=funnel(corpus, statistics),
-        classes=class_rows(corpus, statistics),
+        of_voc=is_default(classes),
+        classes=shown,
+        other_classes=[row for row in rows if row not in shown],
         whole=whole,
         labelled=percent(labelled),
         unlabelled=percent(1 - labelled),
         charts=_charts(whole),
-        cards=[_card(thumbnail) for thumbnail in sorted(thumbnails, key=_by_class)],
+        cards=[_card(thumbnail, colours) for thumbnail in sorted(thumbnails, key=_by_class)],
         heatmaps=any(thumbnail.heatmap for thumbnail in thumbnails),
         ignored=any(thumbnail.ignored for thumbnail in thumbnails),
-        mask_swatch=swatch(_EXAMPLE),
-        edge_swatch=swatch(_EXAMPLE, SHADE),
+        mask_swatch=swatch(example),
+        edge_swatch=swatch(example, SHADE),
         background_swatch=swatch(SHADE),
         ignore_swatch=swatch(IGNORE_COLOUR),
-        shown_classes=_shown_classes(thumbnails),
+        shown_classes=_shown_classes(thumbnails, classes),
         failures=_failures(statistics),
         more_failures=max(0, len(statistics.failures) - _SHOWN_FAILURES),
         times=times_of(corpus.times, corpus.illegible_times, statistics.samples),
@@ -129,12 +136,12 @@ def _by_class(thumbnail: Thumbnail) -> tuple[int, float, str]:
     return candidate.class_ids[0], -candidate.score, candidate.key
 
 
-def _card(thumbnail: Thumbnail) -> dict[str, Any]:
+def _card(thumbnail: Thumbnail, colours: Sequence[Sequence[int]]) -> dict[str, Any]:
     metadata: Any = thumbnail.metadata
     candidate = thumbnail.choice.candidate
     targets = [
         {
-            "swatch": swatch(class_colour(class_id)),
+            "swatch": swatch(colours[class_id]),
             "phrase": plain(phrase),
             "score": f"{score:.2f}" if area else "–",
             "area": percent(area) if area else "no mask",
@@ -166,9 +173,9 @@ def _card(thumbnail: Thumbnail) -> dict[str, Any]:
     }
 
 
-def _shown_classes(thumbnails: Sequence[Thumbnail]) -> list[tuple[int, str]]:
+def _shown_classes(thumbnails: Sequence[Thumbnail], classes: ClassSet) -> list[tuple[int, str]]:
     shown = {class_id for t in thumbnails for class_id in t.choice.candidate.class_ids}
-    return [(voc.id, voc.phrase) for voc in VOC_CLASSES if voc.id in shown]
+    return [(entry.id, entry.phrase) for entry in classes.classes if entry.id in shown]
 
 
 def _failures(statistics: Statistics) -> list[dict[str, Any]]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import colorsys
+
 import matplotlib
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
-from ovamgen.classes.voc import BACKGROUND, IGNORE
+from ovamgen.classes.class_entry import BACKGROUND, IGNORE
+from ovamgen.classes.class_set import ClassSet
 from ovamgen.shards.arrays import decode_png
 
 COLOUR_MAP = "inferno"
@@ -18,10 +21,11 @@ CLASS_COLOURS = (
     "#ff1e00", "#2d8700", "#ff8700", "#a54be1", "#ff00a5", "#0fb4ff", "#ff8769", "#4bc387",
     "#967800", "#00ff00", "#b4ff3c", "#0f78ff",
 )  # fmt: skip
-"""Colours of classes 1 to 20 in pictures and pages; exports have VOC's palette.
+"""Colours of classes 1 to 20 in pictures and pages, where they have none of their own.
 
-In VOC's the car is as grey as the picture below it, and some classes differ by how dark they are
-alone, as parts of a picture do. These are far from grey and from each other.
+Exports have VOC's palette. In that the car is as grey as the picture below it, and some classes
+differ by how dark they are alone, as parts of a picture do. These are far from grey and from each
+other.
 """
 
 IGNORE_COLOUR = (235, 235, 235)
@@ -61,25 +65,41 @@ def heatmap_overlay(
     return _bytes(grey * (1 - opacity) + colours * opacity)
 
 
-def class_colour(class_id: int) -> tuple[int, int, int]:
-    """RGB of a class in pictures and pages."""
-    red, green, blue = bytes.fromhex(CLASS_COLOURS[class_id - 1][1:])
-    return red, green, blue
+def class_colours(classes: ClassSet) -> UInt8[np.ndarray, "256 3"]:
+    """RGB of each label in pictures and pages: the class's own colour, else one far from grey."""
+    colours = np.zeros((256, 3), np.uint8)
+    for entry in classes.classes:
+        colours[entry.id] = tuple(bytes.fromhex((entry.colour or _colour_of(entry.id))[1:]))
+    colours[IGNORE] = IGNORE_COLOUR
+    return colours
+
+
+def _colour_of(class_id: int) -> str:
+    if class_id <= len(CLASS_COLOURS):
+        return CLASS_COLOURS[class_id - 1]
+    # steps of the golden ratio never come near a hue that they had shortly before
+    hue, value = class_id * 0.618034 % 1, (1.0, 0.8)[class_id % 2]
+    return matplotlib.colors.to_hex(colorsys.hsv_to_rgb(hue, (1.0, 0.6)[class_id // 2 % 2], value))
 
 
 def mask_overlay(
-    image: UInt8[np.ndarray, "H W 3"], labels: UInt8[np.ndarray, "h w"]
+    image: UInt8[np.ndarray, "H W 3"],
+    labels: UInt8[np.ndarray, "h w"],
+    colours: UInt8[np.ndarray, "256 3"],
 ) -> UInt8[np.ndarray, "H W 3"]:
-    """The image in grey under its masks: a class in its colour with a white line, ignore pale."""
+    """The image in grey under its masks: a class in its colour with a white line, ignore pale.
+
+    Args:
+        image: RGB.
+        labels: of the image, at any size.
+        colours: of the labels, as `class_colours` gives them.
+    """
     height, width = image.shape[:2]
     resized = Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST)
     values = np.asarray(resized)
-    palette = np.zeros((256, 3), np.uint8)
-    palette[1 : len(CLASS_COLOURS) + 1] = [class_colour(i + 1) for i in range(len(CLASS_COLOURS))]
-    palette[IGNORE] = IGNORE_COLOUR
     grey = np.repeat(_luminance(image)[..., None] * 0.6 + 12, 3, axis=2)
     painted = (values != BACKGROUND)[..., None]
-    mixed = grey * (1 - _MASK_OPACITY) + palette[values] * _MASK_OPACITY
+    mixed = grey * (1 - _MASK_OPACITY) + colours[values] * _MASK_OPACITY
     result = np.where(painted, mixed, grey)
     classes = np.where(values == IGNORE, BACKGROUND, values)
     result[_contour(classes)] = 255

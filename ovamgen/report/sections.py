@@ -14,11 +14,11 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from ovamgen.classes.voc import VOC_CLASSES
+from ovamgen.classes.loading import is_default
 from ovamgen.plan.prompts import Reason
 from ovamgen.report.charts import bar, quartile_bar, swatch
 from ovamgen.report.corpus import Corpus
-from ovamgen.report.panels import class_colour
+from ovamgen.report.panels import class_colours
 from ovamgen.report.statistics import ClassTally, Distribution, Statistics
 from ovamgen.shards.card import value_at, without_folder
 
@@ -26,7 +26,6 @@ _REASONS = {
     Reason.EMPTY: "no text",
     Reason.DUPLICATE_ID: "its id occurred before",
     Reason.DUPLICATE: "the same prompt occurred before",
-    Reason.NO_TARGET: "names none of the 20 classes",
     Reason.NOT_ASKED: "names classes that were not asked for",
     Reason.TOO_MANY_TARGETS: "more classes than plan.max_targets",
     Reason.BEYOND_TOKENS: "the text encoder would cut the class word off",
@@ -81,6 +80,8 @@ class ClassRow:
     area: str
     area_bar: Markup
     present: bool
+    asked: bool
+    """It was planned, or is there."""
 
 
 def funnel(corpus: Corpus, statistics: Statistics) -> list[FunnelRow]:
@@ -100,7 +101,10 @@ def funnel(corpus: Corpus, statistics: Statistics) -> list[FunnelRow]:
     if plan:
         rows.append(row("captions read", captions, 0, "rest"))
         ordered = sorted(rejected.items(), key=lambda item: (-item[1], item[0].value))
-        rows += [row(reason.value, n, 1, "lost", _REASONS[reason]) for reason, n in ordered]
+        count = len(corpus.classes)
+        unnamed = f"names none of the {count} classes" if count > 1 else "does not name the class"
+        notes = _REASONS | {Reason.NO_TARGET: unnamed}
+        rows += [row(reason.value, n, 1, "lost", notes[reason]) for reason, n in ordered]
     rows.append(row("samples planned", planned, 0, "rest"))
     waiting = planned - made - failed
     if waiting:
@@ -118,7 +122,7 @@ def funnel(corpus: Corpus, statistics: Statistics) -> list[FunnelRow]:
 
 
 def class_rows(corpus: Corpus, statistics: Statistics) -> list[ClassRow]:
-    """All 20 classes in the order of their ids."""
+    """All classes in the order of their ids."""
     planned: Counter[int] = Counter()
     if corpus.plan:
         for spec in corpus.plan.specs:
@@ -127,16 +131,17 @@ def class_rows(corpus: Corpus, statistics: Statistics) -> list[ClassRow]:
     most_images = max(tally.images for tally in tallies.values())
     most_pixels = max(tally.pixels for tally in tallies.values())
     rows = []
-    for voc_class in VOC_CLASSES:
-        tally = tallies[voc_class.id]
+    colours = class_colours(corpus.classes)
+    for entry in corpus.classes.classes:
+        tally = tallies[entry.id]
         share = tally.pixels / statistics.pixels if statistics.pixels else 0.0
         rows.append(
             ClassRow(
-                id=voc_class.id,
-                name=voc_class.name,
-                phrase=voc_class.phrase,
-                swatch=swatch(class_colour(voc_class.id)),
-                planned=_count(planned[voc_class.id]) if corpus.plan else "–",
+                id=entry.id,
+                name=entry.name,
+                phrase=entry.phrase,
+                swatch=swatch(colours[entry.id].tolist()),
+                planned=_count(planned[entry.id]) if corpus.plan else "–",
                 images=_count(tally.images),
                 images_bar=bar(tally.images, most_images),
                 pixels=_count(tally.pixels),
@@ -148,6 +153,7 @@ def class_rows(corpus: Corpus, statistics: Statistics) -> list[ClassRow]:
                 area=_spread(tally.areas, share=True),
                 area_bar=quartile_bar(quartiles(tally.areas)),
                 present=tally.images > 0,
+                asked=tally.images > 0 or planned[entry.id] > 0,
             )
         )
     return rows
@@ -183,6 +189,7 @@ def made_with(corpus: Corpus) -> list[tuple[str, str]]:
         ("diffusion model", without_folder(model)),
         ("its revision", revision),
         ("captions", without_folder(value_at(run, "config", "plan", "captions"))),
+        ("classes", None if is_default(corpus.classes) else corpus.classes.name),
         ("image size", f"{width} × {height} pixels" if height and width else None),
         ("scheduler", value_at(run, "config", "synthesis", "scheduler")),
         ("steps", value_at(run, "config", "synthesis", "steps")),

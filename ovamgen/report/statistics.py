@@ -12,7 +12,7 @@ from typing import Any, get_args
 import numpy as np
 from jaxtyping import Int64
 
-from ovamgen.classes.voc import VOC_CLASSES
+from ovamgen.classes.class_set import ClassSet
 from ovamgen.errors import ShardError
 from ovamgen.records import ShardRecord, Stage
 from ovamgen.shards.finished_shard import damaged, read_metadata
@@ -98,10 +98,8 @@ class FailureKind:
 class Statistics:
     """The numbers of a page."""
 
-    classes: dict[int, ClassTally] = field(
-        default_factory=lambda: {voc_class.id: ClassTally() for voc_class in VOC_CLASSES}
-    )
-    """By VOC id, all 20."""
+    classes: dict[int, ClassTally]
+    """By id, all of the set."""
     samples: int = 0
     unsafe: int = 0
     failed: int = 0
@@ -111,6 +109,11 @@ class Statistics:
     """By stage and message."""
     other_failures: int = 0
     """Failures of kinds beyond `MAX_FAILURE_KINDS`."""
+
+    @classmethod
+    def of(cls, classes: ClassSet) -> Statistics:
+        """Statistics over nothing, of a set of classes."""
+        return cls({entry.id: ClassTally() for entry in classes.classes})
 
     def add(self, row: dict[str, Any]) -> None:
         """Count one row of the metadata."""
@@ -171,6 +174,7 @@ def read_rows(store: Store, record: ShardRecord, columns: Sequence[str]) -> list
 def gather(
     store: Store,
     records: Iterable[ShardRecord],
+    classes: ClassSet,
     *,
     each_row: Callable[[ShardRecord, dict[str, Any]], None] = lambda record, row: None,
 ) -> Statistics:
@@ -179,24 +183,26 @@ def gather(
     Args:
         store: of the run.
         records: in the order in which they are to be read.
+        classes: that the masks are of.
         each_row: is handed every row as well, so that a second pass is spared.
 
     Raises:
-        ShardError: a shard's metadata is damaged.
+        ShardError: a shard's metadata is damaged, or of other classes.
     """
-    statistics = Statistics()
+    statistics = Statistics.of(classes)
     for record in records:
-        for row in _valid(store, record):
+        for row in _valid(store, record, classes):
             statistics.add(row)
             each_row(record, row)
     return statistics
 
 
-def _valid(store: Store, record: ShardRecord) -> Iterator[dict[str, Any]]:
+def _valid(store: Store, record: ShardRecord, classes: ClassSet) -> Iterator[dict[str, Any]]:
+    known = {entry.id for entry in classes.classes}
     for row in read_rows(store, record, COLUMNS):
-        if not set(row["class_ids"] or ()) <= {voc_class.id for voc_class in VOC_CLASSES}:
+        if not known.issuperset(row["class_ids"] or ()):
             raise ShardError(
-                f"{store.url}/{metadata_name(record.shard_index)}: class ids must be 1..20, got "
-                f"{row['class_ids']} in sample {row['key']}"
+                f"{store.url}/{metadata_name(record.shard_index)}: class ids must be those of "
+                f"{classes.name}, got {row['class_ids']} in sample {row['key']}"
             )
         yield row

@@ -15,11 +15,12 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from ovamgen.classes.voc import IGNORE
+from ovamgen.classes.class_entry import IGNORE
+from ovamgen.classes.class_set import ClassSet
 from ovamgen.console.progress import Track, untracked
 from ovamgen.errors import ShardError
 from ovamgen.records import ShardRecord
-from ovamgen.report.panels import fit, heatmap_overlay, mask_overlay
+from ovamgen.report.panels import class_colours, fit, heatmap_overlay, mask_overlay
 from ovamgen.report.sampling import Choice
 from ovamgen.report.statistics import read_rows
 from ovamgen.shards.arrays import encode_png
@@ -67,6 +68,7 @@ def make_thumbnails(
     store: Store,
     records: Sequence[ShardRecord],
     choices: Sequence[Choice],
+    classes: ClassSet,
     *,
     max_bytes: int,
     track: Track = untracked,
@@ -77,12 +79,14 @@ def make_thumbnails(
         store: of the run.
         records: of all shards.
         choices: the most wanted first.
+        classes: of the masks.
         max_bytes: of the page that they take together (`Thumbnail.page_bytes`).
         track: shows how far it is.
 
     Raises:
         ShardError: a tar or a sample is damaged, or a sample of the metadata is not in its tar.
     """
+    colours = class_colours(classes)
     by_shard: dict[int, dict[str, tuple[int, Choice]]] = defaultdict(dict)
     for rank, choice in enumerate(choices):
         by_shard[choice.candidate.shard_index][choice.candidate.key] = rank, choice
@@ -91,7 +95,7 @@ def make_thumbnails(
     total = 0
     wanted = [record for record in records if record.shard_index in by_shard]
     for record in track(wanted, len(wanted), "shards of pictures"):
-        for rank, thumbnail in _of_shard(store, record, by_shard[record.shard_index]):
+        for rank, thumbnail in _of_shard(store, record, by_shard[record.shard_index], colours):
             heapq.heappush(kept, (-rank, thumbnail))
             total += thumbnail.page_bytes
             while total > max_bytes:
@@ -100,13 +104,16 @@ def make_thumbnails(
 
 
 def _of_shard(
-    store: Store, record: ShardRecord, wanted: dict[str, tuple[int, Choice]]
+    store: Store,
+    record: ShardRecord,
+    wanted: dict[str, tuple[int, Choice]],
+    colours: UInt8[np.ndarray, "256 3"],
 ) -> Iterator[tuple[int, Thumbnail]]:
     previews = _previews(store, record, wanted)
     for key, members in read_members(store, record, wanted):
         rank, choice = wanted[key]
         try:
-            thumbnail = _thumbnail(decode_sample(members), previews[key], choice)
+            thumbnail = _thumbnail(decode_sample(members), previews[key], choice, colours)
         except ShardError as error:
             raise damaged(store, record, f"is damaged: {error}") from None
         yield rank, thumbnail
@@ -120,7 +127,12 @@ def _previews(
     return {row["key"]: tuple(row["previews"] or ()) for row in rows if row["key"] in wanted}
 
 
-def _thumbnail(sample: DecodedSample, previews: tuple[bytes, ...], choice: Choice) -> Thumbnail:
+def _thumbnail(
+    sample: DecodedSample,
+    previews: tuple[bytes, ...],
+    choice: Choice,
+    colours: UInt8[np.ndarray, "256 3"],
+) -> Thumbnail:
     height, width = _size(*sample.labels.shape)
     image = fit(sample.image, height, width)
     maps = previews or _stored(sample)
@@ -131,7 +143,7 @@ def _thumbnail(sample: DecodedSample, previews: tuple[bytes, ...], choice: Choic
         width=width,
         image=_webp(image),
         heatmap=_webp(heatmap_overlay(image, maps)) if maps else None,
-        mask=_webp(mask_overlay(image, sample.labels)),
+        mask=_webp(mask_overlay(image, sample.labels, colours)),
         ignored=bool((sample.labels == IGNORE).any()),
     )
 

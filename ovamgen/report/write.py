@@ -69,9 +69,14 @@ def write_report(
     corpus = read_corpus(store)
     sampler = Sampler(max_samples)
     records = track(corpus.records, len(corpus.records), "shards of metadata")
-    statistics = gather(store, records, each_row=sampler.add)
+    statistics = gather(store, records, corpus.classes, each_row=sampler.add)
     thumbnails = make_thumbnails(
-        store, corpus.records, sampler.choose(), max_bytes=MAX_CARD_BYTES, track=track
+        store,
+        corpus.records,
+        sampler.choose(),
+        corpus.classes,
+        max_bytes=MAX_CARD_BYTES,
+        track=track,
     )
     data = render_page(corpus, statistics, thumbnails).encode()
     if place is None:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
-from ovamgen.classes.voc import IGNORE
+from ovamgen.classes.class_entry import IGNORE
 from ovamgen.segmentor.settings import AugmentSettings
 
 MEAN_RGB = (0.485, 0.456, 0.406)

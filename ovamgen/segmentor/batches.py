@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 from torch.utils.data import DataLoader, Dataset
 
 from ovamgen.pictures.example import Example, Examples
@@ -19,7 +19,7 @@ from ovamgen.segmentor.augment import augment
 from ovamgen.segmentor.settings import TrainSettings
 
 Batch = tuple[torch.Tensor, torch.Tensor]
-"""Images uint8 (B, 3, crop, crop) and labels uint8 (B, crop, crop)."""
+"""Images uint8 (B, 3, crop, crop); numbers of outputs, or 255, uint8 (B, crop, crop)."""
 
 
 _ORDER, _AUGMENT = 0, 1
@@ -65,16 +65,29 @@ def _order(seed: int, source: int, epoch: int, length: int) -> Int64[np.ndarray,
 
 
 def batches(
-    mixture: Mixture, settings: TrainSettings, first_step: int, rank: int, world_size: int
+    mixture: Mixture,
+    settings: TrainSettings,
+    outputs: UInt8[np.ndarray, " 256"],
+    first_step: int,
+    rank: int,
+    world_size: int,
 ) -> Iterator[Batch]:
     """The parts of all steps from the first one on, as one worker sees them.
 
     A step's pictures are those with the running numbers [step, step + 1) x batch_size; its parts
     and workers divide them between themselves, so that all workers together see the same pictures
     in the same step, however many there are.
+
+    Args:
+        mixture: of the pictures.
+        settings: of the training.
+        outputs: by label, what the network is to say (`output_of_label`).
+        first_step: the first that is asked for.
+        rank: of this worker.
+        world_size: how many workers there are.
     """
     loader = DataLoader(
-        _Augmented(mixture, settings),
+        _Augmented(mixture, settings, outputs),
         batch_sampler=_numbers(settings, first_step, rank, world_size),
         num_workers=settings.loaders,
         pin_memory=torch.cuda.is_available(),
@@ -85,8 +98,10 @@ def batches(
 class _Augmented(Dataset[Batch]):
     """Augmented pictures by running number."""
 
-    def __init__(self, mixture: Mixture, settings: TrainSettings) -> None:
-        self._mixture, self._settings = mixture, settings
+    def __init__(
+        self, mixture: Mixture, settings: TrainSettings, outputs: UInt8[np.ndarray, " 256"]
+    ) -> None:
+        self._mixture, self._settings, self._outputs = mixture, settings, outputs
 
     def __getitem__(self, number: int) -> Batch:
         example = self._mixture.read(number)
@@ -99,7 +114,7 @@ class _Augmented(Dataset[Batch]):
             settings.augment,
             self._mixture.generator(number),
         )
-        return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(labels)
+        return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(self._outputs[labels])
 
 
 def _numbers(

@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Int64
 from webdataset.shardlists import expand_urls
 
-from ovamgen.classes.loading import default_classes
-from ovamgen.corpus.open import open_corpus
+from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.loading import is_default
+from ovamgen.corpus.open import classes_of, open_corpus, run_info_of
 from ovamgen.corpus.view import Keys
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.pictures.example import Example, Examples, check_labels
@@ -39,10 +40,10 @@ class ShardExamples:
             source: of a view, the corpus that it is of; by default the one beside it.
 
         Raises:
-            ConfigError: there is no shard.
+            ConfigError: there is no shard, or shards are of different classes.
             ShardError: a tar is damaged, or has a sample without a picture or a mask.
         """
-        self._tars, kept = _find_tars(urls, source)
+        self._tars, kept, self.classes = _find_tars(urls, source)
         self._keys: list[str] = []
         places: list[tuple[int, ...]] = []
         for number, (store, name) in enumerate(self._tars):
@@ -63,7 +64,7 @@ class ShardExamples:
         """One sample.
 
         Raises:
-            ShardError: it is damaged, or its mask is no label map of VOC's classes.
+            ShardError: it is damaged, or its mask is no label map of `classes`.
         """
         number, *members = self._places[index].tolist()
         store, tar = self._tars[number]
@@ -76,7 +77,7 @@ class ShardExamples:
         image = decode_jpeg(contents[0], name=f"the image of {name}")
         height, width, _ = image.shape
         labels = decode_png(contents[1], size=(height, width), name=f"the mask of {name}")
-        check_labels(labels, default_classes(), f"the mask of {name}", ShardError)
+        check_labels(labels, self.classes, f"the mask of {name}", ShardError)
         return Example(name=self._keys[index], image=image, labels=labels)
 
     def digest(self) -> str:
@@ -87,8 +88,10 @@ class ShardExamples:
         return sums.hexdigest()
 
 
-def _find_tars(urls: str, source: str | None) -> tuple[list[tuple[Store, str]], Keys | None]:
-    """The stores and names of the tars, and which keys of them count where not all do."""
+def _find_tars(
+    urls: str, source: str | None
+) -> tuple[list[tuple[Store, str]], Keys | None, ClassSet]:
+    """The stores and names of the tars, which keys of them count where not all do, the classes."""
     if urls.endswith((".tar.gz", ".tgz")):
         raise ConfigError(
             f"samples are read by number, which needs plain tars, got {urls}: unpack it with gunzip"
@@ -98,10 +101,21 @@ def _find_tars(urls: str, source: str | None) -> tuple[list[tuple[Store, str]], 
         tars = [(open_store(folder or "."), name) for folder, _, name in split]
         if missing := [f"{store.url}/{name}" for store, name in tars if not store.exists(name)]:
             raise ConfigError(f"the shard {missing[0]} does not exist")
-        return tars, None
+        # of tars that are elsewhere than their corpus nothing is known
+        found = {store.url: store for store, _ in tars}.values()
+        (first, classes), *others = [
+            (store.url, classes_of(run_info_of(store), store.url)) for store in found
+        ]
+        for url, other in others:
+            if other != classes:
+                raise ConfigError(
+                    f"shards to train on must be of the same classes: those in {first} are of "
+                    f"{classes.identity}, those in {url} of {other.identity}"
+                )
+        return tars, None, classes
     corpus = open_corpus(urls, partial=True, source=source)
     tars = [(corpus.store, record.name) for record in corpus.records]
-    return tars, corpus.view.keys if corpus.view else None
+    return tars, corpus.view.keys if corpus.view else None, corpus.classes
 
 
 def _members(store: Store, name: str) -> Iterator[tuple[str, tuple[int, int, int, int]]]:
@@ -132,29 +146,42 @@ def _members(store: Store, name: str) -> Iterator[tuple[str, tuple[int, int, int
         yield key, (*members[IMAGE], *members[MASK])
 
 
-def open_sources(settings: TrainSettings) -> list[Examples]:
-    """The shards, the real pictures, or both in this order.
+def open_sources(settings: TrainSettings) -> tuple[list[Examples], ClassSet]:
+    """The shards, the real pictures, or both in this order; and the classes of their labels.
 
     Raises:
-        ConfigError: data that are not there or incomplete.
+        ConfigError: data that are not there or incomplete, or real pictures whose labels cannot
+            tell the classes of the shards.
         ShardError: a damaged shard, or one without masks.
     """
     sources: list[Examples] = []
+    classes: ClassSet | None = None
     if settings.shards:
-        sources.append(ShardExamples(settings.shards, settings.source))
+        shards = ShardExamples(settings.shards, settings.source)
+        sources.append(shards)
+        classes = shards.classes
     if settings.real:
-        sources.append(VocFolder.open(settings.real, settings.real_split))
-    return sources
+        real = VocFolder.open(settings.real, settings.real_split, classes)
+        sources.append(real)
+        classes = real.classes
+    assert classes is not None, "the settings have one of the two"
+    return sources, classes
 
 
-def source_digests(settings: TrainSettings, sources: list[Examples]) -> dict[str, str]:
+def source_digests(
+    settings: TrainSettings, sources: list[Examples], classes: ClassSet
+) -> dict[str, str]:
     """SHA-256 of the data and of the first weights, under the names that messages use.
+
+    And the set of the classes, where it is not the default one.
 
     Raises:
         ConfigError: the first weights cannot be read.
     """
     names = [name for name in ("shards", "real") if getattr(settings, name)]
     digests = {f"the data of --{n}": s.digest() for n, s in zip(names, sources, strict=True)}
+    if not is_default(classes):
+        digests["the classes"] = classes.identity
     files = {}
     if settings.backbone is not None:
         files["the backbone"] = Path(settings.backbone)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from safetensors import safe_open
 from torch import nn
 from transformers import ResNetConfig, UperNetConfig, UperNetForSemanticSegmentation
 
-from ovamgen.classes.voc import IGNORE, NUM_CLASSES
+from ovamgen.classes.class_entry import BACKGROUND, IGNORE
+from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.loading import as_saved, default_classes, from_saved
 from ovamgen.errors import ConfigError
 from ovamgen.segmentor.augment import MEAN_RGB, STD_RGB
 from ovamgen.segmentor.checkpoint import to_bytes
@@ -46,7 +48,8 @@ class Architecture:
     head_size: int
     pool_scales: tuple[int, ...]
     auxiliary_head: bool
-    num_classes: int = NUM_CLASSES
+    num_classes: int = len(default_classes()) + 1
+    """Outputs: the background, and one for each class in the order of the ids."""
 
 
 ARCHITECTURES = {
@@ -73,6 +76,24 @@ ARCHITECTURES = {
 }
 """By size. ``small`` is for pictures of 128 pixels on a CPU: half of ResNet-18's widths, and a
 narrow head, which at a quarter of the picture's size costs more than the backbone."""
+
+
+def architecture(size: str, classes: ClassSet) -> Architecture:
+    """The shape of a size of `ARCHITECTURES` with an output for each class."""
+    return replace(ARCHITECTURES[size], num_classes=len(classes) + 1)
+
+
+def label_of_output(classes: ClassSet) -> UInt8[np.ndarray, " C"]:
+    """The label that each output stands for: 0, then the ids, which may have gaps."""
+    return np.array([BACKGROUND, *(entry.id for entry in classes.classes)], np.uint8)
+
+
+def output_of_label(classes: ClassSet) -> UInt8[np.ndarray, " 256"]:
+    """The output that stands for each label; 255 for whatever the set has no class for."""
+    labels = label_of_output(classes)
+    outputs = np.full(256, IGNORE, np.uint8)
+    outputs[labels] = np.arange(len(labels))
+    return outputs
 
 
 def build_network(shape: Architecture, seed: int) -> UperNetForSemanticSegmentation:
@@ -111,10 +132,19 @@ class Segmentor:
     """A trained network that labels pictures; nothing of it changes."""
 
     def __init__(
-        self, network: UperNetForSemanticSegmentation, shape: Architecture, device: torch.device
+        self,
+        network: UperNetForSemanticSegmentation,
+        shape: Architecture,
+        device: torch.device,
+        classes: ClassSet | None = None,
     ) -> None:
-        """``network`` is moved to the device and put into evaluation mode."""
+        """``network`` is moved to the device and put into evaluation mode.
+
+        Its outputs are those of the classes, the default ones where none are given.
+        """
         self.shape = shape
+        self.classes = classes or default_classes()
+        self._labels = label_of_output(self.classes)
         self._network = network.to(device).eval()
         self._device = device
 
@@ -122,7 +152,7 @@ class Segmentor:
     def probabilities(
         self, images: UInt8[np.ndarray, "B H W 3"], *, mirror: bool = False
     ) -> Float32[np.ndarray, "B C H W"]:
-        """The probability of each of C classes in each pixel.
+        """The probability of each of C outputs (`label_of_output`) in each pixel.
 
         Args:
             images: RGB of any size; all at once, so memory grows with their number.
@@ -143,7 +173,7 @@ class Segmentor:
         batch_size: int = 16,
         mirror: bool = False,
     ) -> UInt8[np.ndarray, "B H W"]:
-        """The label map of each picture: 0 background, 1..20 VOC's classes.
+        """The label map of each picture: 0 background, else ids of classes.
 
         Args:
             images: RGB, all of one size.
@@ -154,7 +184,8 @@ class Segmentor:
         labels = np.empty(stacked.shape[:3], np.uint8)
         for start in range(0, len(stacked), batch_size):
             part = slice(start, start + batch_size)
-            labels[part] = self.probabilities(stacked[part], mirror=mirror).argmax(axis=1)
+            outputs = self.probabilities(stacked[part], mirror=mirror).argmax(axis=1)
+            labels[part] = self._labels[outputs]
         return labels
 
     @torch.inference_mode()
@@ -174,7 +205,11 @@ class Segmentor:
 
 
 def save_segmentor(
-    folder: Path, network: nn.Module, shape: Architecture, training: dict[str, Any]
+    folder: Path,
+    network: nn.Module,
+    shape: Architecture,
+    training: dict[str, Any],
+    classes: ClassSet | None = None,
 ) -> None:
     """Writes ``segmentor.safetensors``; it is there whole or not at all.
 
@@ -183,11 +218,14 @@ def save_segmentor(
         network: its weights are written.
         shape: written beside them.
         training: how far it was trained, for people.
+        classes: that it labels; the default ones where not given.
     """
+    record = as_saved(classes or default_classes())
     metadata = {
         "format": _FORMAT,
         "architecture": json.dumps(asdict(shape), sort_keys=True),
         "training": json.dumps(training, sort_keys=True),
+        **{name: json.dumps(value, sort_keys=True) for name, value in record.items()},
     }
     # safetensors' save_file would make it private
     write_whole(folder / SEGMENTOR, to_bytes(network.state_dict(), metadata))
@@ -201,23 +239,30 @@ def load_segmentor(path: str | Path, device: str | torch.device = "cpu") -> Segm
         device: where it is to run.
 
     Raises:
-        ConfigError: there is none, it is damaged, or it labels other classes than VOC's.
+        ConfigError: there is none, or it is damaged.
     """
     file = segmentor_file(path)
-    shape, weights = _read(file)
+    shape, classes, weights = _read(file)
     network = build_network(shape, seed=0)
     _give(network, weights, file)
-    return Segmentor(network, shape, torch.device(device))
+    return Segmentor(network, shape, torch.device(device), classes)
 
 
-def load_weights(network: nn.Module, shape: Architecture, path: str | Path) -> None:
-    """Gives a network of the shape the weights of a segmentor, to go on from them.
+def load_weights(
+    network: nn.Module, shape: Architecture, classes: ClassSet, path: str | Path
+) -> None:
+    """Gives a network of the shape and classes the weights of a segmentor, to go on from them.
 
     Raises:
-        ConfigError: there is none, it is damaged, or of another shape.
+        ConfigError: there is none, it is damaged, of another shape or of other classes.
     """
     file = segmentor_file(path)
-    found, weights = _read(file)
+    found, its_classes, weights = _read(file)
+    if its_classes != classes:
+        raise ConfigError(
+            f"{file} labels the classes {its_classes.identity}, the pictures to train on are of "
+            f"{classes.identity}: give --init a segmentor of the same classes, or leave it out"
+        )
     if found != shape:
         fields = [k for k, v in asdict(shape).items() if asdict(found)[k] != v]
         raise ConfigError(
@@ -243,7 +288,7 @@ def segmentor_file(path: str | Path) -> Path:
     return file
 
 
-def _read(file: Path) -> tuple[Architecture, dict[str, torch.Tensor]]:
+def _read(file: Path) -> tuple[Architecture, ClassSet, dict[str, torch.Tensor]]:
     try:
         with safe_open(str(file), framework="pt") as stored:
             metadata = stored.metadata() or {}
@@ -256,15 +301,20 @@ def _read(file: Path) -> tuple[Architecture, dict[str, torch.Tensor]]:
             values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields}
             shape = Architecture(**values)
             _check_shape(shape)
+            record = {"classes": json.loads(metadata["classes"])} if "classes" in metadata else {}
             weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (no mapping)
     except BROKEN_SAFETENSORS as error:
         raise _unreadable(file, error) from None
-    if shape.num_classes != NUM_CLASSES:
+    try:
+        classes = from_saved(record)
+    except ConfigError as error:
+        raise _unreadable(file, error) from None
+    if shape.num_classes != len(classes) + 1:
         raise ConfigError(
-            f"{file} labels {shape.num_classes} classes, VOC has {NUM_CLASSES} with the "
-            "background: give a checkpoint that was trained on VOC's classes"
+            f"{file} labels {shape.num_classes} classes, and its class set {classes.name} has "
+            f"{len(classes) + 1} with the background: give a checkpoint of 'ovamgen train'"
         )
-    return shape, weights
+    return shape, classes, weights
 
 
 def _check_shape(shape: Architecture) -> None:

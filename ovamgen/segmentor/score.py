@@ -13,7 +13,10 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from ovamgen.classes.voc import IGNORE, VOC_CLASSES
+from ovamgen.classes.class_entry import BACKGROUND, IGNORE
+from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.loading import is_default
+from ovamgen.console.wording import listed
 from ovamgen.errors import ConfigError
 from ovamgen.masks.confusion import ConfusionMatrix, Scores
 from ovamgen.pictures.example import Example
@@ -22,8 +25,9 @@ from ovamgen.segmentor.network import Segmentor, load_segmentor
 from ovamgen.segmentor.sheet import Shown, draw_sheet
 from ovamgen.storage.whole_files import write_whole
 
-CLASS_NAMES = ("background", *(voc_class.name for voc_class in VOC_CLASSES))
 SHOWN_PICTURES = 24
+_MOST_ROWS = 40
+"""Of a terminal's table; of larger sets those have a row that are true or predicted."""
 _BATCH = 16
 
 
@@ -40,31 +44,46 @@ class Counter(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentorScore:
-    """How a segmentor did on a split."""
+    """How a segmentor did on a split; of VOC's classes in the words of its protocol."""
 
+    classes: ClassSet
     split: str
     images: int
     scores: Scores
     all_background: float
-    """mIoU over 21 classes of a network that predicts background everywhere: the baseline."""
+    """mIoU with background of a network that predicts it everywhere: the baseline."""
     mirrored: bool
 
+    @property
+    def of_voc(self) -> bool:
+        """Whether it is a score by VOC's protocol, which has VOC's classes."""
+        return is_default(self.classes)
+
+    @property
+    def labels(self) -> dict[int, str]:
+        """The name of each label that is scored, background first."""
+        named = {entry.id: entry.name for entry in self.classes.classes}
+        return {BACKGROUND: "background", **named}
+
     def to_json(self) -> dict[str, Any]:
-        """Plain values; NaN is null."""
-        scores = self.scores
+        """Plain values; NaN is null. The means of VOC say over how many classes they are."""
+        scores, labels = self.scores, self.labels
+        protocol = "one confusion matrix over the split, pixels of truth 255 left out"
+        with_background, foreground = ("_21", "_20") if self.of_voc else ("", "")
         return {
-            "protocol": "VOC: one confusion matrix over the split, pixels of truth 255 left out",
+            "protocol": f"VOC: {protocol}" if self.of_voc else protocol,
+            **({} if self.of_voc else {"classes": self.classes.name}),
             "split": self.split,
             "images": self.images,
             "mirrored": self.mirrored,
-            "miou_21_with_background": _plain(scores.miou_with_background),
-            "miou_20_foreground": _plain(scores.miou_foreground),
+            f"miou{with_background}_with_background": _plain(scores.miou_with_background),
+            f"miou{foreground}_foreground": _plain(scores.miou_foreground),
             "pixel_accuracy": _plain(scores.pixel_accuracy),
-            "miou_21_of_all_background": _plain(self.all_background),
-            "iou": {name: _plain(v) for name, v in zip(CLASS_NAMES, scores.iou, strict=True)},
-            "truth_pixels": dict(zip(CLASS_NAMES, scores.truth_pixels.tolist(), strict=True)),
-            "absent": [CLASS_NAMES[index] for index in scores.absent],
-            "only_predicted": [CLASS_NAMES[index] for index in scores.only_predicted],
+            f"miou{with_background}_of_all_background": _plain(self.all_background),
+            "iou": {name: _plain(scores.iou[label]) for label, name in labels.items()},
+            "truth_pixels": {n: int(scores.truth_pixels[label]) for label, n in labels.items()},
+            "absent": self._absent(),
+            "only_predicted": self._only_predicted(),
         }
 
     def to_markdown(self) -> str:
@@ -73,8 +92,9 @@ class SegmentorScore:
         lines = [
             f"# Segmentor on '{self.split}'",
             "",
-            f"VOC protocol: one confusion matrix over {self.images} pictures, pixels of truth "
-            f"{IGNORE} left out; in per cent.",
+            f"{'VOC protocol: one' if self.of_voc else f'Classes {self.classes.name}, one'} "
+            f"confusion matrix over {self.images} pictures, pixels of truth {IGNORE} left out; in "
+            "per cent.",
             "",
             "| figure | value |",
             "|---|---|",
@@ -83,39 +103,52 @@ class SegmentorScore:
             "| class | IoU | true pixels |",
             "|---|---|---|",
         ]
-        for index, name in enumerate(CLASS_NAMES):
+        for label, name in self.labels.items():
             lines.append(
-                f"| {name} | {_percent(scores.iou[index])} | {scores.truth_pixels[index]} |"
+                f"| {name} | {_percent(scores.iou[label])} | {scores.truth_pixels[label]} |"
             )
         return "\n".join([*lines, "", *self._notes()]).rstrip() + "\n"
 
     def to_text(self) -> str:
         """The same for a terminal."""
         figures = [f"{name:<42}{value:>7}" for name, value in self._figures()]
+        every = len(self.labels) <= _MOST_ROWS + 1
         classes = [
-            f"  {name:<40}{_percent(value):>7}"
-            for name, value in zip(CLASS_NAMES, self.scores.iou, strict=True)
+            f"  {name:<40}{_percent(self.scores.iou[label]):>7}"
+            for label, name in self.labels.items()
+            if every or not math.isnan(self.scores.iou[label])
         ]
         heading = f"{self.images} pictures of '{self.split}', IoU in per cent"
         return "\n".join([heading, *figures, "IoU of each class", *classes, *self._notes()])
 
     def _figures(self) -> list[tuple[str, str]]:
-        scores = self.scores
+        scores, count = self.scores, len(self.classes)
+        with_background = f"mIoU over {count + 1} classes with background"
+        if self.of_voc:
+            with_background += " (VOC)"
         return [
-            ("mIoU over 21 classes with background (VOC)", _percent(scores.miou_with_background)),
-            ("mIoU over the 20 foreground classes", _percent(scores.miou_foreground)),
+            (with_background, _percent(scores.miou_with_background)),
+            (f"mIoU over the {count} foreground classes", _percent(scores.miou_foreground)),
             ("pixel accuracy", _percent(scores.pixel_accuracy)),
-            ("mIoU over 21 of all background", _percent(self.all_background)),
+            (f"mIoU over {count + 1} of all background", _percent(self.all_background)),
         ]
+
+    def _absent(self) -> list[str]:
+        """Names of the classes that are neither true nor predicted, without the unused labels."""
+        return [self.labels[label] for label in self.scores.absent if label in self.labels]
+
+    def _only_predicted(self) -> list[str]:
+        return [self.labels[label] for label in self.scores.only_predicted]
 
     def _notes(self) -> list[str]:
         notes = []
-        if self.scores.absent:
-            names = ", ".join(CLASS_NAMES[index] for index in self.scores.absent)
+        if absent := self._absent():
+            names = listed(absent, _MOST_ROWS)
             notes.append(f"Absent from truth and prediction, left out of the means: {names}.")
-        if self.scores.only_predicted:
-            names = ", ".join(CLASS_NAMES[index] for index in self.scores.only_predicted)
-            notes.append(f"Predicted but never true, counted as 0 as VOC does: {names}.")
+        if only := self._only_predicted():
+            as_voc = " as VOC does" if self.of_voc else ""
+            names = listed(only, _MOST_ROWS)
+            notes.append(f"Predicted but never true, counted as 0{as_voc}: {names}.")
         return notes
 
 
@@ -125,6 +158,7 @@ def score_segmentor(
     split: str,
     out: str | Path,
     *,
+    classes: ClassSet | None = None,
     limit: int | None = None,
     mirror: bool = False,
     device: str = "auto",
@@ -134,9 +168,10 @@ def score_segmentor(
 
     Args:
         checkpoint: folder of a training, or its .safetensors.
-        voc: folder in VOC's layout.
+        voc: folder in VOC's layout, whose labels can tell the segmentor's classes.
         split: which of its lists.
         out: folder of the files; those of an earlier scoring are replaced.
+        classes: that the segmentor must have; any where not given.
         limit: only the first so many pictures.
         mirror: average with the mirrored picture's probabilities.
         device: auto, cpu or cuda.
@@ -147,10 +182,16 @@ def score_segmentor(
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"limit must be at least 1, got {limit}")
-    folder = VocFolder.open(voc, split)
-    total = len(folder) if limit is None else min(limit, len(folder))
     segmentor = load_segmentor(checkpoint, _device(device))
-    matrix = ConfusionMatrix()
+    if classes not in (None, segmentor.classes):
+        raise ConfigError(
+            f"{checkpoint} labels the classes {segmentor.classes.identity}, not "
+            f"{classes.identity}: give a segmentor of those, or leave --classes out"
+        )
+    classes = segmentor.classes
+    folder = VocFolder.open(voc, split, classes)
+    total = len(folder) if limit is None else min(limit, len(folder))
+    matrix = ConfusionMatrix(classes.labels)
     shown: list[Shown] = []
     wanted = set(np.linspace(0, total - 1, min(SHOWN_PICTURES, total)).round().astype(int).tolist())
     if counter is not None:
@@ -168,9 +209,10 @@ def score_segmentor(
             )
         if counter is not None:
             counter.add()
-    baseline = ConfusionMatrix()
+    baseline = ConfusionMatrix(classes.labels)
     baseline.counts[:, 0] = matrix.counts.sum(axis=1)
     score = SegmentorScore(
+        classes=classes,
         split=split,
         images=total,
         scores=matrix.scores(),
@@ -202,12 +244,14 @@ def _labelled(
 
 
 def _write(out: Path, score: SegmentorScore, shown: list[Shown]) -> None:
+    title, count = f"Segmentor on '{score.split}'", len(score.classes)
     note = (
-        f"mIoU {_percent(score.scores.miou_with_background)} over 21 classes with background, "
-        f"{_percent(score.scores.miou_foreground)} over 20 without; {score.images} pictures"
+        f"mIoU {_percent(score.scores.miou_with_background)} over {count + 1} classes with "
+        f"background, {_percent(score.scores.miou_foreground)} over {count} without; "
+        f"{score.images} pictures"
     )
     contents = {
-        "sheet.png": draw_sheet(shown, title=f"Segmentor on '{score.split}'", note=note),
+        "sheet.png": draw_sheet(shown, score.classes, title=title, note=note),
         "scores.md": score.to_markdown().encode(),
         "scores.json": (json.dumps(score.to_json(), indent=2) + "\n").encode(),
     }

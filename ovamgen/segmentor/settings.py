@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from ovamgen.classes.voc import NUM_CLASSES
 from ovamgen.config import AS_KEYS, Section, merge, one_line
 from ovamgen.errors import ConfigError
 
@@ -77,7 +76,7 @@ class TrainSettings(Section):
     poly_power: float = Field(default=0.9, gt=0)
     """The rate falls as (1 - step / steps) to this power."""
     class_weights: tuple[float, ...] | None = None
-    """Weights of the 21 labels in the loss, background first; all 1 where not given."""
+    """Weights of the labels in the loss, background first, then by id; all 1 where not given."""
     augment: AugmentSettings = AugmentSettings()
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of the first weights, the order of the data and the augmentation."""
@@ -97,11 +96,6 @@ class TrainSettings(Section):
     def _resolve(self) -> TrainSettings:
         if not self.shards and not self.real:
             raise ValueError("a training needs data: give --shards, --real, or both")
-        if self.class_weights is not None and len(self.class_weights) != NUM_CLASSES:
-            raise ValueError(
-                f"class_weights must be {NUM_CLASSES} numbers, background first, got "
-                f"{len(self.class_weights)}"
-            )
         if self.class_weights is not None and min(self.class_weights) < 0:
             raise ValueError("class_weights must not be negative")
         if self.init and self.backbone:
@@ -125,6 +119,18 @@ class TrainSettings(Section):
         """
         paths = {"shards", "source", "real", "backbone", "init"}
         return self.model_dump(mode="json", exclude=paths | {"device", "loaders", "save_seconds"})
+
+    def check_classes(self, count: int) -> None:
+        """Checks what depends on how many classes the data have.
+
+        Raises:
+            ConfigError: ``class_weights`` are not one for the background and one for each class.
+        """
+        if self.class_weights is not None and len(self.class_weights) != count + 1:
+            raise ConfigError(
+                f"class_weights must be {count + 1} numbers, background first, got "
+                f"{len(self.class_weights)}"
+            )
 
     def part_size(self, world_size: int) -> int:
         """Pictures that one of so many workers sees at once.

@@ -1,4 +1,4 @@
-"""A page of pictures with their true and predicted label maps, in the colours of VOC."""
+"""A page of pictures with their true and predicted label maps, in the set's colours."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from ovamgen.classes.voc import BACKGROUND, IGNORE, class_by_id, voc_palette
+from ovamgen.classes.class_entry import BACKGROUND, IGNORE
+from ovamgen.classes.class_set import ClassSet
 
 _PAPER, _INK, _SOFT = "#ffffff", "#1a1a1a", "#6b6b6b"
 _MARGIN, _GUTTER, _GAP, _PANEL_PX, _CAPTION_PX, _HEADER_PX = 40, 36, 4, 144, 44, 112
@@ -30,11 +31,12 @@ class Shown:
     predicted: UInt8[np.ndarray, "H W"]
 
 
-def draw_sheet(shown: Sequence[Shown], *, title: str, note: str) -> bytes:
+def draw_sheet(shown: Sequence[Shown], classes: ClassSet, *, title: str, note: str) -> bytes:
     """A PNG: of each picture the image, the truth and the prediction, with the classes' names.
 
     Args:
         shown: at least one.
+        classes: of the label maps.
         title: first line.
         note: second line.
     """
@@ -50,6 +52,7 @@ def draw_sheet(shown: Sequence[Shown], *, title: str, note: str) -> bytes:
         _PAPER,
     )
     draw = ImageDraw.Draw(sheet)
+    palette = classes.palette()
     draw.text((_MARGIN, 22), title, _INK, _font(22, "Bold"))
     draw.text((_MARGIN, 54), note, _SOFT, _font(13))
     for number, picture in enumerate(shown):
@@ -57,8 +60,8 @@ def draw_sheet(shown: Sequence[Shown], *, title: str, note: str) -> bytes:
         y = _HEADER_PX + number // columns * card[1]
         panels = (
             picture.image,
-            voc_palette()[picture.truth],
-            voc_palette()[picture.predicted],
+            palette[picture.truth],
+            palette[picture.predicted],
         )
         for place, (heading, panel) in enumerate(
             zip(("image", "truth", "prediction"), panels, strict=True)
@@ -68,7 +71,7 @@ def draw_sheet(shown: Sequence[Shown], *, title: str, note: str) -> bytes:
                 draw.text((left, y - 6), heading, _SOFT, _font(12), anchor="ls")
             smooth = Image.Resampling.LANCZOS if place == 0 else Image.Resampling.NEAREST
             sheet.paste(_fit(panel, smooth), (left, y))
-        _draw_names(draw, (x, y + _PANEL_PX + 6), picture, card[0])
+        _draw_names(draw, (x, y + _PANEL_PX + 6), picture, card[0], classes)
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
@@ -86,14 +89,18 @@ def _fit(pixels: UInt8[np.ndarray, "H W 3"], resample: Image.Resampling) -> Imag
 
 
 def _draw_names(
-    draw: ImageDraw.ImageDraw, corner: tuple[int, int], picture: Shown, width: int
+    draw: ImageDraw.ImageDraw,
+    corner: tuple[int, int],
+    picture: Shown,
+    width: int,
+    classes: ClassSet,
 ) -> None:
     """A swatch and the name of every class in the truth or the prediction, and in which of them."""
     x, y = corner
-    right, font = x + width, _font(12)
+    right, font, palette = x + width, _font(12), classes.palette()
     true, predicted = (set(np.unique(m).tolist()) for m in (picture.truth, picture.predicted))
     for class_id in sorted((true | predicted) - {BACKGROUND, IGNORE}):
-        name = class_by_id(class_id).name
+        name = classes.by_id(class_id).name
         if class_id not in true:
             name += " (predicted only)"
         elif class_id not in predicted:
@@ -102,7 +109,7 @@ def _draw_names(
         if x + length > right:
             draw.text((x, y + 7), "…", _SOFT, font, anchor="lm")
             return
-        colour = tuple(voc_palette()[class_id].tolist())
+        colour = tuple(palette[class_id].tolist())
         draw.rectangle((x, y + 2, x + 10, y + 12), fill=colour, outline=_SOFT)
         draw.text((x + 15, y + 7), name, _INK if class_id in true else _SOFT, font, anchor="lm")
         x = round(x + length + 14)

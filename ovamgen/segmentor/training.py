@@ -19,7 +19,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ovamgen.classes.voc import IGNORE
+from ovamgen.classes.class_entry import IGNORE
+from ovamgen.classes.class_set import ClassSet
 from ovamgen.errors import ConfigError
 from ovamgen.pictures.example import Examples
 from ovamgen.run.drain import Drain, drain_on_signals
@@ -28,11 +29,12 @@ from ovamgen.segmentor.batches import Batch, Mixture, batches
 from ovamgen.segmentor.checkpoint import Position, resume, write_checkpoint
 from ovamgen.segmentor.examples import open_sources, source_digests
 from ovamgen.segmentor.network import (
-    ARCHITECTURES,
     SEGMENTOR,
+    architecture,
     build_network,
     load_weights,
     normalise,
+    output_of_label,
     save_segmentor,
 )
 from ovamgen.segmentor.settings import TrainSettings
@@ -83,11 +85,12 @@ def train(settings: TrainSettings, out: str | Path) -> Trained:
     rank, world_size = _rank()
     settings.part_size(world_size)
     device = _device(settings)
-    sources = open_sources(settings)
+    sources, classes = open_sources(settings)
+    settings.check_classes(len(classes))
     lock = LocalStore(folder).lock() if rank == 0 else nullcontext()
     with lock:
         folder.mkdir(parents=True, exist_ok=True)
-        training = _Training(settings, folder, device, sources, rank, world_size)
+        training = _Training(settings, folder, device, sources, classes, rank, world_size)
         with (
             TrainingLog(folder, steps=settings.steps, done=training.step)
             if rank == 0
@@ -114,7 +117,7 @@ class SegmentationLoss(nn.Module):
 
         Args:
             images: uint8 (B, 3, H, W).
-            labels: uint8 (B, H, W) with 255 where a pixel does not count.
+            labels: uint8 (B, H, W), numbers of outputs; 255 where a pixel does not count.
         """
         x = normalise(images).contiguous(memory_format=torch.channels_last)
         features = self.network.backbone(x).feature_maps
@@ -176,24 +179,26 @@ class _Training:
         folder: Path,
         device: torch.device,
         sources: list[Examples],
+        classes: ClassSet,
         rank: int,
         world_size: int,
     ) -> None:
         self._settings, self._folder, self._device = settings, folder, device
         self._rank, self._world_size = rank, world_size
-        self._shape = ARCHITECTURES[settings.size]
+        self._classes = classes
+        self._shape = architecture(settings.size, classes)
         share = settings.real_share if len(sources) == 2 else 0.0
         self._mixture = Mixture(sources=sources, second_share=share, seed=settings.seed)
         self._network = build_network(self._shape, settings.seed).to(device)
         if settings.backbone is not None:
             load_backbone_weights(self._network.backbone, settings.backbone)
         if settings.init is not None:
-            load_weights(self._network, self._shape, settings.init)
+            load_weights(self._network, self._shape, classes, settings.init)
         self._optimizer = build_optimizer(self._network, settings)
         self._position = Position(
             step=0,
             settings=settings.semantic(),
-            data=source_digests(settings, sources),
+            data=source_digests(settings, sources, classes),
             world_size=world_size,
         )
         self.step = self._resume()
@@ -207,7 +212,8 @@ class _Training:
     def run(self, log: TrainingLog | None, drain: Drain) -> Trained:
         """Takes the steps that are left."""
         settings, first = self._settings, self.step
-        data = batches(self._mixture, settings, first, self._rank, self._world_size)
+        outputs = output_of_label(self._classes)
+        data = batches(self._mixture, settings, outputs, first, self._rank, self._world_size)
         # of the steps since the last row of the log, those before an interruption included
         losses = [torch.tensor(loss, device=self._device) for loss in self._position.losses]
         mean: float | None = None
@@ -285,7 +291,7 @@ class _Training:
             "settings": self._position.settings,
             "data": self._position.data,
         }
-        save_segmentor(self._folder, self._network, self._shape, told)
+        save_segmentor(self._folder, self._network, self._shape, told, self._classes)
         kept = tuple(float(loss) for loss in losses)
         position = replace(self._position, step=self.step, losses=kept)
         write_checkpoint(self._folder, self._network, self._optimizer, position)

@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from ovamgen.classes.loading import from_saved, is_default
 from ovamgen.console.log_format import printable
 from ovamgen.console.wording import readable_bytes
 from ovamgen.records import ShardRecord
@@ -51,8 +52,12 @@ def render_card(
     Args:
         records: of all shards, by ascending index.
         classes: the classes that occur.
-        run_info: as for `ovamgen.shards.manifest.write_indexes`.
+        run_info: as for `ovamgen.shards.manifest.write_indexes`; its ``config`` names the set of
+            the classes, VOC's where it names none.
         dataset_info: lines for the end of the YAML header: features and counts.
+
+    Raises:
+        ConfigError: what ``config`` names is no class set.
     """
     samples = sum(record.samples for record in records)
     full = [record for record in records if record.samples]
@@ -64,11 +69,14 @@ def render_card(
         else [record.name for record in full if record.split == split]
         for split in splits
     }
+    config = run_info.get("config")
+    classes_of_run = from_saved(config if isinstance(config, Mapping) else {})
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     text = (resources.files("ovamgen") / "data" / _TEMPLATE).read_text("utf-8")
     return environment.from_string(text).render(
+        set_name="PASCAL VOC" if is_default(classes_of_run) else f"`{classes_of_run.name}`",
         paths=paths,
         dataset_info=dataset_info,
         split=splits[0],

@@ -15,8 +15,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from ovamgen.classes.loading import default_classes
 from ovamgen.config import TOKEN_TAU, WORD_TAU
-from ovamgen.report.panels import COLOUR_MAP, heatmap_overlay, mask_overlay
+from ovamgen.report.panels import COLOUR_MAP, class_colours, heatmap_overlay, mask_overlay
 from ovamgen.shards.arrays import encode_png
 from ovamgen.tokens.examples import Example
 from ovamgen.tokens.iou import scaled_map
@@ -104,17 +105,19 @@ def before_and_after(result: ClassResult, example: Example, phrase: str) -> Figu
         phrase: what the class is called.
     """
     image, size = example.image, example.mask.shape
+    # one colour for every class, so that pages of many look alike
+    colours = class_colours(default_classes())
     scores = [scaled_map(raw, size) for raw in result.maps]
     panels: list[tuple[str, str, UInt8[np.ndarray, "H W 3"]]] = [
         ("image", "", image),
-        ("annotation", "", mask_overlay(image, example.mask * _MASK_LABEL)),
+        ("annotation", "", mask_overlay(image, example.mask * _MASK_LABEL, colours)),
         ("map of the word", _iou_text(result, 0), _overlay(image, scores[0])),
         ("map of the initial pair", _iou_text(result, 1), _overlay(image, scores[1])),
         ("map of the optimised pair", _iou_text(result, 2), _overlay(image, scores[2])),
         (
             f"its mask at {TOKEN_TAU:g}",
             "",
-            mask_overlay(image, (scores[2] > TOKEN_TAU) * _MASK_LABEL),
+            mask_overlay(image, (scores[2] > TOKEN_TAU) * _MASK_LABEL, colours),
         ),
     ]
     width = 2.15

@@ -123,7 +123,7 @@ def test_masks_carry_vocs_palette_in_eight_bits(exported):
 
 
 def test_few_labels_still_take_eight_bits():
-    data = palette_png(np.array([[0, 1], [1, 0]], np.uint8))
+    data = palette_png(np.array([[0, 1], [1, 0]], np.uint8), bytes(768))
     assert data[24] == 8
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), [[0, 1], [1, 0]])
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ovamgen.classes.loading import default_classes
 from ovamgen.corpus.dataset import read_samples, segmentation_dataset
 from ovamgen.corpus.open import open_corpus
 from ovamgen.corpus.select.filters import SelectionSettings, judge
@@ -151,6 +152,7 @@ def test_max_per_class_takes_the_first_by_key(corpus, samples, tmp_path):
 def _candidates(areas, class_ids):
     count = len(areas)
     return Candidates(
+        classes=default_classes(),
         keys=tuple(f"{index:011d}" for index in range(count)),
         shards=np.zeros(count, np.int64),
         unsafe=np.zeros(count, bool),
@@ -391,12 +393,18 @@ def test_a_selection_of_nothing(corpus, tmp_path):
         ({"min_score": 1.5}, "min-score must be from 0 to 1"),
         ({"area_quantiles": (0.9, 0.1)}, "the lower one first"),
         ({"max_per_class": 0}, "at least 1"),
-        ({"classes": ("unicorn",)}, "unknown class"),
     ],
 )
 def test_settings_that_make_no_sense(values, message):
     with pytest.raises(ConfigError, match=message):
         SelectionSettings(**values)
+
+
+def test_classes_that_the_corpus_does_not_have(corpus, tmp_path):
+    settings = SelectionSettings(classes=("unicorn",))
+    with pytest.raises(ConfigError, match="unknown class 'unicorn'"):
+        select(corpus.url, str(tmp_path / "view"), settings)
+    assert not (tmp_path / "view").exists()
 
 
 def test_keys_are_a_set_of_strings():

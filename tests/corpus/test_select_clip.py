@@ -10,6 +10,7 @@ from PIL import Image
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from ovamgen.classes.loading import default_classes
 from ovamgen.corpus.dataset import read_samples
 from ovamgen.corpus.open import open_corpus
 from ovamgen.corpus.select.clip import ClipScorer, class_texts
@@ -78,7 +79,7 @@ def reference(folder, samples):
 
 
 def test_the_texts_are_the_notebooks():
-    texts = class_texts()
+    texts = class_texts(default_classes())
     assert len(texts) == 20
     assert texts[19] == ("a tv monitor", "not a tv monitor")
     assert texts[10] == ("a dining table", "not a dining table")

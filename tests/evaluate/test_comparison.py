@@ -1,18 +1,20 @@
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from ovamgen.classes.class_set import ClassSet
 from ovamgen.cli import app
 from ovamgen.errors import ConfigError
 from ovamgen.evaluate import comparison, recording
 from ovamgen.evaluate.compare import write_comparison
 from ovamgen.evaluate.comparison import compare, figure_pictures, split_by_hash, split_by_name
 from ovamgen.evaluate.comparison_figures import cut_out
-from ovamgen.evaluate.comparison_report import comparison_data, summary_lines
+from ovamgen.evaluate.comparison_report import comparison_data, comparison_markdown, summary_lines
 from ovamgen.evaluate.scoring import iou_table
 from ovamgen.evaluate.setups import make_setup
 from ovamgen.masks.iou import TAUS
@@ -111,6 +113,35 @@ def test_the_data(found):
     assert [step["tau"] for step in row["miou_over_tau"]] == list(TAUS)
     assert data["paper"]["model"] == "Stable Diffusion 1.5"
     assert (out / "per_image" / "daam-ovam-words.csv").read_text().count("\n") == 5
+
+
+def test_the_papers_figures_stand_beside_vocs_classes_alone(found):
+    """The same counts as those of a set with two of VOC's classes under their ids."""
+    result, _ = found
+    classes = {"name": "pets", "classes": [{"id": 8, "name": "cat"}, {"id": 12, "name": "dog"}]}
+    pets = ClassSet.from_record(classes)
+
+    def of_pets(judged):
+        refined = judged.refined and replace(judged.refined, classes=pets)
+        return replace(judged, plain=replace(judged.plain, classes=pets), refined=refined)
+
+    lines = []
+    for line in result.lines:
+        judged = {name: of_pets(getattr(line, name)) for name in ("fixed", "tuned", "tuning")}
+        tables = {
+            f"{name}_table": iou_table(judged[name].final, draws=20) for name in ("fixed", "tuned")
+        }
+        lines.append(replace(line, **judged, **tables))
+    pictures = replace(result.pictures, classes=pets)
+    own = replace(result, pictures=pictures, lines=tuple(lines))
+    page = comparison_markdown(own, figures=[], remarks=[])
+    assert "| method | by | preset | τ | cat | dog | mIoU | overall | pictures |" in page
+    assert "paper," not in page
+    assert "The paper's" not in page
+    data = comparison_data(own, [])
+    assert data["dataset"]["classes"] == "pets"
+    assert "paper" not in data
+    assert data["rows"][0]["paper_miou"] == {}
 
 
 def test_the_figures(found):

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ovamgen.classes.loading import default_classes
 from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.evaluate.scoring import Counts, best_tau, iou_table, miou_difference, miou_over_tau
 from ovamgen.masks.iou import TAUS, count_pixels, sweep_pixels
@@ -20,6 +21,7 @@ def counts(*rows):
     """Rows of (key, class id, included, intersection, union)."""
     keys, ids, included, hits, unions = zip(*rows, strict=True) if rows else ((),) * 5
     return Counts(
+        classes=default_classes(),
         keys=tuple(keys),
         class_ids=np.array(ids, np.int64),
         included=np.array(included, bool),
@@ -127,10 +129,10 @@ def test_the_sweep_is_thresholding_one_by_one(seed):
 
 
 def test_miou_over_tau_and_its_best():
-    ids = np.array([CAT, DOG], np.int64)
+    rows = counts(("a", CAT, 1, 0, 0), ("a", DOG, 1, 0, 0))
     hits = np.array([[1, 2, 0], [3, 3, 0]], np.int64)
     unions = np.array([[4, 4, 4], [6, 4, 4]], np.int64)
-    mious = miou_over_tau(ids, hits, unions)
+    mious = miou_over_tau(rows, hits, unions)
     np.testing.assert_allclose(mious, [(1 / 4 + 3 / 6) / 2, (2 / 4 + 3 / 4) / 2, 0])
     assert best_tau(mious, [0.2, 0.4, 0.8], 0.8) == 0.4
     assert best_tau(np.array([0.5, 0.1, 0.5]), [0.2, 0.4, 0.8], 0.7) == 0.8

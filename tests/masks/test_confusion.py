@@ -31,7 +31,7 @@ def test_ten_pixels_by_hand():
 
 
 def test_pixels_are_pooled_over_pictures_and_not_averaged():
-    matrix = ConfusionMatrix()
+    matrix = ConfusionMatrix(21)
     matrix.add(np.full((1, 10), 3, np.uint8), np.full((1, 10), 3, np.uint8))
     matrix.add(np.full((3, 10), 3, np.uint8), np.zeros((3, 10), np.uint8))
     assert matrix.scores().iou[3] == pytest.approx(10 / 40)  # the mean of pictures would be 1/2
@@ -81,7 +81,7 @@ def slow_iou(pairs, class_id):
 @given(seed=st.integers(0, 2**32), pictures=st.integers(1, 3), classes=st.integers(2, 21))
 def test_an_independent_implementation_agrees(seed, pictures, classes):
     generator = np.random.default_rng(seed)
-    matrix = ConfusionMatrix()
+    matrix = ConfusionMatrix(21)
     pairs = []
     for _ in range(pictures):
         shape = tuple(generator.integers(1, 9, 2))
@@ -105,7 +105,7 @@ def test_scipy_counts_the_same():
     sparse = pytest.importorskip("scipy.sparse")
     generator = np.random.default_rng(0)
     truth, predicted = generator.integers(0, 21, (2, 5, 30, 40)).astype(np.uint8)
-    matrix = ConfusionMatrix()
+    matrix = ConfusionMatrix(21)
     matrix.add(truth, predicted)
     ones = np.ones(truth.size, int)
     expected = sparse.coo_matrix((ones, (truth.ravel(), predicted.ravel())), (21, 21)).toarray()

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from ovamgen.classes.loading import default_classes
 from ovamgen.report.figures import contact_sheet, encode_sheet
 from ovamgen.storage.store import LocalStore
 from tests.report.test_selection import publish
+
+VOC = default_classes()
 
 WIDE = {"height": 32, "width": 64}
 
@@ -31,7 +34,7 @@ def texts(monkeypatch):
 
 
 def _sheet(store, numbers=(0, 1, 2, 3, 4), **values):
-    return contact_sheet(store, [publish(store, 0, numbers, **WIDE)], **values)
+    return contact_sheet(store, [publish(store, 0, numbers, **WIDE)], VOC, **values)
 
 
 def test_equal_runs_give_equal_sheets(store):
@@ -76,7 +79,7 @@ def test_long_prompts_end_in_an_ellipsis(store, texts, monkeypatch):
 def test_wide_images_make_wide_panels(store):
     """Three panels of 168 x 84 pixels beside each other; the image is the first."""
     record = publish(store, 0, [3], height=128, width=256)
-    sheet = np.asarray(contact_sheet(store, [record]))
+    sheet = np.asarray(contact_sheet(store, [record], VOC))
     rows = np.flatnonzero((sheet[:, 44:212] != 255).any(axis=2).mean(axis=1) > 0.98)
     assert len(rows) == 84
     columns = np.flatnonzero((sheet[rows] != 255).any(axis=(0, 2)))
@@ -91,7 +94,7 @@ def test_grid_has_no_empty_columns(store):
 
 
 def test_a_sheet_of_flagged_samples_shows_none_and_says_so(store, texts):
-    sheet = contact_sheet(store, [publish(store, 0, [0], unsafe=True, **WIDE)])
+    sheet = contact_sheet(store, [publish(store, 0, [0], unsafe=True, **WIDE)], VOC)
     assert any("may be shown" in text for text, _ in texts)
     assert all(box[3] < sheet.height for _, box in texts)
     assert sheet.height < 200

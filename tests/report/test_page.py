@@ -241,10 +241,12 @@ def test_no_sample_takes_more_of_the_page_than_it_is_charged_for(corpus, prompt)
     store = open_store(str(corpus))
     about = read_corpus(store)
     sampler = Sampler(20)
-    statistics = gather(store, about.records, each_row=sampler.add)
+    statistics = gather(store, about.records, about.classes, each_row=sampler.add)
     thumbnails = [
         replace(thumbnail, metadata={**thumbnail.metadata, "prompt": prompt})
-        for thumbnail in make_thumbnails(store, about.records, sampler.choose(), max_bytes=10**9)
+        for thumbnail in make_thumbnails(
+            store, about.records, sampler.choose(), about.classes, max_bytes=10**9
+        )
     ]
     html = render_page(about, statistics, thumbnails)
     sizes = {

@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovamgen.report.panels import class_colour, fit, heatmap_overlay, mask_overlay
+from ovamgen.classes.loading import default_classes
+from ovamgen.report.panels import class_colours, fit, heatmap_overlay, mask_overlay
+
+COLOURS = class_colours(default_classes())
 
 
 def _preview(values):
@@ -33,8 +36,8 @@ def test_mask_has_its_classes_colours_with_a_white_contour():
     labels = np.zeros((20, 40), np.uint8)
     labels[:, 10:20] = 15
     labels[:, 20:25] = 255
-    panel = mask_overlay(image, labels)
-    person = np.rint(np.array(class_colour(15)) * 0.66 + 12 * 0.34)
+    panel = mask_overlay(image, labels, COLOURS)
+    person = np.rint(np.array(COLOURS[15]) * 0.66 + 12 * 0.34)
     np.testing.assert_array_equal(panel[10, 15], person)
     np.testing.assert_array_equal(panel[10, 22], 159)  # 235 * 0.66 + 12 * 0.34
     np.testing.assert_array_equal(panel[10, 35], [12, 12, 12])
@@ -62,7 +65,7 @@ def test_classes_are_told_from_each_other_and_from_a_grey_picture(shade):
     """As drawn, on dark and on bright pictures; with VOC's palette these were 8 to 10 and 0."""
     ids = np.arange(1, 21, dtype=np.uint8)
     labels = np.repeat(np.repeat(ids, 5)[None], 5, axis=0)
-    panel = mask_overlay(np.full((5, 100, 3), shade, np.uint8), labels)
+    panel = mask_overlay(np.full((5, 100, 3), shade, np.uint8), labels, COLOURS)
     drawn = lab(panel[2, 2::5])
     apart = np.linalg.norm(drawn[:, None] - drawn[None], axis=2)[np.triu_indices(20, 1)]
     assert apart.min() > 24
@@ -73,7 +76,7 @@ def test_classes_are_told_from_each_other_and_from_a_grey_picture(shade):
 def test_masks_are_not_blended_when_they_shrink():
     labels = np.zeros((64, 64), np.uint8)
     labels[:, 32:] = 20
-    panel = mask_overlay(np.zeros((16, 16, 3), np.uint8), labels)
+    panel = mask_overlay(np.zeros((16, 16, 3), np.uint8), labels, COLOURS)
     contour = np.flatnonzero((panel == 255).all(axis=(0, 2)))
     np.testing.assert_array_equal(contour, [7, 8])  # ids in between would have borders too
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from ovamgen.classes.loading import default_classes
 from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.errors import ShardError
 from ovamgen.report.corpus import read_corpus
@@ -31,7 +32,7 @@ def failure(key, reason, stage="synthesis"):
 
 
 def test_counts_by_hand():
-    statistics = Statistics()
+    statistics = Statistics.of(default_classes())
     statistics.add(sample())
     statistics.add(sample(class_ids=[8, 15], scores=[0.7, 0.0], areas=[0.5, 0.0], unsafe=True))
     statistics.add(failure("00000000002", "no"))
@@ -47,7 +48,7 @@ def test_pixels_are_those_of_the_masks(corpus):
     """The recorded areas, against every mask in the tars counted by Pillow."""
     store = open_store(str(corpus))
     records = read_corpus(store).records
-    statistics = gather(store, records)
+    statistics = gather(store, records, default_classes())
     counted: Counter[int] = Counter()
     for record in records:
         with store.open(record.name) as file:
@@ -82,7 +83,7 @@ def test_bars_hold_their_values():
 
 
 def test_messages_that_differ_in_the_key_are_one_kind():
-    statistics = Statistics()
+    statistics = Statistics.of(default_classes())
     for key in ("00000000003", "00000000001", "00000000009", "00000000010"):
         statistics.add(failure(key, f"bad luck\nwith {key}"))
     statistics.add(failure("00000000020", "no mask", "masks"))
@@ -93,7 +94,7 @@ def test_messages_that_differ_in_the_key_are_one_kind():
 
 
 def test_endless_messages_do_not_fill_the_memory():
-    statistics = Statistics()
+    statistics = Statistics.of(default_classes())
     for index in range(MAX_FAILURE_KINDS + 7):
         statistics.add(failure(f"{index:011d}", f"message {index} of its own"))
     assert len(statistics.failures) == MAX_FAILURE_KINDS
@@ -108,7 +109,7 @@ def gathered(folder, table):
     store = LocalStore(folder)
     store.put(metadata_name(0), sink.getvalue())
     record = replace(shard_record(metadata=sink.getvalue()), samples=table.num_rows, failed=0)
-    return gather(store, [record])
+    return gather(store, [record], default_classes())
 
 
 def test_a_table_of_other_columns_is_an_error(tmp_path):
@@ -120,5 +121,5 @@ def test_class_ids_beyond_the_classes_are_an_error(corpus, tmp_path):
     table = pq.read_table(corpus / metadata_name(0))
     rows = table.to_pylist()
     rows[0]["class_ids"] = [21] * len(rows[0]["class_ids"])
-    with pytest.raises(ShardError, match=r"class ids must be 1..20, got \[21"):
+    with pytest.raises(ShardError, match=r"class ids must be those of voc, got \[21"):
         gathered(tmp_path, pa.Table.from_pylist(rows, table.schema))

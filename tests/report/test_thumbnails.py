@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ovamgen.classes.loading import default_classes
 from ovamgen.errors import ShardError
 from ovamgen.report.corpus import read_corpus
 from ovamgen.report.sampling import Sampler
@@ -17,12 +18,14 @@ from ovamgen.shards.reader import read_tar
 from ovamgen.storage.store import open_store
 from tests.report.corpora import make_corpus
 
+VOC = default_classes()
+
 
 def choices_of(folder, count):
     store = open_store(str(folder))
     records = read_corpus(store).records
     sampler = Sampler(count)
-    gather(store, records, each_row=sampler.add)
+    gather(store, records, VOC, each_row=sampler.add)
     return store, records, sampler.choose()
 
 
@@ -32,7 +35,7 @@ def pixels(webp):
 
 def test_thumbnails_are_those_of_the_samples(corpus):
     store, records, choices = choices_of(corpus, 12)
-    thumbnails = make_thumbnails(store, records, choices, max_bytes=10**7)
+    thumbnails = make_thumbnails(store, records, choices, VOC, max_bytes=10**7)
     assert [thumbnail.choice for thumbnail in thumbnails] == choices
     samples = {}
     for record in records:
@@ -66,9 +69,9 @@ def test_sizes_keep_the_shape_within_reason(size, expected):
 
 def test_beyond_the_budget_the_least_wanted_are_left_out(corpus):
     store, records, choices = choices_of(corpus, 12)
-    whole = make_thumbnails(store, records, choices, max_bytes=10**7)
+    whole = make_thumbnails(store, records, choices, VOC, max_bytes=10**7)
     budget = sum(thumbnail.page_bytes for thumbnail in whole[:5])
-    kept = make_thumbnails(store, records, choices, max_bytes=budget)
+    kept = make_thumbnails(store, records, choices, VOC, max_bytes=budget)
     assert sum(thumbnail.page_bytes for thumbnail in kept) <= budget
     ranks = [choices.index(thumbnail.choice) for thumbnail in kept]
     assert ranks == sorted(ranks)
@@ -96,4 +99,4 @@ def test_a_sample_that_is_not_in_its_tar_is_an_error(corpus, tmp_path):
     data = tar.read_bytes().replace(first.encode() + b".", b"99999999999.")
     tar.write_bytes(data)
     with pytest.raises(ShardError, match=rf"{records[0].name}"):
-        make_thumbnails(store, records, choices, max_bytes=10**7)
+        make_thumbnails(store, records, choices, VOC, max_bytes=10**7)

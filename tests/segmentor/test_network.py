@@ -134,7 +134,7 @@ def test_no_checkpoint(tmp_path):
 def test_a_checkpoint_of_other_classes(tmp_path):
     shape = Architecture(**{**_fields(TINY), "num_classes": 150})
     save_segmentor(tmp_path, build_network(shape, 0), shape, {})
-    with pytest.raises(ConfigError, match="labels 150 classes, VOC has 21"):
+    with pytest.raises(ConfigError, match="labels 150 classes, and its class set voc has 21"):
         load_segmentor(tmp_path)
 
 

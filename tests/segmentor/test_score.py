@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ovamgen.classes.loading import default_classes
 from ovamgen.classes.voc import IGNORE, voc_palette
 from ovamgen.errors import ConfigError
 from ovamgen.masks.confusion import ConfusionMatrix
 from ovamgen.pictures.voc import VocFolder
 from ovamgen.segmentor import score as scoring
 from ovamgen.segmentor.network import Segmentor, build_network, load_segmentor, save_segmentor
-from ovamgen.segmentor.score import CLASS_NAMES, SegmentorScore, score_segmentor
+from ovamgen.segmentor.score import SegmentorScore, score_segmentor
 from tests.pictures.voc_folders import draw, write_voc
 from tests.segmentor.test_network import TINY
 
@@ -81,7 +82,7 @@ def test_the_files_say_the_same(voc, checkpoint, tmp_path):
     told = json.loads((out / "scores.json").read_text())
     assert told == scored.to_json()
     assert told["images"] == 3
-    assert list(told["iou"]) == list(CLASS_NAMES)
+    assert list(told["iou"]) == ["background", *(entry.name for entry in default_classes().classes)]
     page = (out / "scores.md").read_text()
     text = scored.to_text()
     for name, value in [
@@ -102,10 +103,15 @@ def test_the_sheet_shows_truth_and_prediction_in_vocs_colours(voc, checkpoint, t
 
 
 def test_both_means_and_absent_classes_are_named():
-    matrix = ConfusionMatrix()
+    matrix = ConfusionMatrix(21)
     matrix.add(np.array([0, 0, 3, 3], np.uint8), np.array([0, 5, 3, 3], np.uint8))
     score = SegmentorScore(
-        split="val", images=1, scores=matrix.scores(), all_background=0.5 / 2, mirrored=False
+        classes=default_classes(),
+        split="val",
+        images=1,
+        scores=matrix.scores(),
+        all_background=0.5 / 2,
+        mirrored=False,
     )
     told = score.to_json()
     assert told["miou_21_with_background"] == pytest.approx(0.5)  # (1/2 + 1 + 0) / 3

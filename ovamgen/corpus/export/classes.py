@@ -1,4 +1,4 @@
-"""The class table of an export: ids, names, colours, and how many samples show a class."""
+"""What an export says of its labels: names by label, a table with colours and counts, a record."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ import csv
 import io
 from collections import Counter
 
-from ovamgen.classes.voc import BACKGROUND, IGNORE, VOC_CLASSES, voc_palette
+import yaml
+
+from ovamgen.classes.class_entry import BACKGROUND, IGNORE
+from ovamgen.classes.class_set import ClassSet
 from ovamgen.corpus.open import Corpus
 
-NAMES = ("background", *(voc_class.name for voc_class in VOC_CLASSES))
-"""By label, 0 to 20."""
+
+def label_names(classes: ClassSet) -> list[str]:
+    """By label, a name that no other label has: for formats that allow no gap between ids."""
+    # a class's own name has no space in it
+    return [name or f"no class {label}" for label, name in enumerate(classes.label_names)]
 
 
 def count_targets(corpus: Corpus) -> dict[int, int]:
@@ -22,11 +28,11 @@ def count_targets(corpus: Corpus) -> dict[int, int]:
     return dict(sorted(counts.items()))
 
 
-def class_table(counts: dict[int, int]) -> bytes:
-    """CSV of every label that a mask may hold: id, name, phrase, VOC's colour, samples."""
-    palette = voc_palette()
+def class_table(classes: ClassSet, counts: dict[int, int]) -> bytes:
+    """CSV of every label that a mask may hold: id, name, phrase, the set's colour, samples."""
+    palette = classes.palette()
     rows = [(BACKGROUND, "background", "")]
-    rows += [(voc_class.id, voc_class.name, voc_class.phrase) for voc_class in VOC_CLASSES]
+    rows += [(entry.id, entry.name, entry.phrase) for entry in classes.classes]
     rows += [(IGNORE, "ignore", "")]
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
@@ -35,3 +41,8 @@ def class_table(counts: dict[int, int]) -> bytes:
         samples = counts.get(label, 0) if label not in (BACKGROUND, IGNORE) else ""
         writer.writerow([label, name, phrase, *palette[label].tolist(), samples])
     return buffer.getvalue().encode()
+
+
+def class_file(classes: ClassSet) -> bytes:
+    """The set as a class file, which ``--classes`` reads."""
+    return yaml.safe_dump(classes.as_record(), sort_keys=False, allow_unicode=True).encode()

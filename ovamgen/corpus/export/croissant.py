@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-from ovamgen.classes.voc import IGNORE
-from ovamgen.corpus.export.classes import NAMES
+from ovamgen.classes.class_entry import BACKGROUND, IGNORE
+from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.loading import is_default
 from ovamgen.records import ShardRecord
 from ovamgen.shards.codec import IMAGE, MASK
 from ovamgen.shards.output_files import METADATA, metadata_name
@@ -45,6 +46,7 @@ def croissant(
     version: str,
     licences: Sequence[str],
     made: dict[str, str],
+    classes: ClassSet,
     creator: str = "",
     published: str = "",
 ) -> bytes:
@@ -57,9 +59,11 @@ def croissant(
         version: of the data set.
         licences: URLs.
         made: ``model``, ``captions``, ``method`` and ``ovamgen_version``, "" where not known.
+        classes: of the masks.
         creator: who publishes it, "" where not stated.
         published: the day, as YYYY-MM-DD; "" where not stated: no clock is looked at.
     """
+    of_the_set = ["PASCAL VOC"] if is_default(classes) else []
     stated: dict[str, Any] = {}
     if creator:
         stated["creator"] = {"@type": "sc:Organization", "name": creator}
@@ -76,11 +80,11 @@ def croissant(
         "version": version,
         "license": list(licences),
         "url": "./",
-        "keywords": ["synthetic", "semantic segmentation", "PASCAL VOC", "diffusion model"],
+        "keywords": ["synthetic", "semantic segmentation", *of_the_set, "diffusion model"],
         "isLiveDataset": False,
         "citeAs": _PAPER,
         "distribution": _distribution(records),
-        "recordSet": [_splits(records), _classes(), _images(), _masks(), _metadata()],
+        "recordSet": [_splits(records), _classes(classes), _images(), _masks(), _metadata()],
         **stated,
         **_provenance(made),
     }
@@ -177,8 +181,9 @@ def _splits(records: Sequence[ShardRecord]) -> dict[str, Any]:
     )
 
 
-def _classes() -> dict[str, Any]:
-    labels = [*enumerate(NAMES), (IGNORE, "ignore")]
+def _classes(classes: ClassSet) -> dict[str, Any]:
+    named = [(entry.id, entry.name) for entry in classes.classes]
+    labels = [(BACKGROUND, "background"), *named, (IGNORE, "ignore")]
     return _record_set(
         "classes",
         "What the values of a mask's pixels mean.",

@@ -16,9 +16,11 @@ import pyarrow as pa
 import yaml
 
 from ovamgen import __version__
+from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.loading import is_default
 from ovamgen.console.wording import counted
 from ovamgen.corpus.copying import copy_shards
-from ovamgen.corpus.export.classes import NAMES, class_table, count_targets
+from ovamgen.corpus.export.classes import class_table, count_targets, label_names
 from ovamgen.corpus.export.croissant import croissant
 from ovamgen.corpus.open import Corpus, open_corpus
 from ovamgen.corpus.output import filling, write_mark
@@ -110,24 +112,24 @@ def export_hf(
             )
             info = {**corpus.run_info, "fingerprint": mark, **_derivation(corpus)}
             write_indexes(store, records, info)
-            classes = count_classes(store, records)
-            header = dataset_info(records, _members(corpus))
-            card = render_card(records, classes, info, dataset_info=header)
+            classes = corpus.classes
+            header = dataset_info(records, _members(corpus), classes)
+            card = render_card(records, count_classes(store, records), info, dataset_info=header)
             store.put(CARD_NAME, card.encode())
-            store.put(CLASSES_NAME, class_table(count_targets(corpus)))
-            store.put(CROISSANT_NAME, _croissant(records, info, creator, published))
+            store.put(CLASSES_NAME, class_table(classes, count_targets(corpus)))
+            store.put(CROISSANT_NAME, _croissant(records, classes, info, creator, published))
             write_mark(store, EXPORT_NAME, request, {})
     return HfExport(out=store.url, samples=corpus.samples, shards=len(corpus.records))
 
 
-def dataset_info(records: Sequence[ShardRecord], members: Sequence[str]) -> str:
+def dataset_info(records: Sequence[ShardRecord], members: Sequence[str], classes: ClassSet) -> str:
     """``dataset_info`` of a card's YAML header: features with class names, counts of the splits."""
     splits: dict[str, list[ShardRecord]] = {}
     for record in records:
         splits.setdefault(record.split, []).append(record)
     size = sum(record.size_bytes for record in records)
     info = {
-        "features": features(members),
+        "features": features(members, classes),
         "splits": [
             {
                 "name": name,
@@ -142,12 +144,14 @@ def dataset_info(records: Sequence[ShardRecord], members: Sequence[str]) -> str:
     return yaml.safe_dump({"dataset_info": info}, sort_keys=False, allow_unicode=True)
 
 
-def features(members: Sequence[str]) -> list[dict[str, Any]]:
+def features(members: Sequence[str], classes: ClassSet) -> list[dict[str, Any]]:
     """The columns of the WebDataset loader, in the card's notation, for a sample's members."""
     kinds: dict[str, dict[str, Any]] = {
         IMAGE: {"dtype": "image"},
         METADATA: {
-            "struct": [_feature(SAMPLE_SCHEMA.field(n)) for n in sorted(SAMPLE_SCHEMA.names)]
+            "struct": [
+                _feature(SAMPLE_SCHEMA.field(name), classes) for name in sorted(SAMPLE_SCHEMA.names)
+            ]
         },
         MASK: {"dtype": "image"},
         CAPTION: {"dtype": "string"},
@@ -165,9 +169,9 @@ def features(members: Sequence[str]) -> list[dict[str, Any]]:
     return [*columns, *({"name": name, "dtype": "string"} for name in ("__key__", "__url__"))]
 
 
-def _feature(field: pa.Field) -> dict[str, Any]:
+def _feature(field: pa.Field, classes: ClassSet) -> dict[str, Any]:
     if field.name == "class_ids":
-        names = {str(label): name for label, name in enumerate(NAMES)}
+        names = {str(label): name for label, name in enumerate(label_names(classes))}
         return {"name": field.name, "list": {"class_label": {"names": names}}}
     if pa.types.is_list(field.type):
         return {"name": field.name, "list": _dtype(field.type.value_type)}
@@ -188,17 +192,22 @@ def _members(corpus: Corpus) -> list[str]:
 
 
 def _croissant(
-    records: Sequence[ShardRecord], info: Mapping[str, Any], creator: str, published: str
+    records: Sequence[ShardRecord],
+    classes: ClassSet,
+    info: Mapping[str, Any],
+    creator: str,
+    published: str,
 ) -> bytes:
     model = str(value_at(info, "model", "id") or "")
     captions = str(value_at(info, "config", "plan", "captions") or "")
     mark = str(info["fingerprint"])
     samples = sum(record.samples for record in records)
+    told = "the PASCAL VOC classes" if is_default(classes) else f"the classes of {classes.name}"
     return croissant(
         records,
         name=f"ovamgen-{mark[:12]}",
         description=f"{samples} images that a diffusion model drew from captions, each with a "
-        "semantic mask of the PASCAL VOC classes it shows. Images and masks are machine-made. The "
+        f"semantic mask of {told} it shows. Images and masks are machine-made. The "
         "terms of code, weights, captions and outputs are stated one by one in README.md.",
         version="1.0.0",
         licences=_licences(model, captions),
@@ -208,6 +217,7 @@ def _croissant(
             "method": str(value_at(info, "config", "attribution", "method") or ""),
             "ovamgen_version": str(info.get("ovamgen_version", __version__)),
         },
+        classes=classes,
         creator=creator,
         published=published,
     )

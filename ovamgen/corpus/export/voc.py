@@ -1,7 +1,7 @@
 """A corpus in the layout of PASCAL VOC 2012: palette masks, lists of names, a class table.
 
 As torchvision's ``VOCSegmentation`` and mmsegmentation's ``PascalVOCDataset`` read it (conventions
-3.5). Images keep their bytes.
+3.5); of other classes than VOC's, as its ``BaseSegDataset`` does. Images keep their bytes.
 """
 
 from __future__ import annotations
@@ -16,25 +16,31 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
+from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
 from ovamgen.bounds import MAX_SIDE_PX
-from ovamgen.classes.voc import IGNORE, VOC_CLASSES, voc_palette
-from ovamgen.corpus.export.classes import class_table, count_targets
+from ovamgen.classes.class_entry import BACKGROUND, IGNORE
+from ovamgen.classes.loading import is_default
+from ovamgen.corpus.export.classes import class_file, class_table, count_targets, label_names
 from ovamgen.corpus.open import Corpus, open_corpus
 from ovamgen.corpus.output import filling, write_mark
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import ShardRecord
 from ovamgen.shards.arrays import decode_jpeg, decode_png
 from ovamgen.shards.codec import IMAGE, MASK
-from ovamgen.shards.output_files import CLASSES_NAME, DEVKIT, EXPORT_NAME, MMSEG_NAME, VOC_PARTS
+from ovamgen.shards.output_files import (
+    CLASS_FILE_NAME,
+    CLASSES_NAME,
+    DEVKIT,
+    EXPORT_NAME,
+    MMSEG_NAME,
+    VOC_PARTS,
+)
 from ovamgen.storage.store import LocalStore, open_store
 from ovamgen.storage.whole_files import write_whole
 
-_TEMPLATE = "mmseg_voc.py.txt"
-
-_PALETTE = voc_palette().tobytes()
-_LABELS = np.isin(np.arange(256), [*range(len(VOC_CLASSES) + 1), IGNORE])
+_TEMPLATE = "mmseg_config.py.j2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +70,9 @@ def export_voc(
 ) -> VocExport:
     """The corpus as ``OUT/VOCdevkit/VOC2012``, with ``classes.csv`` and ``mmseg_config.py``.
 
+    Of other classes than VOC's, ``classes.yaml`` is among them, beside the images, and says which
+    they are to whoever reads the folder.
+
     ``export.json`` is written last; until then ``INCOMPLETE.json`` is there, and the same command
     goes on with the shards that are left. Killed processes leave nothing that is taken for
     finished; files are not forced to the disk one by one, so after a power cut export anew.
@@ -79,7 +88,7 @@ def export_voc(
 
     Raises:
         ConfigError: nothing to export, an output that holds something else.
-        ShardError: a shard is damaged, or a mask holds labels that VOC does not have.
+        ShardError: a shard is damaged, or a mask holds labels that the classes do not have.
     """
     if not 0 <= val_share <= 1:
         raise ConfigError(f"the share of validation samples must be from 0 to 1, got {val_share}")
@@ -110,7 +119,10 @@ def export_voc(
                 f"{store.url} must hold {corpus.samples} samples, got {train + val}: empty the "
                 "folder and export again"
             )
-        store.put(CLASSES_NAME, class_table(count_targets(corpus)))
+        classes = corpus.classes
+        store.put(CLASSES_NAME, class_table(classes, count_targets(corpus)))
+        if not is_default(classes):
+            store.put(f"{DEVKIT}/{CLASS_FILE_NAME}", class_file(classes))
         store.put(MMSEG_NAME, _mmseg_config(corpus).encode())
         result = VocExport(out=store.url, train=train, val=val)
         write_mark(store, EXPORT_NAME, request, {"train": train, "val": val})
@@ -118,10 +130,10 @@ def export_voc(
     return result
 
 
-def palette_png(labels: UInt8[np.ndarray, "H W"]) -> bytes:
-    """A PNG of the labels as indices into VOC's palette of 256 colours, as VOC has its masks."""
+def palette_png(labels: UInt8[np.ndarray, "H W"], palette: bytes) -> bytes:
+    """A PNG of the labels as indices into a palette of 256 colours, as VOC has its masks."""
     image = Image.fromarray(labels)
-    image.putpalette(_PALETTE)
+    image.putpalette(palette)
     buffer = io.BytesIO()
     # without bits=8 Pillow packs masks of few labels into fewer bits, which not all readers take
     image.save(buffer, "PNG", bits=8)
@@ -144,20 +156,23 @@ def _export_shard(
 ) -> Iterator[str]:
     """Writes the files of a shard's samples; the lines of their names."""
     images, masks, _ = _folders(root)
+    classes = corpus.classes
+    palette = classes.palette().tobytes()
+    allowed = np.isin(np.arange(256), [BACKGROUND, *(e.id for e in classes.classes), IGNORE])
     for key, members in corpus.read(record):
         for name in (IMAGE, MASK):
             if name not in members:
                 raise ShardError(f"sample {key} in {record.name} has no member {name}")
         labels = decode_png(members[MASK], name=f"the mask of sample {key}")
-        unknown = np.unique(labels[~_LABELS[labels]])
+        unknown = np.unique(labels[~allowed[labels]])
         if len(unknown):
             raise ShardError(
-                f"the mask of sample {key} in {record.name} must hold labels 0 to "
-                f"{len(VOC_CLASSES)} and {IGNORE}, got {unknown.tolist()}"
+                f"the mask of sample {key} in {record.name} must hold labels "
+                f"{classes.told_labels} and {IGNORE}, got {unknown.tolist()}"
             )
         decode_jpeg(members[IMAGE], labels.shape, f"the image of sample {key}")
         (images / f"{key}.jpg").write_bytes(members[IMAGE])
-        (masks / f"{key}.png").write_bytes(palette_png(labels))
+        (masks / f"{key}.png").write_bytes(palette_png(labels, palette))
         after_sample()
         yield f"{key}\n"
 
@@ -189,14 +204,28 @@ def _write_text(path: Path, lines: Iterable[str]) -> None:
 def _mmseg_config(corpus: Corpus) -> str:
     """A configuration for mmsegmentation 1.x that trains on the export; text, nothing imported."""
     row = corpus.metadata(corpus.records[0], ["height", "width"]).slice(0, 1).to_pylist()[0]
-    text = (resources.files("ovamgen") / "data" / _TEMPLATE).read_text("utf-8")
-    for name in ("height", "width"):
-        value = row[name]
+    size = {name: row[name] for name in ("height", "width")}
+    for name, value in size.items():
         # it becomes a line of Python, which mmsegmentation executes
         if type(value) is not int or not 0 < value <= MAX_SIDE_PX:
             raise ShardError(
                 f"the {name} of a sample in {corpus.store.url} must be pixels, 1 to {MAX_SIDE_PX}, "
                 f"got {value!a:.80}"
             )
-        text = text.replace(f"@{name.upper()}@", f"{value:d}")
-    return text
+    classes = corpus.classes
+    environment = Environment(
+        undefined=StrictUndefined,
+        line_statement_prefix="#%",
+        variable_start_string="@{",
+        variable_end_string="}@",
+        keep_trailing_newline=True,
+    )
+    text = (resources.files("ovamgen") / "data" / _TEMPLATE).read_text("utf-8")
+    return environment.from_string(text).render(
+        **size,
+        voc=is_default(classes),
+        # letters, digits, - and _: as safe in a string of Python
+        names=label_names(classes),
+        palette=classes.palette()[: classes.labels].tolist(),
+        labels=classes.told_labels,
+    )

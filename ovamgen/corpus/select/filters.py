@@ -5,13 +5,13 @@ The filters of the published 20K set (methods 7.4) and plain limits; numbers in,
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from ovamgen.classes.voc import class_by_name
+from ovamgen.classes.class_set import ClassSet
 from ovamgen.corpus.select.table import Candidates
 from ovamgen.errors import ConfigError
 
@@ -43,7 +43,7 @@ class SelectionSettings:
     clip_quantile: float = 0.25
     """A CLIP score must lie strictly above this quantile of its class, where there are scores."""
     classes: tuple[str, ...] = ()
-    """VOC names; all where empty."""
+    """By any of their names; all where empty."""
     min_score: float | None = None
     """The least score of a target, [0, 1]."""
     min_area: float | None = None
@@ -53,7 +53,7 @@ class SelectionSettings:
     """At most so many samples of a class, the first ones by key."""
 
     def __post_init__(self) -> None:
-        """Checks ranges, and brings classes to their VOC names in the order of ids."""
+        """Checks ranges."""
         for name in ("min_score", "min_area", "max_area", "clip_quantile"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
@@ -68,8 +68,15 @@ class SelectionSettings:
                 )
         if self.max_per_class is not None and self.max_per_class < 1:
             raise ConfigError(f"--max-per-class must be at least 1, got {self.max_per_class}")
-        found = {c.id: c.name for c in map(class_by_name, self.classes)}
-        object.__setattr__(self, "classes", tuple(found[index] for index in sorted(found)))
+
+    def resolved(self, classes: ClassSet) -> SelectionSettings:
+        """The same with its classes under the names of a set, in the order of their ids.
+
+        Raises:
+            ConfigError: the set has no such class.
+        """
+        found = {c.id: c.name for c in map(classes.by_name, self.classes)}
+        return replace(self, classes=tuple(found[index] for index in sorted(found)))
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -141,7 +148,7 @@ def judge(
         least = np.array([by_class[i].clip for i in c.class_ids.tolist()], dtype=np.float64)
         of_targets("clip_quantile", clip_scores <= least)
     if settings.classes:
-        wanted = [class_by_name(name).id for name in settings.classes]
+        wanted = [c.classes.by_name(name).id for name in settings.classes]
         of_targets("class", ~np.isin(c.class_ids, wanted))
     if settings.min_score is not None:
         of_targets("min_score", c.scores < settings.min_score)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from ovamgen.classes.voc import class_by_id
 from ovamgen.corpus.select.filters import REASONS, SelectionSettings, Verdicts
 from ovamgen.corpus.select.table import Candidates
 
@@ -26,7 +25,7 @@ class Funnel:
     """Left out by this selection, by reason; those that were looked for, also with 0."""
     kept: int
     by_class: dict[str, dict[str, int]]
-    """By VOC name: ``planned``, ``failed``, every reason that occurs, ``kept``."""
+    """By the class's name: ``planned``, ``failed``, every reason that occurs, ``kept``."""
     notes: tuple[str, ...]
     """What a reader should know: what was not looked at, classes that are too small."""
 
@@ -89,7 +88,8 @@ def make_funnel(
         dropped={reason: counts[reason] for reason in verdicts.looked_for},
         kept=counts[""],
         by_class={
-            class_by_id(class_id).name: dict(by_class[class_id]) for class_id in sorted(by_class)
+            candidates.classes.by_id(class_id).name: dict(by_class[class_id])
+            for class_id in sorted(by_class)
         },
         notes=tuple(_notes(candidates, verdicts, settings, clip)),
     )
@@ -107,7 +107,11 @@ def _notes(
             "--read-pictures finds other colours"
         )
     if settings.area_quantiles is not None:
-        small = [class_by_id(q.class_id).name for q in verdicts.quantiles if q.samples < 3]
+        small = [
+            candidates.classes.by_id(quantiles.class_id).name
+            for quantiles in verdicts.quantiles
+            if quantiles.samples < 3
+        ]
         if small:
             notes.append(
                 f"{len(small)} classes have fewer than 3 samples, of which none lies strictly "

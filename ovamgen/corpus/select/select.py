@@ -74,16 +74,18 @@ def select(
         say: told what goes on.
 
     Raises:
-        ConfigError: nothing to select from, an output that holds something else, no CLIP model.
+        ConfigError: nothing to select from, classes that the corpus does not have, an output that
+            holds something else, no CLIP model.
         ShardError: a shard or its metadata is damaged.
     """
     corpus = open_corpus(url, partial=partial, source=source)
+    settings = settings.resolved(corpus.classes)
     store = open_store(out)
     scorer = None
     if clip is not None:
         from ovamgen.corpus.select.clip import ClipScorer
 
-        scorer = ClipScorer.load(clip, device)
+        scorer = ClipScorer.load(clip, corpus.classes, device)
     request = {
         "command": "select",
         "source_fingerprint": corpus.fingerprint,

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float64, Int64, UInt8
 
+from ovamgen.classes.class_set import ClassSet
 from ovamgen.corpus.open import Corpus
 from ovamgen.records import ShardRecord
 from ovamgen.shards.arrays import decode_jpeg
@@ -29,6 +30,8 @@ _COLUMNS = ("class_ids", "scores", "areas", "unsafe", "height", "width", "image_
 class Candidates:
     """All samples that a selection may keep, N of them, with M targets between them."""
 
+    classes: ClassSet
+    """What the targets are of."""
     keys: tuple[str, ...]
     """Ascending."""
     shards: Int64[np.ndarray, " N"]
@@ -70,6 +73,7 @@ def read_candidates(corpus: Corpus, *, read_pictures: bool = False) -> Candidate
 
     offsets = np.repeat(starts, [len(part["sample"]) for part in parts])
     return Candidates(
+        classes=corpus.classes,
         keys=tuple(key for part in parts for key in part["keys"]),
         shards=np.repeat(np.array([r.shard_index for r in corpus.all_records], np.int64), counts),
         unsafe=joined("unsafe"),

@@ -20,13 +20,12 @@ from ovamgen.classes.relabelling import relabelling
 from ovamgen.errors import ConfigError
 from ovamgen.mini import voc_place
 from ovamgen.pictures.example import Example, check_labels
+from ovamgen.shards.output_files import CLASS_FILE_NAME
 from ovamgen.storage.damaged_files import BROKEN_PICTURE
 
 _IMAGES = "JPEGImages"
 _MASKS = "SegmentationClass"
 _LISTS = "ImageSets/Segmentation"
-CLASSES_NAME = "classes.yaml"
-"""The class file of a folder whose labels are not VOC's."""
 _LONGEST_NAME = 200
 
 
@@ -166,5 +165,5 @@ def _open(path: Path) -> Image.Image:
 
 
 def _own_classes(folder: Path) -> ClassSet:
-    path = folder / CLASSES_NAME
+    path = folder / CLASS_FILE_NAME
     return load_class_set(str(path)) if path.exists() else default_classes()

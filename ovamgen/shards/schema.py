@@ -59,7 +59,7 @@ def _field(name: str, kind: pa.DataType, doc: str) -> pa.Field:
 _TARGETS = "one for each target, in the order of class_ids"
 
 # The texts are in the bytes of every corpus's metadata, so those of class_ids and class_names still
-# speak of VOC, which is the default: they are ids and names of the run's classes, whatever they are.
+# speak of VOC, the default: they are ids and names of the run's classes, whatever these are.
 SAMPLE_SCHEMA: pa.Schema = pa.schema(
     [
         _field("schema_version", pa.int64(), "version of this schema"),

@@ -15,7 +15,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from ovamgen.classes.loading import default_classes
+from ovamgen.classes.class_set import ClassSet
 from ovamgen.config import TOKEN_TAU, WORD_TAU
 from ovamgen.report.panels import COLOUR_MAP, class_colours, heatmap_overlay, mask_overlay
 from ovamgen.shards.arrays import encode_png
@@ -30,8 +30,6 @@ DOTS_PER_INCH = 150
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _STYLES = ("-", (0, (5, 1.5)), (0, (1, 1)))
 _INK, _SOFT, _GRID = "#1a1a1a", "#6b6b6b", "#e4e4e4"
-_MASK_LABEL = np.uint8(18)
-"""The label whose colour stands for the object, whatever its class: a bright green."""
 _LOSS_NAMES = {
     "binary-cross-entropy": "binary cross-entropy",
     "cross-entropy": "cross-entropy with soft targets",
@@ -93,7 +91,7 @@ def loss_curves(
     return figure
 
 
-def before_and_after(result: ClassResult, example: Example, phrase: str) -> Figure:
+def before_and_after(result: ClassResult, example: Example, classes: ClassSet) -> Figure:
     """One class on its first training picture: what the word finds, and what the pair has learnt.
 
     Image, annotation, the maps of word, initial pair and optimised pair, each divided by its own
@@ -102,22 +100,21 @@ def before_and_after(result: ClassResult, example: Example, phrase: str) -> Figu
     Args:
         result: of the class.
         example: the picture.
-        phrase: what the class is called.
+        classes: of which it is one.
     """
+    entry, colours = classes.by_name(result.class_name), class_colours(classes)
     image, size = example.image, example.mask.shape
-    # one colour for every class, so that pages of many look alike
-    colours = class_colours(default_classes())
     scores = [scaled_map(raw, size) for raw in result.maps]
     panels: list[tuple[str, str, UInt8[np.ndarray, "H W 3"]]] = [
         ("image", "", image),
-        ("annotation", "", mask_overlay(image, example.mask * _MASK_LABEL, colours)),
+        ("annotation", "", mask_overlay(image, example.mask * np.uint8(entry.id), colours)),
         ("map of the word", _iou_text(result, 0), _overlay(image, scores[0])),
         ("map of the initial pair", _iou_text(result, 1), _overlay(image, scores[1])),
         ("map of the optimised pair", _iou_text(result, 2), _overlay(image, scores[2])),
         (
             f"its mask at {TOKEN_TAU:g}",
             "",
-            mask_overlay(image, (scores[2] > TOKEN_TAU) * _MASK_LABEL, colours),
+            mask_overlay(image, (scores[2] > TOKEN_TAU) * np.uint8(entry.id), colours),
         ),
     ]
     width = 2.15
@@ -136,7 +133,7 @@ def before_and_after(result: ClassResult, example: Example, phrase: str) -> Figu
         )  # fmt: skip
     first, last = result.losses[0], result.losses.min()
     figure.suptitle(
-        f"{phrase}: loss {first:.3f} before, {last:.3f} after {result.best_step} steps",
+        f"{entry.phrase}: loss {first:.3f} before, {last:.3f} after {result.best_step} steps",
         fontsize=12,
         fontweight="bold",
         color=_INK,

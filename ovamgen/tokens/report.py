@@ -53,12 +53,11 @@ def write_report(
     write("tokens.json", text.encode())
     write("tokens.csv", _table(by_name, results).encode())
     write("losses.csv", _losses(results).encode())
-    phrases = classes.phrase_by_name
-    curves = loss_curves(results, tasks[0].settings, phrases)
+    curves = loss_curves(results, tasks[0].settings, classes.phrase_by_name)
     write("loss_curves.png", _drawn(curves, "png"))
     write("loss_curves.pdf", _drawn(curves, "pdf"))
     for name, result in results.items():
-        picture = before_and_after(result, by_name[name].training[0], phrases[name])
+        picture = before_and_after(result, by_name[name].training[0], classes)
         write(f"classes/{name}.png", _drawn(picture, "png"))
     return folder
 

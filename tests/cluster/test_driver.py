@@ -24,7 +24,7 @@ from tests.runs import PROMPTS, digests, make, run_config
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_session")]
 
 
-both_depths = pytest.mark.parametrize("depth", [1, 2])
+both_depths = pytest.mark.parametrize("depth", [pytest.param(1, marks=pytest.mark.slow), 2])
 """Batches in a worker at once: one, as on a CPU, or two, as on a GPU."""
 
 

@@ -114,7 +114,13 @@ def test_other_weights_replace_those_of_which_no_shard_was_made(tmp_path, caplog
 
 
 @pytest.mark.parametrize(
-    "step", ["run.run_file_removed", "local.renamed", "run.plan_put", "run.run_file_put"]
+    "step",
+    [
+        "run.run_file_removed",
+        pytest.param("local.renamed", marks=pytest.mark.slow),
+        "run.plan_put",
+        pytest.param("run.run_file_put", marks=pytest.mark.slow),
+    ],
 )
 def test_kill_9_while_a_plan_is_replaced(tmp_path, step):
     """With a tar whose writer was killed, which the next plan does not have."""

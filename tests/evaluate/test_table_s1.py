@@ -61,6 +61,7 @@ def test_every_row_is_made_trained_and_scored_once(asked, tmp_path):
     assert [path.stat().st_mtime_ns for path in (weights, tar)] == stamps
 
 
+@pytest.mark.slow
 def test_a_row_goes_on_from_its_training_on_small_pictures(asked, tmp_path):
     asked["rows"] = asked["rows"][:1]
     del asked["real"]

@@ -19,14 +19,10 @@ CASES: tuple[tuple[Attack, str], ...] = tuple(
 
 _QUICK = {
     "links: lock to a key": "repair",
-    "links: scratch to a folder": "repair",
     "links: a folder of the user's": "repair",
-    "links: metadata moved away": "verify",
     "links: logs to a folder": "status",
     "special files: pipe for run.yaml": "status",
-    "special files: pipe for the tar": "train",
     "tars: a link out": "select --copy",
-    "keys: line break": "export voc",
     "keys: escape code": "verify",
     "pictures: 9,000 pixels a side": "export voc",
     "Parquet: height as code": "export voc",

@@ -46,13 +46,18 @@ _import_hook._optimized_cache_from_source = _cache_from_source
 
 @pytest.hookimpl(optionalhook=True)  # pytest works without xdist as well
 def pytest_xdist_make_scheduler(config, log):
-    """With ``-n`` the tests of a file go to one process, and all files with Ray to the same one."""
+    """With ``-n`` the tests of a file go to one process, and all files with Ray to the same one.
+
+    So do those of the benches, which count the operations of a large network once a process.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     class OneRay(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             file = nodeid.partition("::")[0]
-            return "ray" if _uses_ray(file) else file
+            if _uses_ray(file):
+                return "ray"
+            return "bench" if file.startswith("tests/bench/") else file
 
     return OneRay(config, log)
 

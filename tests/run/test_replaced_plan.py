@@ -22,7 +22,7 @@ from tests.runs import PROMPTS, digests, make, run_config
 LOCAL = {"runner": "local"}
 
 
-@pytest.fixture(params=["folder", "bucket"])
+@pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.slow)])
 def place(request, tmp_path):
     """Where runs of `config_of` write: a folder, or a bucket of a real S3 server."""
     return (
@@ -118,7 +118,7 @@ def test_other_weights_replace_those_of_which_no_shard_was_made(tmp_path, caplog
     [
         "run.run_file_removed",
         pytest.param("local.renamed", marks=pytest.mark.slow),
-        "run.plan_put",
+        pytest.param("run.plan_put", marks=pytest.mark.slow),
         pytest.param("run.run_file_put", marks=pytest.mark.slow),
     ],
 )
@@ -165,6 +165,7 @@ def test_what_cannot_make_one_sample_leaves_no_plan(place, tmp_path):
     assert [n for n in open_store(place).list() if not n.startswith("logs/")] == []
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_nor_does_it_on_ray(ray_session, tmp_path):
     config = run_config(tmp_path, runtime={"workers": 1})

@@ -13,6 +13,10 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", "0f1e2d3c4b5a69788796a5b4c3d2e1f0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# threads that turn in circles while they wait for one another make arithmetic ten times slower
+# where several processes share the cores; torch and libgomp read these when they are loaded
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # no deadline: other work on the machine is no defect
 settings.register_profile("daily", deadline=None, max_examples=50)
@@ -42,13 +46,18 @@ _import_hook._optimized_cache_from_source = _cache_from_source
 
 @pytest.hookimpl(optionalhook=True)  # pytest works without xdist as well
 def pytest_xdist_make_scheduler(config, log):
-    """With ``-n`` the tests of a file go to one process, and all files with Ray to the same one."""
+    """With ``-n`` the tests of a file go to one process, and all files with Ray to the same one.
+
+    So do those of the benches, which count the operations of a large network once a process.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     class OneRay(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             file = nodeid.partition("::")[0]
-            return "ray" if _uses_ray(file) else file
+            if _uses_ray(file):
+                return "ray"
+            return "bench" if file.startswith("tests/bench/") else file
 
     return OneRay(config, log)
 

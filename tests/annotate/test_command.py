@@ -21,7 +21,9 @@ def call(*arguments):
     return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=100)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_it_prints_its_address_and_ends_with_a_summary(folder, number):
     command = [*COMMAND, "--samples", str(folder.root), "--no-browser"]
     process = subprocess.Popen(
@@ -81,7 +83,9 @@ def test_import_says_which_labels_it_left_out(folder, tmp_path):
     assert "did you mean 'cat'" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [("--no-browser",), ("import", "cat-0.png")])
+@pytest.mark.parametrize(
+    "arguments", [("--no-browser",), pytest.param(("import", "cat-0.png"), marks=pytest.mark.slow)]
+)
 def test_a_folder_must_be_named(arguments):
     done = call(*arguments)
     assert (done.returncode, done.stdout) == (2, "")

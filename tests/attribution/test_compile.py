@@ -12,7 +12,7 @@ SLOW = [pytest.mark.slow, pytest.mark.timeout(400)]
 @pytest.mark.parametrize(
     ("kind", "compiles", "maxima"),
     [
-        ("pairs", 2, [3 * 2 * 3] * 2),
+        pytest.param("pairs", 2, [3 * 2 * 3] * 2, marks=SLOW),
         pytest.param("texts", 2, [3 * 2 * 3] * 2, marks=SLOW),
         pytest.param("chosen", 2, [3 * 2 * 3] * 2, marks=SLOW),
         pytest.param("daam", 2, [3, 3], marks=SLOW),

@@ -55,8 +55,8 @@ def buffers(network):
 
 
 @functools.cache
-def grounded_cases(precision):
-    """Every array of every case, by its name in the reference file."""
+def grounded_case(precision, case):
+    """Every array of a case, by its name in the reference file."""
     dtype = DTYPES[precision]
     state = golden_heads.state_of("grounded_reference")
     levels = golden_heads.levels("grounded", dtype)
@@ -84,19 +84,31 @@ def grounded_cases(precision):
         }
 
     new = functools.partial(golden_heads.network, "grounded", state, dtype)
-    cases = {}
+    if case == "eval":
+        return call(new().eval())
+    if case == "train_n2":
+        return call(new(), queries=2)
+    if case == "train_swapped":
+        swapped = [
+            [torch.cat(item.chunk(2, dim=1)[::-1], dim=1) for item in some] for some in levels
+        ]
+        return call(new(), features=swapped)
     moved = new()
-    cases["train1"] = call(moved)
-    cases["train2"] = call(moved)
-    cases["eval_after"] = call(moved.eval())
-    cases["eval"] = call(new().eval())
-    cases["train_n2"] = call(new(), queries=2)
-    swapped = [[torch.cat(item.chunk(2, dim=1)[::-1], dim=1) for item in some] for some in levels]
-    cases["train_swapped"] = call(new(), features=swapped)
-    return cases
+    for step in ("train1", "train2"):
+        found = call(moved)
+        if case == step:
+            return found
+    return call(moved.eval())
 
 
-GROUNDED_CASES = ["train1", "train2", "eval_after", "eval", "train_n2", "train_swapped"]
+GROUNDED_CASES = [
+    "train1",
+    pytest.param("train2", marks=golden_heads.THOROUGH),
+    "eval_after",
+    "eval",
+    pytest.param("train_n2", marks=golden_heads.THOROUGH),
+    pytest.param("train_swapped", marks=golden_heads.THOROUGH),
+]
 NOT_COMPARED = ("mask_bits", "mask_pixels")
 
 
@@ -106,7 +118,7 @@ def test_grounded_arrays(case, precision):
     golden = golden_heads.arrays("grounded_reference")
     names = [name for name in golden if name.startswith(f"{case}/")]
     assert names
-    got = grounded_cases(precision)[case]
+    got = grounded_case(precision, case)
     for name in names:
         key = name.removeprefix(f"{case}/")
         if key not in NOT_COMPARED:
@@ -116,7 +128,7 @@ def test_grounded_arrays(case, precision):
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_grounded_mask(precision):
     golden = golden_heads.arrays("grounded_reference")
-    logits = grounded_cases(precision)["train1"]["logits"][0, 0]
+    logits = grounded_case(precision, "train1")["logits"][0, 0]
     mask = grounded_mask(logits).numpy()
     expected = golden_heads.unpack(golden, "train1")
     assert expected.sum() == golden["train1/mask_pixels"]
@@ -127,14 +139,14 @@ def test_grounded_mask(precision):
 
 def test_grounded_evaluation_leaves_every_buffer_alone():
     state = golden_heads.state_of("grounded_reference")
-    got = grounded_cases("float64")["eval"]
+    got = grounded_case("float64", "eval")
     for name, value in got.items():
         if name.startswith("buffers/"):
             assert torch.equal(value, state[name.removeprefix("buffers/")].double()), name
 
 
 @functools.cache
-def datasetdm_cases(precision):
+def datasetdm_case(precision, case):
     dtype = DTYPES[precision]
     state = golden_heads.state_of("datasetdm_reference")
     levels = golden_heads.levels("datasetdm", dtype)
@@ -185,24 +197,23 @@ def datasetdm_cases(precision):
             selection=select_mask(said[-1], (512, 512)),
         )
 
-    moved = golden_heads.network("datasetdm", state, dtype)
-    return {
-        "train1": call(moved),
-        "train2": call(moved),
-        "eval": call(golden_heads.network("datasetdm", state, dtype).eval()),
-    }
+    network = golden_heads.network("datasetdm", state, dtype)
+    if case == "eval":
+        return call(network.eval())
+    found = call(network)
+    return call(network) if case == "train2" else found
 
 
 CANDIDATES = ("candidate_query", "candidate_label", "candidate_area")
 SELECTION = (*CANDIDATES, "candidate_class_probability", "candidate_score", "selected_query")
-DATASETDM_CASES = ["train1", "train2", "eval"]
+DATASETDM_CASES = ["train1", pytest.param("train2", marks=golden_heads.THOROUGH), "eval"]
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("case", DATASETDM_CASES)
 def test_datasetdm_arrays(case, precision):
     golden = golden_heads.arrays("datasetdm_reference")
-    got = datasetdm_cases(precision)[case]
+    got = datasetdm_case(precision, case)
     elsewhere = {*SELECTION, *NOT_COMPARED, "blocked_per_query", "fully_blocked_rows"}
     names = [name for name in golden if name.startswith(f"{case}/")]
     assert names
@@ -215,7 +226,7 @@ def test_datasetdm_arrays(case, precision):
 
 def test_datasetdm_decides_for_every_key_as_published():
     golden = golden_heads.arrays("datasetdm_reference")
-    got = datasetdm_cases("float64")["train1"]
+    got = datasetdm_case("float64", "train1")
     assert golden["train1/fully_blocked_rows"].any()
     assert np.array_equal(got.blocked, golden["train1/blocked_per_query"])
     assert np.array_equal(got.full, golden["train1/fully_blocked_rows"])
@@ -225,7 +236,7 @@ def test_datasetdm_decides_for_every_key_as_published():
 @pytest.mark.parametrize("case", DATASETDM_CASES)
 def test_datasetdm_selection(case, precision):
     golden = golden_heads.arrays("datasetdm_reference")
-    selection = datasetdm_cases(precision)[case].selection
+    selection = datasetdm_case(precision, case).selection
     compare_selection(selection, golden, case, DATASETDM_TOLERANCE[precision])
 
 

@@ -61,14 +61,17 @@ def moved(network, kind):
     ]
 
 
+STEPS = [1, pytest.param(None, marks=golden_heads.THOROUGH, id="all")]
+
+
 @functools.cache
-def grounded_training():
+def grounded_training(steps):
     network = trainable("grounded")
     optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE["grounded"])
     levels = golden_heads.levels("grounded", torch.float64)
     text = golden_heads.text("grounded", torch.float64)
     terms, gradients = [], None
-    for _ in range(int(golden()["grounded/steps"])):
+    for _ in range(steps or int(golden()["grounded/steps"])):
         each = grounded_terms(network(levels, text), targets())
         optimizer.zero_grad()
         each.sum().backward()
@@ -132,21 +135,25 @@ def compare_gradients(got, kind):
     golden_heads.assert_close(got.heads, file[f"{kind}/gradient_heads"], TOLERANCE, "entries")
 
 
-def test_losses_of_grounded():
-    file, got = golden(), grounded_training()
-    golden_heads.assert_close(got.terms, file["grounded/term_losses"], TOLERANCE, "terms")
-    golden_heads.assert_close(got.terms.sum(1), file["grounded/losses"], TOLERANCE, "losses")
+@pytest.mark.parametrize("steps", STEPS)
+def test_losses_of_grounded(steps):
+    file, got = golden(), grounded_training(steps)
+    assert len(got.terms) == (steps or file["grounded/steps"])
+    golden_heads.assert_close(got.terms, file["grounded/term_losses"][:steps], TOLERANCE, "terms")
+    losses = file["grounded/losses"][:steps]
+    golden_heads.assert_close(got.terms.sum(1), losses, TOLERANCE, "losses")
     missing = float(file["grounded/loss_second_class_missing"])
     assert got.terms[0, 0] == pytest.approx(missing, rel=TOLERANCE)
 
 
 def test_gradients_of_grounded():
-    compare_gradients(grounded_training().gradients, "grounded")
+    compare_gradients(grounded_training(1).gradients, "grounded")
 
 
+@golden_heads.THOROUGH
 def test_steps_of_grounded():
     expected = golden()["grounded/moved_norms"]
-    golden_heads.assert_close(grounded_training().moved, expected, TOLERANCE, "moved")
+    golden_heads.assert_close(grounded_training(None).moved, expected, TOLERANCE, "moved")
 
 
 @golden_heads.THOROUGH

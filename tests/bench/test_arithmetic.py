@@ -73,7 +73,7 @@ def test_sd15_is_of_the_known_size():
 
 @pytest.mark.parametrize(
     ("tokens", "megabytes"),
-    [((), 67), (("words",), 130)],
+    [((), 67), pytest.param(("words",), 130, marks=pytest.mark.slow)],
     ids=["pairs", "words"],
 )
 def test_traffic_of_recording(tokens, megabytes):

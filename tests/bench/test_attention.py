@@ -40,7 +40,7 @@ def test_live_bytes_by_hand():
 @pytest.fixture(scope="module")
 def result():
     return bench_attention(
-        config(steps=1, height=64, width=64), batch_size=2, rounds=2, memory_steps=(2, 22)
+        config(steps=1, height=64, width=64), batch_size=2, rounds=2, memory_steps=(2, 8)
     )
 
 

@@ -68,7 +68,7 @@ def test_what_is_no_ray_is_told_from_what_is_not_there():
     ("place", "words"),
     [
         ("head", "asks for a token: set RAY_AUTH_MODE=token"),
-        ("silent", "is no head of a Ray cluster"),
+        pytest.param("silent", "is no head of a Ray cluster", marks=pytest.mark.slow),
         ("none", "nothing answers at"),
     ],
 )

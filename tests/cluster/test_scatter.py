@@ -58,6 +58,7 @@ def test_workers_that_die_are_replaced_and_tasks_tried_again(tmp_path):
     assert any("starting another" in line for line in said)
 
 
+@pytest.mark.slow  # test_driver.py has both for a run's workers
 def test_workers_that_cannot_start_end_it(tmp_path):
     config = build_config({"model": {"id": "mini"}, "runtime": {"workers": 1, "crash_budget": 1}})
     with pytest.raises(ConfigError, match="no such model"):

@@ -76,8 +76,8 @@ def test_progress_lines_hold_numbers(as_json, capsys, monkeypatch):
     ("words", "code", "kind"),
     [
         (["status"], 2, "UsageError"),
-        (["nonsense"], 2, "UsageError"),
-        (["status", "--nonsense"], 2, "UsageError"),
+        pytest.param(["nonsense"], 2, "UsageError", marks=pytest.mark.slow),
+        pytest.param(["status", "--nonsense"], 2, "UsageError", marks=pytest.mark.slow),
         (["status", "/nowhere"], 2, "NotBegunError"),
         (["generate", "--captions", "demo", "--out", "x", "--set", "plan.sed=1"], 2, "ConfigError"),
     ],

@@ -111,18 +111,19 @@ UPLOADS = {
 }
 
 
-def quick(method, factor):
-    """Each method without a factor and each factor of OVAM's maps; the others take longer."""
-    return () if "none" in factor or method == "ovam" else pytest.mark.slow
+def quick(method, factor, tokens):
+    """Each method without a factor, OVAM's factors with words; the others take longer."""
+    every_day = factor == "none" or (method, tokens) == ("ovam", "words")
+    return () if every_day else pytest.mark.slow
 
 
-@pytest.mark.parametrize("tokens", ["words", "untrained"])
 @pytest.mark.parametrize(
-    ("method", "factor"),
+    ("method", "factor", "tokens"),
     [
-        pytest.param(method, factor, marks=quick(method, factor))
+        pytest.param(method, factor, tokens, marks=quick(method, factor, tokens))
         for method in ("ovam", "daam", "daam-ovam", "attn2mask")
         for factor in ("none", "constant", "received", "affinity")
+        for tokens in ("words", "untrained")
     ],
 )
 def test_methods(monkeypatch, method, factor, tokens):
@@ -157,9 +158,15 @@ SCHEDULERS = {
 """Reads and uploads of two steps, all of them diffusers' own; those that draw noise upload it."""
 
 
+EVERY_DAY = ("DDIM", "PNDM", "EulerAncestralDiscrete", "DPMSolverMultistep", "UniPCMultistep")
+
+
 @old_numpy
 @pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning")
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize(
+    "scheduler",
+    [pytest.param(s, marks=() if s in EVERY_DAY else pytest.mark.slow) for s in SCHEDULERS],
+)
 def test_schedulers(monkeypatch, scheduler):
     words = {"tokens": "words"}
     _, crossings = drawn(monkeypatch, scheduler=scheduler, attribution=words)

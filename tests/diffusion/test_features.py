@@ -85,7 +85,7 @@ def test_channels_of_stable_diffusion_are_those_that_the_published_heads_expect(
     assert [level.channels(77) for level in datasetdm] == [18536, 19720, 12680, 8200]
 
 
-@pytest.mark.parametrize("name", ["small", "mini"])
+@pytest.mark.parametrize("name", [pytest.param("small", marks=pytest.mark.slow), "mini"])
 def test_batches_give_what_single_images_give(name):
     unet = small_pipeline().unet if name == "small" else load_model("mini").pipe.unet
     context = random(16, 9, unet.config.cross_attention_dim, seed=1)

@@ -211,6 +211,7 @@ def parts_at(folder, fraction):
         return None
 
 
+@pytest.mark.slow  # test_picture_set.py has the command on the set that ships
 def test_the_command_on_samples(sample_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(comparison, "load_pipeline", lambda _: tiny_sd())
     command = ["evaluate", "compare", "--dataset", str(sample_folder), "--out", str(tmp_path / "o")]

@@ -61,6 +61,7 @@ def test_every_row_is_made_trained_and_scored_once(asked, tmp_path):
     assert [path.stat().st_mtime_ns for path in (weights, tar)] == stamps
 
 
+@pytest.mark.slow
 def test_a_row_goes_on_from_its_training_on_small_pictures(asked, tmp_path):
     asked["rows"] = asked["rows"][:1]
     del asked["real"]
@@ -79,6 +80,7 @@ def test_a_row_goes_on_from_its_training_on_small_pictures(asked, tmp_path):
     assert "3 steps at 48 pixels, then 2 steps at 32" in (tmp_path / "two/table.md").read_text()
 
 
+@pytest.mark.slow
 def test_an_interrupted_table_goes_on_with_the_next_row(asked, tmp_path, monkeypatch):
     settings, out = build_table_settings(asked), tmp_path / "table"
 

@@ -33,10 +33,10 @@ def left_over(out):
 @pytest.mark.parametrize(
     ("step", "passing"),
     [
-        ("run.plan_put", 1),
+        pytest.param("run.plan_put", 1, marks=pytest.mark.slow),
         ("tar.sample_added", 12),
-        ("shard.tar_published", 2),
-        ("shard.metadata_put", 3),
+        pytest.param("shard.tar_published", 2, marks=pytest.mark.slow),
+        pytest.param("shard.metadata_put", 3, marks=pytest.mark.slow),
         ("local.record_linked", 2),
         ("index.manifest_put", 1),
     ],
@@ -131,7 +131,8 @@ def test_sigterm(matrix, tmp_path, drain, done):
 
 
 @pytest.mark.parametrize(
-    ("step", "passing"), [("tar.sample_added", 12), pytest.param("tar.begun", 1)]
+    ("step", "passing"),
+    [("tar.sample_added", 12), pytest.param("tar.begun", 1, marks=pytest.mark.slow)],
 )
 def test_a_full_disk_as_the_tar_is_written(matrix, tmp_path, step, passing):
     config = config_of(tmp_path)

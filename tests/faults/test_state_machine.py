@@ -299,14 +299,14 @@ class BucketMachine(StoreMachine):
 
 
 SHORT = settings(
-    max_examples=5,
+    max_examples=3,
     stateful_step_count=12,
     deadline=None,
     database=None,
     derandomize=True,  # every day the same cases; new ones are for the slow runs
     suppress_health_check=list(HealthCheck),
 )
-SHORT_BUCKET = settings(SHORT, max_examples=2, stateful_step_count=10)
+SHORT_BUCKET = settings(SHORT, max_examples=2, stateful_step_count=7)
 LONG = settings(SHORT, derandomize=False, max_examples=100, stateful_step_count=30)
 LONG_BUCKET = settings(SHORT, derandomize=False, max_examples=30, stateful_step_count=25)
 

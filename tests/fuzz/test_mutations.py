@@ -13,7 +13,7 @@ from ovamgen.errors import OvamgenError
 from tests.fuzz.readers import READERS, write_world
 
 SHORT = settings(
-    max_examples=8,
+    max_examples=5,
     deadline=None,
     database=None,
     derandomize=True,  # every day the same cases; new ones are for the slow runs

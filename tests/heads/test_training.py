@@ -71,7 +71,9 @@ def test_a_training_leaves_a_head_a_log_and_scores(kind, undisturbed, model):
     assert head.provenance["held_out_miou"] == f"{got.trained.miou:.4f}"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stopped_training_goes_on_to_the_same_weights(
     kind, number, pictures, model, undisturbed, tmp_path, monkeypatch

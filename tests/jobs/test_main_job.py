@@ -2,16 +2,19 @@
 
 import hashlib
 import json
+import sys
 import tarfile
 
 import numpy as np
 import pytest
+import yaml
 
+from jobs import generate as generate_job
 from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.cluster.driver import generate_on_ray
 from ovamgen.config import build_config
 from ovamgen.corpus.dataset import read_samples
-from ovamgen.run.local import generate_local
+from ovamgen.generation import generate
 from tests.runs import digests, make
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_session")]
@@ -59,9 +62,12 @@ def test_64_captions_of_coco_become_64_samples_that_read_back(tmp_path, shared):
 
 
 @pytest.mark.timeout(400)
-def test_the_real_pipeline_gives_equal_bytes_in_one_process_and_on_ray(tmp_path):
+def test_the_real_pipeline_gives_equal_bytes_in_one_process_and_on_ray(
+    tmp_path, monkeypatch, capsys
+):
+    """On Ray by the entry point of ``ray job submit``, in this process."""
     outs = []
-    for name, runner, workers in [("a", generate_local, 1), ("b", generate_on_ray, 2)]:
+    for name, workers in [("a", 1), ("b", 2)]:
         config = config_for(
             "demo",
             tmp_path / name,
@@ -70,7 +76,15 @@ def test_the_real_pipeline_gives_equal_bytes_in_one_process_and_on_ray(tmp_path)
             runtime={"workers": workers},
             shards={"heatmaps": True},
         )
-        make(config, runner, None)
+        if name == "a":
+            local = config.runtime.model_copy(update={"runner": "local"})
+            generate(config.model_copy(update={"runtime": local}))
+        else:
+            asked = tmp_path / "job.yaml"
+            asked.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+            monkeypatch.setattr(sys, "argv", ["generate.py", "--config", str(asked)])
+            assert generate_job.main() == 0
+            assert "7 made, 0 failed" in capsys.readouterr().out
         outs.append(digests(config.out))
     assert outs[0] == outs[1]
     with tarfile.open(tmp_path / "a" / "train-000000.tar") as tar:

@@ -55,6 +55,7 @@ def submit(server, environment, repository, *arguments):
     )
 
 
+@pytest.mark.slow  # test_main_job.py runs the job's own entry point on Ray
 def test_a_job_runs_to_the_end_on_two_nodes(tmp_path, job_server, job_environment, repository):
     out = tmp_path / "corpus"
     sets = [f"out={out}", "plan.limit=12", "plan.shard_size=6", "synthesis.steps=2"]

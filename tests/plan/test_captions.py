@@ -372,7 +372,7 @@ JSON_VALUES = st.recursive(
 
 
 @settings(
-    max_examples=250,
+    max_examples=120,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

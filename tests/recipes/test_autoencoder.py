@@ -8,7 +8,10 @@ from recipes.mini.decoder import to_pictures
 from recipes.mini.latents import LatentSpace, fit_latent_space
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 0.004), (torch.float16, 0.006)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [(torch.float32, 0.004), pytest.param(torch.float16, 0.006, marks=pytest.mark.slow)],
+)
 def test_the_encoder_computes_the_linear_latents(images, space, dtype, tolerance):
     autoencoder = build_autoencoder(space, 0).to(dtype)
     with torch.no_grad():

@@ -102,6 +102,7 @@ def test_core_pictures_are_those_of_the_first_edition(composer, sprites):
     assert hashlib.sha256(captions.encode()).hexdigest()[:16] == "c82779fb1cf5e990"
 
 
+@pytest.mark.slow
 def test_share_of_pictures_with_two_objects(composer):
     counts = [len(composer.compose(i).class_ids) for i in range(400)]
     # four standard deviations of a binomial share of 0.27

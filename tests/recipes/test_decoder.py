@@ -33,6 +33,7 @@ def test_pictures_go_on_where_they_stopped(composer):
     assert np.array_equal(stream[2], composer.compose(42).image)
 
 
+@pytest.mark.slow  # test_training.py resumes one
 def test_a_resumed_decoder_is_the_one_that_never_stopped(composer, space, tmp_path):
     def take(state, steps):
         trainer = DecoderTrainer(state, composer, space, CPU)

@@ -41,6 +41,7 @@ def test_the_gap_in_percent_by_hand():
     )
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_see_the_text_has_no_gap(sprites, space, tokenizer):
     networks = build_networks(SMALL, tokenizer, 0)
     pictures = held_out(DataSettings(variety="all"), sprites, 24, single=True)

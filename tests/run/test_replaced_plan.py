@@ -22,7 +22,7 @@ from tests.runs import PROMPTS, digests, make, run_config
 LOCAL = {"runner": "local"}
 
 
-@pytest.fixture(params=["folder", "bucket"])
+@pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.slow)])
 def place(request, tmp_path):
     """Where runs of `config_of` write: a folder, or a bucket of a real S3 server."""
     return (
@@ -114,7 +114,13 @@ def test_other_weights_replace_those_of_which_no_shard_was_made(tmp_path, caplog
 
 
 @pytest.mark.parametrize(
-    "step", ["run.run_file_removed", "local.renamed", "run.plan_put", "run.run_file_put"]
+    "step",
+    [
+        "run.run_file_removed",
+        pytest.param("local.renamed", marks=pytest.mark.slow),
+        pytest.param("run.plan_put", marks=pytest.mark.slow),
+        pytest.param("run.run_file_put", marks=pytest.mark.slow),
+    ],
 )
 def test_kill_9_while_a_plan_is_replaced(tmp_path, step):
     """With a tar whose writer was killed, which the next plan does not have."""
@@ -159,6 +165,7 @@ def test_what_cannot_make_one_sample_leaves_no_plan(place, tmp_path):
     assert [n for n in open_store(place).list() if not n.startswith("logs/")] == []
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_nor_does_it_on_ray(ray_session, tmp_path):
     config = run_config(tmp_path, runtime={"workers": 1})

@@ -119,6 +119,7 @@ def start(asked, folder, repository):
     raise AssertionError(process.communicate()[1])
 
 
+@pytest.mark.slow  # equal files when saved at every step, and after a signal, are shown every day
 @pytest.mark.timeout(300)
 def test_killed_and_resumed_is_undisturbed(voc, undisturbed, tmp_path, repository):
     """Issue 5, shown 4: SIGKILL between two checkpoints, then the same command again."""

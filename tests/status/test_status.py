@@ -298,7 +298,9 @@ def test_a_run_that_was_stopped_behind_its_last_shard_is_complete_when_it_is_run
     }
 
 
-@pytest.mark.parametrize("step", ["run.contact_sheet_put", "index.manifest_put"])
+@pytest.mark.parametrize(
+    "step", ["run.contact_sheet_put", pytest.param("index.manifest_put", marks=pytest.mark.slow)]
+)
 def test_a_stop_while_the_indexes_are_written_lets_them_be_written(tmp_path, step):
     config = run_config(tmp_path, runtime={"runner": "local"})
     command = Command(config, tmp_path / "log", faults=f"{step}:term")

@@ -20,6 +20,7 @@ def store(bucket):
     return ObjectStore(bucket.url)
 
 
+@pytest.mark.slow  # test_s3_run.py has a whole run among such faults
 def test_everything_goes_well_where_a_fifth_of_all_requests_fails(
     store, bucket, short_pauses, tmp_path
 ):

@@ -1,6 +1,6 @@
 """Token optimisation against the published optimiser's trajectory and independent computations."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -99,17 +99,21 @@ class PublishedOrder:
         return products.mT.reshape(len(queries), -1, *call.size).contiguous()
 
 
-def test_the_published_trajectory_of_40_steps(golden, initial):
+@pytest.mark.parametrize("steps", [14, pytest.param(40, marks=pytest.mark.slow)])
+def test_the_published_trajectory_of_40_steps(golden, initial, steps):
     """Losses, last and best rows to 1e-4 on the arithmetic that the reference was made with.
+
+    Every day its first steps, over the first decay of the learning rate, on one thread.
 
     It was made on two threads, and drawn images differ in their last bits with the number of
     threads and the kind of CPU. Where they do, the first steps are compared, before rounding grows.
     """
     threads = torch.get_num_threads()
-    torch.set_num_threads(2)
+    wanted = 2 if steps == 40 else 1
+    torch.set_num_threads(wanted)
     try:
         loaded, sink = tiny_sd(), StoredQueries()
-        torch.set_num_threads(2)
+        torch.set_num_threads(wanted)
         drawn = Synthesiser(
             loaded,
             SynthesisConfig(
@@ -138,12 +142,12 @@ def test_the_published_trajectory_of_40_steps(golden, initial):
                 seen.append(rows.detach().clone())
                 return published.loss(rows, settings)
 
-        found = optimise_pair([Both()], initial, CODE)
+        found = optimise_pair([Both()], initial, replace(CODE, steps=steps))
     finally:
         torch.set_num_threads(threads)
-    compared = 40 if same_arithmetic else 6
+    compared = steps if same_arithmetic else 6
     np.testing.assert_allclose(found.losses[:compared], golden["optim/losses"][:compared], 1e-4)
-    if same_arithmetic:
+    if same_arithmetic and steps == 40:
         for ours, theirs in ((found.final, "optim/final"), (found.best, "optim/best")):
             expected = golden[theirs]
             np.testing.assert_allclose(

@@ -51,6 +51,7 @@ def test_a_small_run_is_measured():
     assert json.loads(json.dumps(asdict(found)))["timeline"][0]["private_bytes"] > 10**6
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 @pytest.mark.usefixtures("ray_session")
 def test_shared_processes_run_each_seat_in_order_and_survive_a_kill(tmp_path):

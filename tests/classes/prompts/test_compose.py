@@ -24,7 +24,7 @@ def counts(prompts):
     return Counter(entry.id for prompt in prompts for entry in prompt.targets)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(
     record=records(keys=("synonyms", "phrases", "article")),
     per_class=st.integers(1, 12),

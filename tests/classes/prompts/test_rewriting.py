@@ -74,13 +74,13 @@ def learn(model, tokenizer, rewriter):
         answered = [*tokenizer(answer)["input_ids"], 0]
         rows.append(asked + answered)
         labels.append([-100] * len(asked) + answered)
+    longest = max(map(len, rows))  # what fills up stands behind the text, which does not see it
+    rows = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    labels = torch.tensor([label + [-100] * (longest - len(label)) for label in labels])
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(400):
-        loss = sum(
-            model(input_ids=torch.tensor([row]), labels=torch.tensor([label])).loss
-            for row, label in zip(rows, labels, strict=True)
-        )
-        if loss < 0.02:
+        loss = model(input_ids=rows, labels=labels).loss
+        if loss < 0.005:
             return
         optimizer.zero_grad()
         loss.backward()

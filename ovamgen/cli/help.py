@@ -62,6 +62,12 @@ class PlanCommand(RunCommand):
     keys: ClassVar[dict[str, str]] = {**RunCommand.keys, "preset": "plan.preset"}
 
 
+class HeadCommand(RunCommand):
+    """A command that trains a head: its steps and its preset are not those of a run."""
+
+    keys: ClassVar[dict[str, str]] = {"device": RunCommand.keys["device"]}
+
+
 class TrainCommand(RunCommand):
     """A command whose options are settings of a training."""
 

@@ -88,6 +88,7 @@ def open_pictures(
     annotations: str | Path | None = None,
     limit: int | None = None,
     seed: int = 0,
+    option: str = "--dataset",
 ) -> PictureSet:
     """The data set in a folder, every picture and mask of it checked.
 
@@ -98,6 +99,7 @@ def open_pictures(
         annotations: where a folder of samples has its annotations elsewhere.
         limit: at most so many pictures, taken from every class in turn.
         seed: of the noise of real pictures, with each one's name.
+        option: what named the folder, for messages.
 
     Raises:
         ConfigError: the folder is neither, a file is missing or damaged, a mask does not fit its
@@ -105,7 +107,7 @@ def open_pictures(
     """
     folder = Path(voc_place(str(root))).expanduser()
     if not folder.is_dir():
-        raise ConfigError(f"--dataset {root} must be a folder, there is none")
+        raise ConfigError(f"{option} {root} must be a folder, there is none")
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit must be at least 1, got {limit}")
     if (folder / SAMPLES).exists():
@@ -115,7 +117,7 @@ def open_pictures(
     voc = any((folder / inner / "ImageSets").is_dir() for inner in ("", "VOC2012", "VOCdevkit"))
     if not voc and not (folder / "VOCdevkit" / "VOC2012").is_dir():
         raise ConfigError(
-            f"--dataset {root} must be a folder of samples ({SAMPLES}; made by 'ovamgen samples') "
+            f"{option} {root} must be a folder of samples ({SAMPLES}; made by 'ovamgen samples') "
             "or one in VOC's layout (JPEGImages, SegmentationClass, ImageSets/Segmentation), it is "
             "neither"
         )

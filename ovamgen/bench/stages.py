@@ -16,6 +16,7 @@ from ovamgen.attribution.interface import HeatmapMethod, HeatmapSink
 from ovamgen.attribution.method import build_method
 from ovamgen.attribution.targets import ClassRows
 from ovamgen.attribution.token_bank import open_bank
+from ovamgen.attribution.trained_head import open_head
 from ovamgen.bench.arithmetic import finish
 from ovamgen.bench.crf_rate import CrfRate, crf_inputs, crf_rates
 from ovamgen.bench.machine import Machine
@@ -79,7 +80,8 @@ def bench_stages(
     loaded = load_pipeline(config.model, safety=config.synthesis.safety != "off")
     attention = PipelineAttention(loaded)
     targets = rows.targets(PHRASES, attention)
-    method = build_method(config.attribution.method, attention, targets, config.masks)
+    head = open_head(config)
+    method = build_method(config.attribution.method, attention, targets, config.masks, head=head)
     context = context_of(config, NO_DIGEST, loaded.info, rows.digest, _CLASS_IDS)
     synthesiser = Synthesiser(loaded, config.synthesis)
     tallies: list[Tally] = []

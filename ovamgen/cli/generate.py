@@ -14,6 +14,7 @@ from ovamgen.cli.options import (
     ConfigFile,
     Device,
     Guidance,
+    HeadFile,
     Height,
     Instances,
     Limit,
@@ -91,6 +92,7 @@ def generate(
         str | None, typer.Option(help="Token bank (.safetensors), or 'words' for class words.")
     ] = None,
     method: Annotated[str | None, typer.Option(help="Attribution method.")] = None,
+    head: HeadFile = None,
     preset: Annotated[
         str | None,
         typer.Option(help="Mask preset; or coco-cap, which is about captions (see plan)."),
@@ -142,7 +144,7 @@ def generate(
         },
         "model": {"id": model, "device": device},
         "synthesis": {"steps": steps, "guidance": guidance, "height": height, "width": width},
-        "attribution": {"tokens": tokens, "method": method},
+        "attribution": {"tokens": tokens, "method": method, "head": head},
         "masks": {"preset": None if plan_preset else preset},
         "runtime": {"workers": workers, "runner": runner},
         "out": out,

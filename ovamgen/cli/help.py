@@ -22,7 +22,7 @@ _SECTIONS = {
     "plan": "captions instances per_class limit seed shard_size batch_size",
     "model": "device",
     "synthesis": "steps guidance height width",
-    "attribution": "tokens method branch",
+    "attribution": "tokens method branch head",
     "masks": "preset self_attention",
     "runtime": "workers runner",
 }

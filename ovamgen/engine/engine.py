@@ -18,8 +18,10 @@ from ovamgen.attribution.interface import HeatmapMethod, HeatmapSink
 from ovamgen.attribution.method import build_method
 from ovamgen.attribution.targets import ClassRows
 from ovamgen.attribution.token_bank import open_bank
+from ovamgen.attribution.trained_head import open_head
 from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.config import MaskConfig, Normalisation, RunConfig, check_method
+from ovamgen.diffusion.features import feature_levels
 from ovamgen.diffusion.pipeline import LoadedPipeline, check_model, load_pipeline
 from ovamgen.diffusion.recorder import (
     Branch,
@@ -29,6 +31,7 @@ from ovamgen.diffusion.recorder import (
 )
 from ovamgen.diffusion.synthesis import Drawing, Synthesiser
 from ovamgen.diffusion.text import TextRows, encode_text
+from ovamgen.engine.head_checks import check_ends_at_the_image
 from ovamgen.errors import ConfigError
 from ovamgen.records import ModelInfo, SampleFailure, SampleSpec, Stage, SynthesisBatch
 
@@ -51,6 +54,23 @@ class PipelineAttention:
     def context_width(self) -> int:
         """Width of a row of the text encoder (ctx)."""
         return self.loaded.info.context_width
+
+    @property
+    def cell_px(self) -> int:
+        """Pixels of a latent cell's side."""
+        return self.loaded.info.vae_scale_factor
+
+    def feature_channels(self, *, before_upsampling: bool, with_attention: bool) -> tuple[int, ...]:
+        """Channels of each level's block features, coarsest first, as a head reads them.
+
+        Raises:
+            MethodError: the UNet has no such features.
+        """
+        pipe = self.loaded.pipe
+        levels = feature_levels(
+            pipe.unet, before_upsampling=before_upsampling, with_attention=with_attention
+        )
+        return tuple(level.channels(pipe.tokenizer.model_max_length) for level in levels)
 
     @property
     def layers(self) -> list[CrossAttentionLayer]:
@@ -121,7 +141,7 @@ class Engine:
         asks cuDNN for the kernels that always give the same numbers.
 
         Raises:
-            ConfigError: no such model, device, scheduler or token bank, or they do not fit.
+            ConfigError: no such model, device, scheduler, token bank or head, or they do not fit.
             MethodError: no such attribution method, or the model has no cross-attention.
         """
         # what is cheap to find wrong is looked at before gigabytes are loaded
@@ -129,14 +149,20 @@ class Engine:
         facts = check_model(config.model, safety=config.synthesis.safety != "off")
         config, bank = open_bank(config, width=facts.context_width)
         rows = ClassRows(config.attribution.token_source, bank)
+        head = open_head(config)
+        if head is not None:
+            head.check_classes(tuple(PHRASES))
         use_repeatable_arithmetic(config.runtime.cpu_threads)
         loaded = load_pipeline(config.model, safety=config.synthesis.safety != "off")
         attention = PipelineAttention(loaded)
+        if head is not None:
+            check_ends_at_the_image(loaded, config.synthesis)
         method = build_method(
             config.attribution.method,
             attention,
             rows.targets(PHRASES, attention),
             config.masks,
+            head=head,
         )
         return cls(
             synthesiser=Synthesiser(
@@ -285,7 +311,8 @@ def normalise(
     Args:
         maps: raw sums over calls, heads and layers.
         maximum: the largest value that a map could have.
-        how: ``min-max`` spreads each map's own range over [0, 1] instead (methods 4).
+        how: ``min-max`` spreads each map's own range over [0, 1] instead (methods 4), ``none``
+            divides all maps by `maximum`.
 
     Returns:
         Maps in [0, 1], all zero where a map is zero, not finite, or for ``min-max`` constant; and
@@ -296,6 +323,9 @@ def normalise(
     if how == "min-max":
         lowest = maps.amin((2, 3), keepdim=True)
         maps, spans = maps - lowest, peaks - lowest
+    elif how == "none":
+        # not finite where the map is not
+        spans = torch.where(torch.isfinite(peaks), torch.full_like(peaks, maximum), peaks)
     usable = torch.isfinite(spans) & (spans > 0)
     scaled = torch.where(usable, maps / torch.where(usable, spans, 1.0), 0.0)
     return scaled, (peaks[:, :, 0, 0] / maximum).float()

@@ -13,7 +13,8 @@ from typing import Any
 from ovamgen.attribution.interface import AttributedModel, ClassTarget
 from ovamgen.attribution.targets import ClassRows, prompt_target
 from ovamgen.attribution.token_bank import open_bank
-from ovamgen.config import METHODS, RunConfig, check_method, merge
+from ovamgen.attribution.trained_head import HeadUse, open_head
+from ovamgen.config import METHODS, RunConfig, canonical_json, check_method, merge
 from ovamgen.diffusion.pipeline import check_model
 from ovamgen.errors import ConfigError, MethodError
 from ovamgen.pictures.picture_set import Picture, PictureSet
@@ -35,9 +36,11 @@ class Setup:
     config: RunConfig
     rows: ClassRows
     """What stands for the classes."""
+    head: HeadUse | None = None
+    """The network that makes the maps, where the method has one."""
     text: str = TEXT
     """What is attributed for words: ``{class}`` becomes the class's phrase, ``{prompt}`` the
-    picture's prompt (methods 2.4)."""
+    picture's prompt (methods 2.4). A head is asked for the phrase, whatever it says."""
 
     @property
     def method(self) -> str:
@@ -73,18 +76,24 @@ class Setup:
         ]
         text = self.text if self.words else ""
         rows = self.rows.digest or self.tokens
-        return (method, rows, text, self.config.attribution.branch, *self_attention)
+        asked = [] if self.head is None else [canonical_json(self._head_identity(self.head))]
+        return (method, rows, text, self.config.attribution.branch, *self_attention, *asked)
 
     def identity(self) -> dict[str, Any]:
         """What the maps depend on beside the model and the drawing, as plain values."""
         masks = self.config.masks.model_dump(mode="json")
-        return {
+        found = {
             "method": self.method,
             "branch": self.config.attribution.branch,
             "tokens": self.rows.digest or self.rows.source.name,
             "text": self.text if self.words else "",
             "masks": {name: value for name, value in masks.items() if name not in _NOT_OF_MAPS},
         }
+        return found if self.head is None else found | {"head": self._head_identity(self.head)}
+
+    def _head_identity(self, use: HeadUse) -> dict[str, str]:
+        conditioning = "" if self.words else use.conditioning
+        return {"sha256": use.head.sha256, "mode": use.mode, "conditioning": conditioning}
 
     def targets(
         self, picture: Picture, model: AttributedModel
@@ -101,7 +110,8 @@ class Setup:
             if not self.words:
                 found += self.rows.targets({name: phrase}, model)
                 continue
-            text = self.text.replace("{class}", phrase).replace("{prompt}", picture.prompt)
+            template = TEXT if self.head is not None else self.text
+            text = template.replace("{class}", phrase).replace("{prompt}", picture.prompt)
             try:
                 found.append(prompt_target(name, phrase, text, model.encode))
             except MethodError as error:
@@ -118,7 +128,8 @@ def make_setup(config: RunConfig, *, name: str = "", text: str = TEXT) -> Setup:
         text: what is attributed for words.
 
     Raises:
-        ConfigError: no such model or bank, or they do not fit; a text without a place for words.
+        ConfigError: no such model, bank or head, or they do not fit; a text without a place for
+            words.
         MethodError: no such method.
     """
     check_method(config.attribution.method)
@@ -126,11 +137,12 @@ def make_setup(config: RunConfig, *, name: str = "", text: str = TEXT) -> Setup:
         raise ConfigError(f"--text must hold '{{class}}' or '{{prompt}}', got '{text[:60]}'")
     config, bank = open_bank(config, width=check_model(config.model).context_width)
     rows = ClassRows(config.attribution.token_source, bank)
+    head = open_head(config)
     if not name:
         method, preset = config.attribution.method, config.masks.preset
         name = preset if preset.startswith(method) else f"{method}-{preset}"
         name = f"{name}-{rows.source.label}"
-    return Setup(name=name, config=config, rows=rows, text=text)
+    return Setup(name=name, config=config, rows=rows, head=head, text=text)
 
 
 def configure(
@@ -157,15 +169,17 @@ def configure(
 
 
 def check_classes(setups: Sequence[Setup], pictures: Sequence[Picture]) -> None:
-    """Checks that every bank has all classes that the pictures show.
+    """Checks that every bank, and every head that must, has all classes that the pictures show.
 
     Raises:
-        ConfigError: a bank lacks one.
+        ConfigError: a bank or a head lacks one.
     """
     names = sorted({target.voc.name for picture in pictures for target in picture.targets})
     for setup in setups:
         if setup.rows.bank is not None:
             setup.rows.bank.select(names)
+        if setup.head is not None:
+            setup.head.check_classes(names)
 
 
 def sample_sections(pictures: PictureSet) -> Sections:

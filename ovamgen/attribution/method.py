@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ovamgen.attribution.interface import AttributedModel, ClassTarget, HeatmapMethod
 from ovamgen.attribution.self_attention import SelfAttended
+from ovamgen.attribution.trained_head import HeadUse
 from ovamgen.config import METHODS, MaskConfig, check_method
 
 
@@ -15,6 +16,8 @@ def build_method(
     model: AttributedModel,
     targets: Sequence[ClassTarget],
     masks: MaskConfig | None = None,
+    *,
+    head: HeadUse | None = None,
 ) -> HeatmapMethod:
     """The method of that name, ready for the batches of a run.
 
@@ -24,13 +27,16 @@ def build_method(
         targets: the classes that maps are made of, in the order of the maps.
         masks: its ``self_attention`` fields say whether self-attention is recorded and what it does
             to the maps; nothing where no settings are given.
+        head: of `ovamgen.attribution.trained_head.open_head`, for the methods that have one.
 
     Raises:
+        ConfigError: the head is one of another model or method.
         MethodError: no method has that name (the nearest one is named), or it cannot work with
             such targets or such a model.
     """
     check_method(name)
-    method: HeatmapMethod = pkgutil.resolve_name(METHODS[name].made_by)(model, targets)
+    given = (model, targets, head) if METHODS[name].head else (model, targets)
+    method: HeatmapMethod = pkgutil.resolve_name(METHODS[name].made_by)(*given)
     if masks is None or masks.self_attention in ("none", "constant"):
         return method
     model.check_self_attention()

@@ -15,6 +15,7 @@ import numpy as np
 from ovamgen.attribution.interface import HeatmapMethod, HeatmapSink
 from ovamgen.attribution.method import build_method
 from ovamgen.attribution.targets import AttributedClasses, ClassRows
+from ovamgen.attribution.trained_head import open_head
 from ovamgen.bench.arithmetic import finish
 from ovamgen.bench.crf_rate import CrfRate, crf_inputs, crf_rates
 from ovamgen.bench.machine import Machine
@@ -76,7 +77,10 @@ def bench_stages(
     loaded = load_pipeline(config.model, safety=config.synthesis.safety != "off")
     attention = PipelineAttention(loaded)
     classes = rows.targets(config.classes.classes, attention)
-    method = build_method(config.attribution.method, attention, classes.targets, config.masks)
+    head = open_head(config)
+    method = build_method(
+        config.attribution.method, attention, classes.targets, config.masks, head=head
+    )
     context = context_of(config, NO_DIGEST, loaded.info, rows.digest)
     synthesiser = Synthesiser(loaded, config.synthesis)
     tallies: list[Tally] = []

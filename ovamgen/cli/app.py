@@ -17,11 +17,12 @@ from ovamgen.cli import bench as benches
 from ovamgen.cli import classes as class_commands
 from ovamgen.cli import corpus as hand_on
 from ovamgen.cli import generate as corpus
+from ovamgen.cli import heads as head_commands
 from ovamgen.cli import help as configuration
 from ovamgen.cli import integrity as trust
 from ovamgen.cli import status as operations
 from ovamgen.cli import tokens as token_commands
-from ovamgen.cli.help import PlanCommand, RunCommand, TrainCommand
+from ovamgen.cli.help import HeadCommand, PlanCommand, RunCommand, TrainCommand
 from ovamgen.console import log_format
 from ovamgen.errors import OvamgenError
 from ovamgen.run.drain import Interrupted
@@ -48,6 +49,13 @@ tokens = typer.Typer(
     help="""Learn, score, merge and share banks of optimised tokens.
 
     Example: `ovamgen tokens optimize --samples samples --out voc.safetensors`
+    """,
+    no_args_is_help=True,
+)
+heads = typer.Typer(
+    help="""Train or import the networks of Grounded Diffusion and DatasetDM.
+
+    Example: `ovamgen heads show own-head.safetensors`
     """,
     no_args_is_help=True,
 )
@@ -89,6 +97,10 @@ tokens.command("merge")(token_commands.merge)
 tokens.command("export")(token_commands.export)
 tokens.command("import")(token_commands.import_tokens)
 tokens.command("list")(token_commands.list_bank)
+app.add_typer(heads, name="heads")
+heads.command("train", cls=HeadCommand)(head_commands.train)
+heads.command("import")(head_commands.import_head)
+heads.command("show")(head_commands.show_head)
 app.add_typer(bench, name="bench")
 bench.callback(invoke_without_command=True)(benches.bench)
 bench.command("attention")(benches.attention)

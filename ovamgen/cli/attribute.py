@@ -10,6 +10,7 @@ from ovamgen.cli.options import (
     ConfigFile,
     Device,
     Guidance,
+    HeadFile,
     Height,
     Model,
     Sets,
@@ -31,6 +32,7 @@ def attribute(
     ] = None,
     tokens: Annotated[str | None, typer.Option(help="Token bank (.safetensors).")] = None,
     method: Annotated[str | None, typer.Option(help="Attribution method.")] = None,
+    head: HeadFile = None,
     self_attention: Annotated[
         str | None, typer.Option(help="See 'ovamgen config masks.self_attention'.")
     ] = None,
@@ -50,11 +52,15 @@ def attribute(
     """Draw one image and write the raw attention maps of texts, token pairs or a bank.
 
     Method daam has maps of the prompt's own words only: leave --text away or repeat the prompt.
-    Of a bank it takes the classes that the prompt names.
+    Of a bank it takes the classes that the prompt names. Methods grounded and datasetdm write a
+    probability map for each text, pair or class of a bank.
 
     Example: `ovamgen attribute --model mini --prompt "a cat" --text cat --out cat.npz`
 
     Example: `ovamgen attribute --method daam --model mini --prompt "a cat" --out cat.npz`
+
+    Example: `ovamgen attribute --method grounded --model mini --prompt "a cat" --text cat --out
+    cat.npz`
 
     Example: `ovamgen attribute --method attn2mask --steps 100 --model mini --prompt "a cat" --text
     cat --out cat.npz`
@@ -62,7 +68,7 @@ def attribute(
     flags = {
         "model": {"id": model, "device": device},
         "synthesis": {"steps": steps, "guidance": guidance, "height": height, "width": width},
-        "attribution": {"method": method, "branch": branch},
+        "attribution": {"method": method, "branch": branch, "head": head},
         "masks": {"self_attention": self_attention},
     }
     resolved = resolve_here(config, flags, sets)

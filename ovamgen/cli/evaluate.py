@@ -13,6 +13,7 @@ from ovamgen.cli.options import (
     ConfigFile,
     Device,
     Guidance,
+    HeadFile,
     Limit,
     Model,
     Sets,
@@ -65,6 +66,7 @@ def masks(
     ] = None,
     preset: Annotated[str | None, typer.Option(help="Mask preset.")] = None,
     tokens: Tokens = None,
+    head: HeadFile = None,
     split: Split = None,
     classes: ScoredClasses = None,
     annotations: Annotations = None,
@@ -111,7 +113,7 @@ def masks(
         {
             "model": {"id": model, "device": device},
             "synthesis": {"steps": steps, "guidance": guidance},
-            "attribution": {"method": method, "tokens": tokens or "words"},
+            "attribution": {"method": method, "tokens": tokens or "words", "head": head},
             "masks": {"preset": preset},
         },
         lambda asked: resolve_here(config, asked, sets),
@@ -137,11 +139,21 @@ def compare(
     out: EvaluationOut,
     model: Model = None,
     tokens: Tokens = None,
+    head: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--head",
+            metavar="FILE",
+            help="Network of grounded or datasetdm, told by the file; repeatable. [default: those "
+            "that ship with mini]",
+        ),
+    ] = None,
     presets: Annotated[
         str | None,
         typer.Option(
             help="Rows, joined by commas, each with words and with tokens. [default: "
-            "ovam-voc-sim,daam-ovam,daam,attn2mask-supplementary]"
+            "ovam-voc-sim,daam-ovam,daam,attn2mask-supplementary, and grounded and datasetdm where "
+            "there is a head]"
         ),
     ] = None,
     split: Split = None,
@@ -188,6 +200,7 @@ def compare(
             "synthesis": {"steps": steps, "guidance": guidance},
         },
         tokens=tokens,
+        heads=tuple(head or ()),
         presets=presets,
         split=split,
         tune_split=tune_split,

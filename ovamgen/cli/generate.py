@@ -15,6 +15,7 @@ from ovamgen.cli.options import (
     ConfigFile,
     Device,
     Guidance,
+    HeadFile,
     Height,
     Instances,
     Limit,
@@ -97,6 +98,7 @@ def generate(
         str | None, typer.Option(help="Token bank (.safetensors), or 'words' for class words.")
     ] = None,
     method: Annotated[str | None, typer.Option(help="Attribution method.")] = None,
+    head: HeadFile = None,
     preset: Annotated[
         str | None,
         typer.Option(help="Mask preset; or coco-cap, which is about captions (see plan)."),
@@ -151,7 +153,7 @@ def generate(
         },
         "model": {"id": model, "device": device},
         "synthesis": {"steps": steps, "guidance": guidance, "height": height, "width": width},
-        "attribution": {"tokens": tokens, "method": method},
+        "attribution": {"tokens": tokens, "method": method, "head": head},
         "masks": {"preset": None if plan_preset else preset},
         "runtime": {"workers": workers, "runner": runner},
         "out": out,

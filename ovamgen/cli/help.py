@@ -22,7 +22,7 @@ _SECTIONS = {
     "plan": "captions instances per_class limit seed shard_size batch_size",
     "model": "device",
     "synthesis": "steps guidance height width",
-    "attribution": "tokens method branch",
+    "attribution": "tokens method branch head",
     "masks": "preset self_attention",
     "runtime": "workers runner",
 }
@@ -60,6 +60,12 @@ class PlanCommand(RunCommand):
     """A command whose preset is that of the captions."""
 
     keys: ClassVar[dict[str, str]] = {**RunCommand.keys, "preset": "plan.preset"}
+
+
+class HeadCommand(RunCommand):
+    """A command that trains a head: its steps and its preset are not those of a run."""
+
+    keys: ClassVar[dict[str, str]] = {"device": RunCommand.keys["device"]}
 
 
 class TrainCommand(RunCommand):

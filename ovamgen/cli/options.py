@@ -47,6 +47,14 @@ Steps = Annotated[int | None, typer.Option(help="num_inference_steps.")]
 Guidance = Annotated[float | None, typer.Option(help="guidance_scale.")]
 Height = Annotated[int | None, typer.Option(help="Pixels, a multiple of 8.")]
 Width = Annotated[int | None, typer.Option(help="Pixels, a multiple of 8.")]
+HeadFile = Annotated[
+    str | None,
+    typer.Option(
+        "--head",
+        metavar="FILE",
+        help="Network of the methods grounded and datasetdm (see 'ovamgen heads').",
+    ),
+]
 Device = Annotated[str | None, typer.Option(help="Where the model runs.")]
 ConfigFile = Annotated[str | None, typer.Option("--config", help="YAML file.")]
 ViewSource = Annotated[

@@ -11,6 +11,7 @@ from ovamgen.config.fingerprint import (
     flatten,
     identity,
 )
+from ovamgen.config.head_source import SHIPPED_HEADS
 from ovamgen.config.loading import (
     build_config,
     load_preset,
@@ -20,7 +21,7 @@ from ovamgen.config.loading import (
     read_config_file,
 )
 from ovamgen.config.masks import TOKEN_TAU, WORD_TAU, CrfConfig, MaskConfig, Normalisation
-from ovamgen.config.methods import METHODS, Branch, Method, check_method
+from ovamgen.config.methods import METHODS, Branch, Method, check_method, uses_head
 from ovamgen.config.models import (
     DEFAULT_MODEL,
     DEFAULT_REVISION,
@@ -42,6 +43,7 @@ __all__ = [
     "METHODS",
     "SAMPLES_VERSION",
     "SHIPPED",
+    "SHIPPED_HEADS",
     "TOKEN_TAU",
     "WORD_TAU",
     "AttributionConfig",
@@ -73,4 +75,5 @@ __all__ = [
     "parse_overrides",
     "preset_names",
     "read_config_file",
+    "uses_head",
 ]

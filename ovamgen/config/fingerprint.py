@@ -19,7 +19,8 @@ def fingerprint(config: RunConfig, inputs: dict[str, str]) -> str:
 
     Args:
         config: the resolved configuration; paths of inputs do not count, their digests do.
-        inputs: digest of every file that was read: ``captions``, ``instances``, ``tokens``.
+        inputs: digest of every file that was read: ``captions``, ``instances``, ``tokens``,
+            ``head``.
     """
     return hashlib.sha256(canonical_json(identity(config, inputs)).encode()).hexdigest()
 
@@ -33,6 +34,8 @@ def identity(config: RunConfig, inputs: dict[str, str]) -> dict[str, Any]:
         flat.pop(path_field, None)
     if "tokens" in inputs:
         flat.pop("attribution.tokens")
+    if "head" in inputs:
+        flat.pop("attribution.head")
     return flat | {f"inputs.{name}": digest for name, digest in sorted(inputs.items())}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from ovamgen.config.methods import METHODS
 from ovamgen.config.models import RunConfig
 from ovamgen.console.wording import nearest
 from ovamgen.errors import ConfigError
@@ -113,13 +114,25 @@ def build_config(*layers: dict[str, Any], given_as: Mapping[str, str] = AS_KEYS)
     merged: dict[str, Any] = {}
     for layer in layers:
         merged = merge(merged, layer)
-    masks = merged.get("masks")
-    preset = masks.get("preset", "paper") if isinstance(masks, dict) else "paper"
-    merged = merge(load_preset(str(preset)), merged)
+    preset, own = _preset_of(merged)
+    merged = merge(load_preset(preset), merged)
+    if own:
+        merged = merge(merged, {"masks": {"preset": preset}})
     try:
         return RunConfig.model_validate(merged)
     except ValidationError as error:
         raise ConfigError(one_line(error, RunConfig, "configuration key", given_as)) from None
+
+
+def _preset_of(given: dict[str, Any]) -> tuple[str, bool]:
+    """The mask preset, and whether it is the method's own, which nobody asked for."""
+    masks, attribution = given.get("masks"), given.get("attribution")
+    if isinstance(masks, dict) and "preset" in masks:
+        return str(masks["preset"]), False
+    method = attribution.get("method") if isinstance(attribution, dict) else None
+    own = METHODS[method].preset if isinstance(method, str) and method in METHODS else ""
+    # masks that are no section are refused with the rest
+    return (own, True) if own and isinstance(masks, dict | None) else ("paper", False)
 
 
 def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

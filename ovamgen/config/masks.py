@@ -10,7 +10,7 @@ from pydantic import Field, model_serializer, model_validator
 from ovamgen.errors import ConfigError
 from ovamgen.section import Section
 
-Normalisation = Literal["max", "min-max"]
+Normalisation = Literal["max", "min-max", "none"]
 
 WORD_TAU = 0.4
 """The published threshold of word maps (OVAM, supplementary A.2)."""
@@ -81,7 +81,8 @@ class MaskConfig(Section):
     word_beta: float | None = Field(default=None, gt=-1, lt=1)
     """``beta`` of class words."""
     normalisation: Normalisation = "max"
-    """A map is divided by its maximum, or its range is spread over [0, 1]."""
+    """A map is divided by its maximum, or its range is spread over [0, 1], or with
+    ``none`` by the largest value that any map could have: for maps that are probabilities."""
     normalised_at: Literal["map", "image"] = "map"
     """Before the map is resized to the image, or afterwards."""
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"

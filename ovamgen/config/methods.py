@@ -26,6 +26,11 @@ class Method:
     """A class must be named in the generation prompt, or it has no map."""
     one_call: bool = False
     """Maps are of one UNet call, chosen by its timestep, and not a sum over all of them."""
+    head: bool = False
+    """A trained network makes the maps, which are probabilities: ``attribution.head`` names its
+    file, and ``made_by`` is given the network as well."""
+    preset: str = ""
+    """The mask preset of this method where none is asked for; "" for the one of all others."""
 
 
 METHODS: dict[str, Method] = {
@@ -45,6 +50,18 @@ METHODS: dict[str, Method] = {
         summary="OVAM's maps, for what the OVAM paper calls DAAM",
         made_by="ovamgen.attribution.ovam:Ovam",
     ),
+    "datasetdm": Method(
+        summary="DatasetDM's network (needs a head)",
+        made_by="ovamgen.attribution.trained_head:DatasetDm",
+        head=True,
+        preset="datasetdm",
+    ),
+    "grounded": Method(
+        summary="Grounded Diffusion's network (needs a head)",
+        made_by="ovamgen.attribution.trained_head:Grounded",
+        head=True,
+        preset="grounded",
+    ),
     "ovam": Method(
         summary="any words or tokens, whatever the prompt says",
         made_by="ovamgen.attribution.ovam:Ovam",
@@ -61,6 +78,11 @@ def check_method(name: str) -> None:
     """
     if name not in METHODS:
         raise MethodError(f"unknown attribution method '{name}'{nearest(name, METHODS)}")
+
+
+def uses_head(method: str) -> bool:
+    """Whether a trained network makes the method's maps; a name that no method has uses none."""
+    return method in METHODS and METHODS[method].head
 
 
 def default_branch(method: str) -> Branch:

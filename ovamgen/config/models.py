@@ -13,8 +13,9 @@ from ovamgen.bounds import MAX_SHARD_SIZE
 from ovamgen.classes.class_entry import MOST_CLASSES
 from ovamgen.classes.class_set import ClassSet
 from ovamgen.classes.loading import as_class_set, default_classes, is_default
+from ovamgen.config.head_source import AUTO_HEAD, choose_head, head_file
 from ovamgen.config.masks import MaskConfig
-from ovamgen.config.methods import Branch, default_branch
+from ovamgen.config.methods import Branch, default_branch, uses_head
 from ovamgen.config.token_source import AUTO, Missing, TokenSource
 from ovamgen.section import Section
 
@@ -135,14 +136,48 @@ class AttributionConfig(Section):
     branch: Literal["auto", "unconditional", "conditional"] = "auto"
     """Half of the guided batch that queries are read from (methods 0.1); ``auto``: the method's
     own."""
+    head: str = AUTO_HEAD
+    """File or URL of the network that makes the maps of ``grounded`` and ``datasetdm``; ``own``:
+    the one that ships with ``mini``; ``auto``: ``own`` for ``mini``, none for all others."""
+    head_mode: Literal["official", "eval"] = "official"
+    """The network runs as the released scripts run it, with the statistics of each image, or with
+    those that were stored with it (methods 5.4)."""
+    head_tokens: Literal["row", "pair_mean"] = "row"
+    """What ``datasetdm`` is asked with where a class has an optimised pair: its class row, or the
+    mean of both rows (methods 6.6)."""
 
     @model_serializer(mode="wrap")
-    def _as_before_it_was_there(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Leaves ``missing`` out where it says what was always done."""
+    def _as_before_they_were_there(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Leaves what is about heads out where the method has none, and ``missing`` by default.
+
+        The configurations, fingerprints and files of corpora that use none stay what they were.
+        """
         data = dump(self)
         if self.missing == "refuse":
             data.pop("missing", None)
+        if not uses_head(self.method):
+            for name in ("head", "head_mode", "head_tokens"):
+                data.pop(name, None)
         return data
+
+    @model_validator(mode="after")
+    def _agree(self) -> AttributionConfig:
+        if self.head_mode != "official" and not uses_head(self.method):
+            raise ValueError(
+                "attribution.head_mode is for the methods grounded and datasetdm, the method is "
+                f"{self.method}: leave it away"
+            )
+        if self.head_tokens != "row" and self.method != "datasetdm":
+            raise ValueError(
+                "attribution.head_tokens pair_mean is for the method datasetdm, the method is "
+                f"{self.method}: leave it away"
+            )
+        return self
+
+    @property
+    def head_file(self) -> str | None:
+        """Path or URL of the head, once `RunConfig` has chosen for ``auto``; None without one."""
+        return head_file(self.head, self.method)
 
     @property
     def half(self) -> Branch:
@@ -242,13 +277,19 @@ class RunConfig(Section):
         tokens = TokenSource.choose(
             self.attribution.tokens, model.id, self.classes, self.attribution.missing
         )
+        head = choose_head(self.attribution.head, self.attribution.method, model.id)
         attribution = self.attribution.model_copy(
-            update={"tokens": tokens.name, "branch": self.attribution.half}
+            update={"tokens": tokens.name, "branch": self.attribution.half, "head": head}
         )
         if self.synthesis.guidance <= 1 and attribution.branch == "unconditional":
             raise ValueError(
                 "attribution.branch unconditional needs synthesis.guidance above 1, got "
                 f"{self.synthesis.guidance}: without guidance there is only the conditional half"
+            )
+        if uses_head(attribution.method) and self.masks.self_attention in ("received", "affinity"):
+            raise ValueError(
+                f"masks.self_attention {self.masks.self_attention} is for methods that read "
+                f"attention, {attribution.method} reads features: use none or constant"
             )
         masks = self.masks
         if tokens.kind != AUTO:

@@ -215,7 +215,7 @@ def _check_possible(before: RunConfig, after: RunConfig, preset: Mapping[str, An
         fixed += ["normalisation", "self_attention_low"]
     if old.self_attention == "affinity":
         fixed += ["self_attention_power", "self_attention_positions"]
-    if old.normalisation == "min-max":
+    if old.normalisation == "min-max" or new.normalisation == "none":
         fixed.append("normalisation")
     for name in fixed:
         was, wanted = getattr(old, name), getattr(new, name)

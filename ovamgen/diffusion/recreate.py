@@ -22,8 +22,9 @@ from PIL import Image
 from torch import Tensor
 
 from ovamgen.config import SynthesisConfig
+from ovamgen.diffusion.listening import listening
 from ovamgen.diffusion.pipeline import LoadedPipeline
-from ovamgen.diffusion.recorder import Listener, recording
+from ovamgen.diffusion.recorder import Listener
 from ovamgen.diffusion.schedulers import scheduler_class
 from ovamgen.diffusion.synthesis import Synthesiser, initial_noise
 from ovamgen.errors import ConfigError
@@ -91,7 +92,8 @@ class Recreator:
             image: RGB.
             prompt: its caption; what exceeds the text encoder's length is cut.
             seed: of the noise, 0 <= seed < 2**63.
-            listeners: take the queries of every cross-attention layer in every UNet call.
+            listeners: take the queries of every cross-attention layer in every UNet call, or the
+                features of those that they want.
 
         Raises:
             MethodError: a branch does not exist, or the UNet has no cross-attention.
@@ -103,7 +105,7 @@ class Recreator:
         pixels = torch.from_numpy(fitted.astype(np.float32) / 255).permute(2, 0, 1)[None]
         pixels = pixels.to(pipe.device, pipe.unet.dtype)
         pipe.scheduler = self._scheduler_class.from_config(self._own_scheduler.config)
-        with recording(pipe.unet, self._synthesiser.guided, listeners):
+        with listening(pipe.unet, self._synthesiser.guided, listeners):
             pipe.start_latents = encode(pipe.vae, pixels * 2 - 1)
             pipe.start_noise = initial_noise([seed], tuple(pipe.start_latents.shape[1:]))
             final = pipe(

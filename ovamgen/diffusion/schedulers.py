@@ -42,3 +42,16 @@ def count_calls(pipe: Any, name: str, steps: int) -> int:
     scheduler = scheduler_class(name).from_config(pipe.scheduler.config)
     scheduler.set_timesteps(steps)
     return len(scheduler.timesteps)
+
+
+def last_timestep(pipe: Any, name: str, steps: int) -> float:
+    """The timestep of a drawing's last UNet call, as the scheduler counts them (methods 0.3).
+
+    Args:
+        pipe: whose noise schedule is taken.
+        name: of the scheduler.
+        steps: num_inference_steps.
+    """
+    scheduler = scheduler_class(name).from_config(pipe.scheduler.config)
+    scheduler.set_timesteps(steps)
+    return float(scheduler.timesteps[-1])

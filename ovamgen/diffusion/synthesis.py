@@ -19,8 +19,9 @@ from PIL import Image
 from torch import Tensor
 
 from ovamgen.config import SynthesisConfig
+from ovamgen.diffusion.listening import listening
 from ovamgen.diffusion.pipeline import LoadedPipeline
-from ovamgen.diffusion.recorder import Listener, recording
+from ovamgen.diffusion.recorder import Listener
 from ovamgen.diffusion.schedulers import scheduler_class
 from ovamgen.errors import ConfigError, SampleError
 
@@ -180,7 +181,8 @@ class Synthesiser:
         Args:
             prompts: what to draw; what exceeds the text encoder's length is cut.
             seeds: one for each prompt; they also seed schedulers that draw noise of their own.
-            listeners: take the queries of every cross-attention layer in every UNet call.
+            listeners: take the queries of every cross-attention layer in every UNet call, or the
+                features of those that they want.
             latents: standard normal noise to start from instead of the seeds'.
 
         Raises:
@@ -188,7 +190,7 @@ class Synthesiser:
         """
         noise = initial_noise(seeds, self.latent_shape) if latents is None else latents
         pipe, settings = self._pipe, self._settings
-        with self._fresh_scheduler(), recording(pipe.unet, self.guided, listeners):
+        with self._fresh_scheduler(), listening(pipe.unet, self.guided, listeners):
             final = pipe(
                 prompt=list(prompts),
                 # one string would be taken for one image, not for all

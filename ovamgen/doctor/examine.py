@@ -33,6 +33,9 @@ def examine(config: RunConfig) -> Iterator[Finding]:
         "give --tokens a bank that fits the model, or 'words'",
         lambda: inputs.tokens(config),
     )
+    yield from guarded(
+        "head", "give --head a file of that method and model", lambda: inputs.head(config)
+    )
     if config.out:
         fix = "give an --out that may be written to, or mend its permissions"
         yield from guarded("output", fix, lambda: inputs.output(config))

@@ -54,6 +54,18 @@ def tokens(config: RunConfig) -> Iterator[Finding]:
         yield fine("tokens", f"{asked}: pairs of width {bank.width}, sha256 {bank.sha256[:12]}")
 
 
+def head(config: RunConfig) -> Iterator[Finding]:
+    """The trained network that makes the maps, where the method has one."""
+    if config.attribution.head_file is None:
+        return
+    from ovamgen.attribution.trained_head import open_head
+
+    use = open_head(config)
+    assert use is not None
+    asked, digest = config.attribution.head, use.head.sha256[:12]
+    yield fine("head", f"{asked}: of {use.head.kind}, run as '{use.mode}', sha256 {digest}")
+
+
 def output(config: RunConfig) -> Iterator[Finding]:
     """The store: whether it can be written, and whether it does what publishing relies on."""
     store = impatient(open_store(config.out))

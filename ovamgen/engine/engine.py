@@ -17,8 +17,10 @@ from torch import Tensor
 from ovamgen.attribution.interface import HeatmapMethod, HeatmapSink
 from ovamgen.attribution.method import build_method
 from ovamgen.attribution.targets import AttributedClasses, ClassRows
+from ovamgen.attribution.trained_head import HeadUse, open_head
 from ovamgen.classes.class_set import ClassSet
 from ovamgen.config import MaskConfig, Normalisation, RunConfig, check_method
+from ovamgen.diffusion.features import feature_levels
 from ovamgen.diffusion.pipeline import LoadedPipeline, check_model, load_pipeline
 from ovamgen.diffusion.recorder import (
     Branch,
@@ -28,6 +30,7 @@ from ovamgen.diffusion.recorder import (
 )
 from ovamgen.diffusion.synthesis import Drawing, Synthesiser
 from ovamgen.diffusion.text import TextRows, encode_text
+from ovamgen.engine.head_checks import check_ends_at_the_image
 from ovamgen.engine.token_choice import open_tokens
 from ovamgen.errors import ConfigError
 from ovamgen.records import ModelInfo, SampleFailure, SampleSpec, Stage, SynthesisBatch
@@ -52,6 +55,23 @@ class PipelineAttention:
     def context_width(self) -> int:
         """Width of a row of the text encoder (ctx)."""
         return self.loaded.info.context_width
+
+    @property
+    def cell_px(self) -> int:
+        """Pixels of a latent cell's side."""
+        return self.loaded.info.vae_scale_factor
+
+    def feature_channels(self, *, before_upsampling: bool, with_attention: bool) -> tuple[int, ...]:
+        """Channels of each level's block features, coarsest first, as a head reads them.
+
+        Raises:
+            MethodError: the UNet has no such features.
+        """
+        pipe = self.loaded.pipe
+        levels = feature_levels(
+            pipe.unet, before_upsampling=before_upsampling, with_attention=with_attention
+        )
+        return tuple(level.channels(pipe.tokenizer.model_max_length) for level in levels)
 
     @property
     def layers(self) -> list[CrossAttentionLayer]:
@@ -97,6 +117,7 @@ class Engine:
         classes: that the run has.
         attributed: what stands for each of them, in their order.
         method: name of what makes heatmaps of what is drawn.
+        head: its trained network, where it has one.
         branch: the half of the guided batch that the method sees.
         masks: how its maps are normalised.
         info: what was loaded.
@@ -112,6 +133,7 @@ class Engine:
         classes: ClassSet,
         attributed: AttributedClasses,
         method: str,
+        head: HeadUse | None,
         branch: Branch,
         masks: MaskConfig,
         info: ModelInfo,
@@ -125,6 +147,7 @@ class Engine:
         self._attention = attention
         self._attributed = attributed
         self._method = method
+        self._head = head
         self._branch = branch
         self._masks = masks
         self._drop_unsafe = drop_unsafe
@@ -140,7 +163,7 @@ class Engine:
         asks cuDNN for the kernels that always give the same numbers.
 
         Raises:
-            ConfigError: no such model, device, scheduler or token bank, or they do not fit.
+            ConfigError: no such model, device, scheduler, token bank or head, or they do not fit.
             MethodError: no such attribution method, or the model has no cross-attention.
         """
         # what is cheap to find wrong is looked at before gigabytes are loaded
@@ -148,9 +171,14 @@ class Engine:
         check_model(config.model, safety=config.synthesis.safety != "off")
         config, bank = open_tokens(config)
         rows = ClassRows(config.attribution.token_source, bank)
+        head = open_head(config)
+        if head is not None:
+            head.check_classes(tuple(entry.name for entry in config.classes.classes))
         use_repeatable_arithmetic(config.runtime.cpu_threads)
         loaded = load_pipeline(config.model, safety=config.synthesis.safety != "off")
         attention = PipelineAttention(loaded)
+        if head is not None:
+            check_ends_at_the_image(loaded, config.synthesis)
         return cls(
             synthesiser=Synthesiser(
                 loaded, config.synthesis, decode_images=config.runtime.decode_images
@@ -159,6 +187,7 @@ class Engine:
             classes=config.classes,
             attributed=rows.targets(config.classes.classes, attention),
             method=config.attribution.method,
+            head=head,
             branch=config.attribution.half,
             masks=config.masks,
             info=loaded.info,
@@ -223,7 +252,9 @@ class Engine:
     def _recording(self, class_ids: Sequence[int]) -> _Recording:
         places = [self.class_ids.index(class_id) for class_id in class_ids]
         attributed = self._attributed.only(places)
-        method = build_method(self._method, self._attention, attributed.targets, self._masks)
+        method = build_method(
+            self._method, self._attention, attributed.targets, self._masks, head=self._head
+        )
         return _Recording(tuple(class_ids), attributed, method)
 
     def _rows(self, recording: _Recording, spec: SampleSpec) -> list[int]:
@@ -331,7 +362,8 @@ def normalise(
     Args:
         maps: raw sums over calls, heads and layers.
         maximum: the largest value that a map could have.
-        how: ``min-max`` spreads each map's own range over [0, 1] instead (methods 4).
+        how: ``min-max`` spreads each map's own range over [0, 1] instead (methods 4), ``none``
+            divides all maps by `maximum`.
 
     Returns:
         Maps in [0, 1], all zero where a map is zero, not finite, or for ``min-max`` constant; and
@@ -342,6 +374,9 @@ def normalise(
     if how == "min-max":
         lowest = maps.amin((2, 3), keepdim=True)
         maps, spans = maps - lowest, peaks - lowest
+    elif how == "none":
+        # not finite where the map is not
+        spans = torch.where(torch.isfinite(peaks), torch.full_like(peaks, maximum), peaks)
     usable = torch.isfinite(spans) & (spans > 0)
     scaled = torch.where(usable, maps / torch.where(usable, spans, 1.0), 0.0)
     return scaled, (peaks[:, :, 0, 0] / maximum).float()

@@ -17,11 +17,14 @@ from ovamgen.attribution.self_attention import (
     self_attention_sink,
 )
 from ovamgen.attribution.token_bank import TokenBank
+from ovamgen.attribution.trained_head import open_head
 from ovamgen.config import MaskConfig, RunConfig, SynthesisConfig, check_method
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
 from ovamgen.diffusion.synthesis import Drawn, Synthesiser
 from ovamgen.engine.array_files import Array, array_names, read_array
 from ovamgen.engine.engine import PipelineAttention, factor_of, use_repeatable_arithmetic
+from ovamgen.engine.head_checks import check_ends_at_the_image
+from ovamgen.engine.head_listener import listen_with_head
 from ovamgen.engine.listeners import Answer, Asked, Listener, listen
 from ovamgen.engine.overlay import Panel, write_overlay
 from ovamgen.errors import ConfigError
@@ -38,7 +41,8 @@ class Attributed:
     """Shape of each array of the file, by name."""
     maximum: int
     """The largest value that a map could have: calls · heads summed over the layers for ``ovam``,
-    heads summed over the layers for ``attn2mask``, calls for ``daam`` (before its bicubic)."""
+    heads summed over the layers for ``attn2mask``, calls for ``daam`` (before its bicubic), 1 for
+    those of a head."""
     meaning: str
     """What the maps are, for people."""
 
@@ -72,6 +76,8 @@ def attribute(
     heads and layers of one call (4). ``daam`` takes no text but the prompt: ``text_0`` is its
     global heat map (1.2); of a bank it takes the classes that the prompt names, ``bank``
     (K, 1, h, w) without a background; pairs that lie beside the latents are left alone.
+    ``grounded`` and ``datasetdm`` have one probability map (1, H, W) for each text, pair and class
+    of a bank, of the image's size (5 and 6).
 
     With ``masks.self_attention`` affinity all maps are spread by it; with received or constant
     ``self_attention`` (h, w) is the factor that normalised maps would be multiplied by.
@@ -110,6 +116,7 @@ def attribute(
     for place in (out, overlay):
         if place is not None:
             check_place(Path(place))
+    head = open_head(config)
     use_repeatable_arithmetic(config.runtime.cpu_threads)
     loaded = load_pipeline(config.model)
     settings = config.synthesis.model_copy(update={"safety": "off"})
@@ -119,7 +126,12 @@ def attribute(
     beside = self_attention_sink(config.masks)
     if beside is not None:
         attention.check_self_attention()
-    listeners = listen(config.attribution.method, attention, asked)
+    method = config.attribution.method
+    if head is None:
+        listeners = listen(method, attention, asked)
+    else:
+        check_ends_at_the_image(loaded, settings)
+        listeners = [listen_with_head(method, attention, asked, head)]
     synthesiser = Synthesiser(loaded, settings)
     sinks = [listener.sink for listener in listeners] + ([beside] if beside else [])
     drawn = synthesiser.draw(

@@ -20,7 +20,7 @@ _PANEL_INCHES = 2.2
 _DOTS_PER_INCH = 110
 _COLOUR_MAP = "inferno"
 _LEGEND = (
-    "attention, each map over a range of its own: its ends stand\n"
+    "each map over a range of its own: its ends stand\n"
     "above the map, in percent of the largest that could be"
 )
 

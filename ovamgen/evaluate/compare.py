@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ovamgen.attribution.heads.reading import read_head
 from ovamgen.classes.class_set import ClassSet
-from ovamgen.config import RunConfig, TokenSource
+from ovamgen.config import SHIPPED_HEADS, RunConfig, TokenSource, load_preset
 from ovamgen.console.progress import Progress
 from ovamgen.errors import ConfigError
 from ovamgen.evaluate.comparison import Comparison, Parts, compare, split_by_hash, split_by_name
@@ -21,6 +22,8 @@ from ovamgen.pictures.picture_set import PictureSet, open_pictures
 
 PRESETS = ("ovam-voc-sim", "daam-ovam", "daam", "attn2mask-supplementary")
 """The rows of a comparison, each with words and with tokens."""
+HEAD_PRESETS = ("grounded", "datasetdm")
+"""Further rows, where there is a head for them."""
 TUNE_FRACTION = 0.5
 QUICK_PICTURES, QUICK_DRAWS, QUICK_STEPS = 40, 200, 30
 _QUICK_REMARK = (
@@ -44,6 +47,8 @@ class CompareRequest:
     seed: int
     draws: int
     tokens: str | None = None
+    heads: tuple[str, ...] = ()
+    """Files of heads, at most one of each method."""
     presets: str | None = None
     """Joined by commas."""
     split: str | None = None
@@ -150,8 +155,10 @@ def _parts(request: CompareRequest, pictures: PictureSet) -> Parts:
 
 
 def _setups(request: CompareRequest, pictures: PictureSet, build: Build) -> list[Setup]:
-    given = request.presets
-    names = [name.strip() for name in (given or ",".join(PRESETS)).split(",") if name.strip()]
+    given, heads = request.presets, _heads(request.heads)
+    names = [name.strip() for name in (given or "").split(",") if name.strip()]
+    if given is None:
+        names = [*PRESETS, *_with_head(heads, configure(pictures, request.asked, build))]
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"--presets must name presets, each once, got '{given}'")
     asked = request.asked
@@ -161,7 +168,9 @@ def _setups(request: CompareRequest, pictures: PictureSet, build: Build) -> list
     setups = []
     for preset in names:
         for tokens, of_a_bank in (("words", False), (request.tokens or "auto", True)):
-            sections = {"attribution": {"tokens": tokens}, "masks": {"preset": preset}}
+            method = load_preset(preset).get("attribution", {}).get("method")
+            attribution = {"tokens": tokens, "head": heads.get(method)}
+            sections: Sections = {"attribution": attribution, "masks": {"preset": preset}}
             config = configure(pictures, {**asked, **sections}, build)
             setup = make_setup(config, text=request.text)
             if of_a_bank and setup.words:
@@ -171,3 +180,27 @@ def _setups(request: CompareRequest, pictures: PictureSet, build: Build) -> list
                 )
             setups.append(replace(setup, name=f"{preset}-{setup.rows.source.label}"))
     return setups
+
+
+def _heads(files: Sequence[str]) -> dict[str, str]:
+    """The files by the method that each is for.
+
+    Raises:
+        ConfigError: one is no head, or two are for one method.
+    """
+    found: dict[str, str] = {}
+    for file in files:
+        kind = read_head(file).kind
+        if kind in found:
+            raise ConfigError(f"--head {found[kind]} and {file} are both for {kind}: give one")
+        found[kind] = file
+    return found
+
+
+def _with_head(heads: dict[str, str], config: RunConfig) -> list[str]:
+    """The presets whose method has a head, given or shipped with the model."""
+    return [
+        name
+        for name in HEAD_PRESETS
+        if name in heads or SHIPPED_HEADS[name].model == config.model.id
+    ]

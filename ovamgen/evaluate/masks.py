@@ -180,12 +180,14 @@ def drawing_note(judged: Judged, pictures: PictureSet) -> str:
 def describe_setup(setup: Setup) -> dict[str, Any]:
     """A setup as plain values for JSON."""
     config = setup.config
+    head = {} if setup.head is None else {"head_sha256": setup.head.head.sha256}
     return {
         "name": setup.name,
         "method": setup.method,
         "preset": config.masks.preset,
         "tokens": setup.tokens,
         "token_bank_sha256": setup.rows.digest,
+        **head,
         "text": setup.text if setup.words else "",
         "branch": config.attribution.branch,
         "masks": config.masks.model_dump(mode="json"),

@@ -26,6 +26,7 @@ from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
 from ovamgen.diffusion.recorder import Listener
 from ovamgen.diffusion.recreate import Recreator, check_strength
 from ovamgen.engine.engine import PipelineAttention, class_heatmaps, use_repeatable_arithmetic
+from ovamgen.engine.head_checks import check_ends_at_the_image
 from ovamgen.engine.redraw import Redrawer
 from ovamgen.errors import ConfigError, SampleError
 from ovamgen.evaluate.setups import Setup, check_classes
@@ -140,7 +141,8 @@ def record(
         counting: is told how many drawings there are, are done already, and each one that is made.
 
     Raises:
-        ConfigError: a bank lacks a class, or the folder cannot be written.
+        ConfigError: a bank or a head lacks a class, drawings do not end where a head reads, or the
+            folder cannot be written.
         MethodError: a method cannot be recorded on this model.
     """
     config = setups[0].config
@@ -148,6 +150,9 @@ def record(
     check_strength_for(pictures, setups, strength)
     use_repeatable_arithmetic(config.runtime.cpu_threads)
     pipeline = load_pipeline(config.model) if loaded is None else loaded
+    for setup in setups:
+        if setup.head is not None:
+            check_ends_at_the_image(pipeline, setup.config.synthesis)
     groups = _groups(pictures, setups, strength)
     folder = out / MAPS / (pictures.split or pictures.kind)
     prints = {
@@ -242,7 +247,9 @@ def _record_one(
         targets, without = setup.targets(picture, attention)
         problems.append(dict(without))
         if setup.recorded not in sinks and targets.targets:
-            method = build_method(setup.method, attention, targets.targets, setup.config.masks)
+            method = build_method(
+                setup.method, attention, targets.targets, setup.config.masks, head=setup.head
+            )
             sink = method.open([picture.prompt])
             sinks[setup.recorded] = sink, targets
             listeners.append((sink, setup.config.attribution.half))

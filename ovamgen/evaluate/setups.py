@@ -13,9 +13,10 @@ from typing import Any
 from ovamgen.attribution.interface import AttributedModel, ClassTarget
 from ovamgen.attribution.targets import AttributedClasses, ClassRows, prompt_target
 from ovamgen.attribution.token_bank import check_covers
+from ovamgen.attribution.trained_head import HeadUse, open_head
 from ovamgen.classes.class_entry import ClassEntry
 from ovamgen.classes.loading import as_saved
-from ovamgen.config import METHODS, RunConfig, check_method, merge
+from ovamgen.config import METHODS, RunConfig, canonical_json, check_method, merge
 from ovamgen.engine.token_choice import open_tokens
 from ovamgen.errors import ConfigError, MethodError
 from ovamgen.pictures.picture_set import Picture, PictureSet
@@ -37,9 +38,11 @@ class Setup:
     config: RunConfig
     rows: ClassRows
     """What stands for the classes."""
+    head: HeadUse | None = None
+    """The network that makes the maps, where the method has one."""
     text: str = TEXT
     """What is attributed for words: ``{class}`` becomes the class's phrase, ``{prompt}`` the
-    picture's prompt (methods 2.4)."""
+    picture's prompt (methods 2.4). A head is asked for the phrase, whatever it says."""
 
     @property
     def method(self) -> str:
@@ -75,18 +78,24 @@ class Setup:
         ]
         text = self.text if self.words else ""
         rows = self.rows.digest or self.tokens
-        return (method, rows, text, self.config.attribution.branch, *self_attention)
+        asked = [] if self.head is None else [canonical_json(self._head_identity(self.head))]
+        return (method, rows, text, self.config.attribution.branch, *self_attention, *asked)
 
     def identity(self) -> dict[str, Any]:
         """What the maps depend on beside the model and the drawing, as plain values."""
         masks = self.config.masks.model_dump(mode="json")
-        return {
+        found = {
             "method": self.method,
             "branch": self.config.attribution.branch,
             "tokens": self.rows.digest or self.rows.source.name,
             "text": self.text if self.words else "",
             "masks": {name: value for name, value in masks.items() if name not in _NOT_OF_MAPS},
         }
+        return found if self.head is None else found | {"head": self._head_identity(self.head)}
+
+    def _head_identity(self, use: HeadUse) -> dict[str, str]:
+        conditioning = "" if self.words else use.conditioning
+        return {"sha256": use.head.sha256, "mode": use.mode, "conditioning": conditioning}
 
     def targets(
         self, picture: Picture, model: AttributedModel
@@ -113,7 +122,8 @@ class Setup:
         self, entry: ClassEntry, picture: Picture, model: AttributedModel
     ) -> Iterator[ClassTarget]:
         for phrase in entry.attributed:
-            text = self.text.replace("{class}", phrase).replace("{prompt}", picture.prompt)
+            template = TEXT if self.head is not None else self.text
+            text = template.replace("{class}", phrase).replace("{prompt}", picture.prompt)
             yield prompt_target(entry.name, phrase, text, model.encode)
 
 
@@ -126,7 +136,8 @@ def make_setup(config: RunConfig, *, name: str = "", text: str = TEXT) -> Setup:
         text: what is attributed for words.
 
     Raises:
-        ConfigError: no such model or bank, or they do not fit; a text without a place for words.
+        ConfigError: no such model, bank or head, or they do not fit; a text without a place for
+            words.
         MethodError: no such method.
     """
     check_method(config.attribution.method)
@@ -134,11 +145,12 @@ def make_setup(config: RunConfig, *, name: str = "", text: str = TEXT) -> Setup:
         raise ConfigError(f"--text must hold '{{class}}' or '{{prompt}}', got '{text[:60]}'")
     config, bank = open_tokens(config, of_all=False)
     rows = ClassRows(config.attribution.token_source, bank)
+    head = open_head(config)
     if not name:
         method, preset = config.attribution.method, config.masks.preset
         name = preset if preset.startswith(method) else f"{method}-{preset}"
         name = f"{name}-{rows.source.label}"
-    return Setup(name=name, config=config, rows=rows, text=text)
+    return Setup(name=name, config=config, rows=rows, head=head, text=text)
 
 
 def configure(
@@ -172,16 +184,18 @@ def configure(
 
 
 def check_classes(setups: Sequence[Setup], pictures: Sequence[Picture]) -> None:
-    """Checks that every bank has all classes that the pictures show.
+    """Checks that every bank, and every head that must, has all classes that the pictures show.
 
     Raises:
-        ConfigError: a bank lacks one.
+        ConfigError: a bank or a head lacks one.
     """
     shown = {target.voc.id: target.voc for picture in pictures for target in picture.targets}
     entries = [shown[class_id] for class_id in sorted(shown)]
     for setup in setups:
         if setup.rows.bank is not None:
             check_covers(setup.rows.bank, entries, setup.config.attribution.missing)
+        if setup.head is not None:
+            setup.head.check_classes([entry.name for entry in entries])
 
 
 def sample_sections(pictures: PictureSet) -> Sections:

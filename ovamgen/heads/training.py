@@ -87,6 +87,7 @@ def train_head(
     out: str | Path,
     *,
     cpu_threads: int = 1,
+    halves: bool = False,
 ) -> TrainedHead:
     """Trains a head to its last step, or goes on with the training beside the file.
 
@@ -96,6 +97,7 @@ def train_head(
         loaded: the model whose features are learnt from.
         out: the head's file; `training_folder` is beside it.
         cpu_threads: of CPU arithmetic, which sums depend on.
+        halves: write the head in float16; it is trained and scored in float32.
 
     Raises:
         ConfigError: settings, pictures or a place that cannot be used; another training's folder.
@@ -117,7 +119,7 @@ def train_head(
                 TrainingLog(folder, steps=training.steps, done=training.step) as log,
                 drain_on_signals(math.inf, log.say, work="this step") as drain,
             ):
-                return training.run(log, drain)
+                return training.run(log, drain, halves=halves)
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written: {error.strerror or error}") from None
     finally:
@@ -161,7 +163,7 @@ class _Training:
         self._keeping = not settings.augment and self._feature_bytes() <= settings.feature_bytes
         self.step = self._resume()
 
-    def run(self, log: TrainingLog, drain: Drain) -> TrainedHead:
+    def run(self, log: TrainingLog, drain: Drain, *, halves: bool) -> TrainedHead:
         """Takes the steps that are left, and writes the head."""
         settings, first = self._settings, self.step
         losses = list(self._position.losses)
@@ -188,7 +190,7 @@ class _Training:
                 drain.finish()
         scores = read_scores(self._folder)
         miou = scores[-1][1] if self._split.held_out and scores else None
-        self._head(miou).save(self._file)
+        self._head(miou).save(self._file, halves=halves)
         return TrainedHead(
             file=self._file,
             folder=self._folder,

@@ -100,10 +100,11 @@ def class_scores(
 ) -> Float32[np.ndarray, "K {height} {width}"]:
     """What is compared with ``tau``: maps normalised, times the factor, at the image's size.
 
-    Each map is divided by its own maximum or has its range spread over [0, 1], before or after it
-    is resized as ``normalised_at`` says, and multiplied by the constant that stands for the
-    published self-attention factor (methods 2.6). Maps that carry the received self-attention were
-    normalised before they were multiplied, and stay as they are.
+    Each map is divided by its own maximum, has its range spread over [0, 1], or stays as it is
+    (normalisation ``none``), before or after it is resized as ``normalised_at`` says, and is
+    multiplied by the constant that stands for the published self-attention factor (methods 2.6).
+    Maps that carry the received self-attention were normalised before they were multiplied, and
+    stay as they are.
 
     Args:
         heatmaps: as for `make_label_map`.
@@ -137,13 +138,14 @@ def _at_map(
 def _normalise(
     maps: Float32[np.ndarray, "K a b"], settings: MaskConfig
 ) -> Float32[np.ndarray, "K a b"]:
-    spans = maps.max(axis=(1, 2), keepdims=True)
-    if settings.normalisation == "min-max":
-        lowest = maps.min(axis=(1, 2), keepdims=True)
-        maps, spans = maps - lowest, spans - lowest
-    maps = np.divide(maps, spans, out=np.zeros_like(maps), where=spans > 0)
+    if settings.normalisation != "none":
+        spans = maps.max(axis=(1, 2), keepdims=True)
+        if settings.normalisation == "min-max":
+            lowest = maps.min(axis=(1, 2), keepdims=True)
+            maps, spans = maps - lowest, spans - lowest
+        maps = np.divide(maps, spans, out=np.zeros_like(maps), where=spans > 0)
     if settings.self_attention == "constant" and settings.self_attention_low is not None:
-        maps *= np.float32(settings.self_attention_low)
+        maps = maps * np.float32(settings.self_attention_low)
     return maps
 
 

@@ -1,7 +1,8 @@
 """The embedded model: where its files lie. `recipes.mini` made them.
 
 ``model/`` is a pipeline in diffusers format, ``tokens.safetensors`` its optimised pairs of the 20
-classes, ``voc/`` a validation set in VOC's layout with exact masks.
+classes, ``heads/`` networks that find objects in its features, ``voc/`` a validation set in VOC's
+layout with exact masks.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ _HERE = Path(__file__).parent
 MODEL = _HERE / "model"
 TOKENS = _HERE / "tokens.safetensors"
 VOC = _HERE / "voc"
+HEADS = {name: _HERE / "heads" / f"{name}.safetensors" for name in ("grounded", "datasetdm")}
+"""Heads by the method that they are for (docs/results/heads.md)."""
 
 TOKENS_TAU = 0.55
 """The threshold that suits `TOKENS` (docs/results/mini.md). It stands here and not in that file,

@@ -92,6 +92,7 @@ def open_pictures(
     limit: int | None = None,
     seed: int = 0,
     classes: ClassSet | None = None,
+    option: str = "--dataset",
 ) -> PictureSet:
     """The data set in a folder, every picture and mask of it checked.
 
@@ -104,6 +105,7 @@ def open_pictures(
         seed: of the noise of real pictures, with each one's name.
         classes: that are scored; the folder's own where not given. Labels in VOC's layout are
             turned into them where they can be (`ovamgen.classes.relabelling`).
+        option: what named the folder, for messages.
 
     Raises:
         ConfigError: the folder is neither, a file is missing or damaged, a mask does not fit its
@@ -111,7 +113,7 @@ def open_pictures(
     """
     folder = Path(voc_place(str(root))).expanduser()
     if not folder.is_dir():
-        raise ConfigError(f"--dataset {root} must be a folder, there is none")
+        raise ConfigError(f"{option} {root} must be a folder, there is none")
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit must be at least 1, got {limit}")
     if (folder / SAMPLES).exists():
@@ -121,7 +123,7 @@ def open_pictures(
     voc = any((folder / inner / "ImageSets").is_dir() for inner in ("", "VOC2012", "VOCdevkit"))
     if not voc and not (folder / "VOCdevkit" / "VOC2012").is_dir():
         raise ConfigError(
-            f"--dataset {root} must be a folder of samples ({SAMPLES}; made by 'ovamgen samples') "
+            f"{option} {root} must be a folder of samples ({SAMPLES}; made by 'ovamgen samples') "
             "or one in VOC's layout (JPEGImages, SegmentationClass, ImageSets/Segmentation), it is "
             "neither"
         )

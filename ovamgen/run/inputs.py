@@ -24,8 +24,8 @@ def check_inputs(config: RunConfig) -> RunConfig:
     """The configuration with its tokens chosen, once all that it names was looked at.
 
     Raises:
-        ConfigError: the model, the method, the scheduler or the tokens are not usable, or the
-            tokens are not for this model.
+        ConfigError: the model, the method, the scheduler, the tokens or the head are not usable, or
+            the tokens are not for this model.
     """
     from ovamgen.engine.token_choice import open_tokens
 
@@ -36,6 +36,10 @@ def check_inputs(config: RunConfig) -> RunConfig:
         from ovamgen.diffusion.schedulers import scheduler_class
 
         scheduler_class(config.synthesis.scheduler)
+    if config.attribution.head_file is not None:
+        from ovamgen.attribution.trained_head import open_head
+
+        open_head(config)
     return open_tokens(config)[0]
 
 
@@ -111,11 +115,12 @@ def inputs_of(config: RunConfig, plan: Plan) -> dict[str, str]:
     """sha256 by name of every file that the samples of a run depend on, for its fingerprint.
 
     Raises:
-        ConfigError: the token bank cannot be read.
+        ConfigError: the token bank or the head cannot be read.
     """
-    if (bank := config.attribution.token_source.file) is None:
-        return dict(plan.inputs)
-    return {**plan.inputs, "tokens": digest_of(bank)}
+    attribution = config.attribution
+    files = {"tokens": attribution.token_source.file, "head": attribution.head_file}
+    read = {name: digest_of(file) for name, file in files.items() if file is not None}
+    return {**plan.inputs, **read}
 
 
 def digest_of(url: str) -> str:

@@ -40,7 +40,9 @@ def test_unknown_methods_name_the_nearest():
         check_method("ovan")
     with pytest.raises(MethodError, match="'dam': did you mean 'daam'"):
         check_method("dam")
-    with pytest.raises(MethodError, match="known are attn2mask, daam, daam-ovam, ovam"):
+    with pytest.raises(
+        MethodError, match="known are attn2mask, daam, daam-ovam, datasetdm, grounded, ovam"
+    ):
         check_method("x")
 
 
@@ -48,11 +50,13 @@ def test_every_method_declares_what_it_needs():
     assert {name for name in METHODS if METHODS[name].branch == "conditional"} == {"daam"}
     assert {name for name in METHODS if METHODS[name].in_prompt} == {"daam"}
     assert {name for name in METHODS if METHODS[name].one_call} == {"attn2mask"}
+    assert {name for name in METHODS if METHODS[name].head} == {"grounded", "datasetdm"}
 
 
 def test_every_method_fits_the_interface(model):
     targets = phrase_targets({"cat": "cat"}, encode)
-    for name in METHODS:
+    # those of a head: tests/engine/test_trained_head.py
+    for name in (name for name in METHODS if not METHODS[name].head):
         for kind in ("none", "constant", "received", "affinity"):
             method = build_method(name, model, targets, MaskConfig(self_attention=kind))
             assert isinstance(method, HeatmapMethod)

@@ -99,6 +99,8 @@ def test_every_preset_builds_and_names_its_source():
         "attn2mask-supplementary",
         "daam",
         "daam-ovam",
+        "datasetdm",
+        "grounded",
         "ovam-coco-cap",
         "ovam-cvpr24",
         "ovam-voc-sim",
@@ -160,6 +162,8 @@ def test_every_method_has_its_half():
         "attn2mask": "unconditional",
         "daam": "conditional",
         "daam-ovam": "unconditional",
+        "datasetdm": "unconditional",
+        "grounded": "unconditional",
         "ovam": "unconditional",
     }
     assert all(a.half == a.branch for a in halves.values())

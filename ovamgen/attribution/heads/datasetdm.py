@@ -8,7 +8,7 @@ does not know where features, attention and text vectors come from.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -108,16 +108,27 @@ class DatasetDmHead(FeaturePyramid):
         Raises:
             MethodError: features of another model.
         """
-        *coarse, finest = self.pyramid(levels)
+        return self.answer(self.pyramid(levels), text)
+
+    def answer(
+        self, merged: Sequence[Float[Tensor, "1 C _ _"]], text: Float[Tensor, " ctx"]
+    ) -> list[QueryMasks]:
+        """What the queries say, as `forward` gives it, of features that are merged already.
+
+        Args:
+            merged: all levels of the pyramid, coarsest first.
+            text: one vector of text encoder width.
+        """
+        *coarse, finest = merged
         size = [math.ceil(side * _MASK_CELLS) for side in finest.shape[2:]]
         features = resize(finest, size)[0]
         memories, positions = [], []
-        for place, (merged, embedding) in enumerate(
+        for place, (level_map, embedding) in enumerate(
             zip(coarse, self.level_embed.weight, strict=True)
         ):
             # halves of halves: 80, 40 and 20 of 160
             divisor = 2 ** (len(coarse) - place)
-            memory = resize(merged, [math.ceil(side / divisor) for side in size])
+            memory = resize(level_map, [math.ceil(side / divisor) for side in size])
             positions.append(sine_positions(memory).flatten(1).T)
             memories.append((memory[0].flatten(1).T + embedding, memory.shape[2:]))
         every = text.expand(self.shape.queries, -1)

@@ -93,7 +93,17 @@ class GroundedHead(FeaturePyramid):
         Raises:
             MethodError: features of another model.
         """
-        merged = self.pyramid(levels)[-1]
+        return self.answer(self.pyramid(levels)[-1], text)
+
+    def answer(
+        self, merged: Float[Tensor, "1 C h w"], text: Float[Tensor, "Q ctx"]
+    ) -> Float[Tensor, "Q H W"]:
+        """Mask logits as `forward` gives them, of features that are merged already.
+
+        Args:
+            merged: the finest level of the pyramid.
+            text: one vector for each query.
+        """
         patches = unfold(merged, self.shape.patch, stride=self.shape.patch)[0].T
         decoded = self.transfromer_decoder(self.to_q(text), self.to_k(patches))
         height, width = (side * self.shape.cell_px for side in merged.shape[2:])

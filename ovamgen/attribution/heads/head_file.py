@@ -81,11 +81,15 @@ class Head:
                 f"{self.source} is a {self.kind} head for features of "
                 f"{_joined(shape.channels)} channels and texts of width {shape.text_width}, "
                 f"{model} has {_joined(channels)} and {text_width}: use a head that was trained "
-                "on that model, or train one with ovamgen.heads"
+                f"on that model, or train one (ovamgen heads train {self.kind})"
             )
 
-    def to_bytes(self) -> bytes:
-        """The head as a safetensors file; equal heads give equal bytes."""
+    def to_bytes(self, *, halves: bool = False) -> bytes:
+        """The head as a safetensors file; equal heads give equal bytes.
+
+        Args:
+            halves: numbers are rounded to float16, which takes half the room.
+        """
         described = {
             "format": FORMAT,
             "kind": self.kind,
@@ -96,15 +100,24 @@ class Head:
         tensors = self.network.state_dict().items()
         # one entry: safetensors writes several in an order that changes from process to process
         metadata = {_METADATA_KEY: canonical_json(described)}
-        return save({name: v.detach().cpu().contiguous() for name, v in tensors}, metadata)
+        dtype = torch.float16 if halves else torch.float32
+        # a number too large for a half would be read as infinite
+        most = torch.finfo(dtype).max
+        stored = {n: v.detach().cpu().clamp(-most, most).to(dtype) for n, v in tensors}
+        return save({name: value.contiguous() for name, value in stored.items()}, metadata)
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, halves: bool = False) -> None:
         """Writes the head; the file is there whole or not at all.
+
+        Args:
+            path: the file.
+            halves: as for `to_bytes`.
 
         Raises:
             ConfigError: the place cannot be written.
         """
-        write_whole(Path(path), self.to_bytes(), durable=True, name=f"head {path}")
+        data = self.to_bytes(halves=halves)
+        write_whole(Path(path), data, durable=True, name=f"head {path}")
 
 
 def build_head(shape: HeadShape, seed: int) -> HeadNetwork:
@@ -114,12 +127,13 @@ def build_head(shape: HeadShape, seed: int) -> HeadNetwork:
         return _network(shape)
 
 
-def load_head(path: str | Path, *, kind: HeadKind | None = None) -> Head:
+def load_head(path: str | Path, *, kind: HeadKind | None = None, name: str | None = None) -> Head:
     """The head in a file: of `Head.save`, or a checkpoint of tensors alone.
 
     Args:
         path: a local file.
         kind: the one that is wanted; any where not given.
+        name: what messages call it; its path where not given.
 
     Raises:
         ConfigError: no such file, another kind of head, tensors that such a head does not have or
@@ -127,11 +141,11 @@ def load_head(path: str | Path, *, kind: HeadKind | None = None) -> Head:
             nothing was executed.
     """
     file = Path(path).expanduser()
-    name = f"head {path}"
+    name = name or f"head {path}"
     if not file.is_file():
         raise ConfigError(
-            f"{name} does not exist: give a file that ovamgen.heads trained or the "
-            "authors' checkpoint"
+            f"{name} does not exist: give a file that 'ovamgen heads train' made, or the authors' "
+            "checkpoint"
         )
     read = _from_checkpoint if is_checkpoint(file) else _from_safetensors
     head = read(file, name)
@@ -143,17 +157,37 @@ def load_head(path: str | Path, *, kind: HeadKind | None = None) -> Head:
     return head
 
 
-def import_head(checkpoint: str | Path, out: str | Path) -> Head:
+def import_head(checkpoint: str | Path, out: str | Path, *, halves: bool = False) -> Head:
     """Writes the authors' checkpoint as a safetensors file of ours, and gives the head in it.
 
     A prefix ``module.`` of all tensors, as DataParallel leaves it, is taken off.
 
+    Args:
+        checkpoint: a local file, as for `load_head`.
+        out: the file to write, ``.safetensors``.
+        halves: as for `Head.to_bytes`; the head that is given has the rounded numbers.
+
     Raises:
         ConfigError: as `load_head`; or the place cannot be written.
     """
-    head = load_head(checkpoint)
-    head.save(out)
-    return head
+    if Path(out).suffix != ".safetensors":
+        raise ConfigError(f"--out must end in .safetensors, got {out}")
+    load_head(checkpoint).save(out, halves=halves)
+    return load_head(out)
+
+
+def describe(head: Head, name: str) -> list[str]:
+    """A head as text for people: kind, sizes, digest, classes, and the provenance."""
+    shape = head.network.shape
+    tensors = head.network.state_dict().values()
+    text = [
+        f"{name}: {head.kind}, {len(tensors)} tensors, {sum(v.numel() for v in tensors):,} numbers",
+        f"  features {_joined(shape.channels)} channels, texts of width {shape.text_width}",
+        f"  sha256 {head.sha256}",
+    ]
+    if head.classes:
+        text.append(f"  classes {_joined(head.classes)}")
+    return text + [f"  {key}: {value}" for key, value in sorted(head.provenance.items())]
 
 
 def _from_checkpoint(file: Path, name: str) -> Head:
@@ -191,8 +225,8 @@ def _from_safetensors(file: Path, name: str) -> Head:
     except BROKEN_SAFETENSORS as error:
         raise ConfigError(
             f"{name} is no head of ovamgen (safetensors with a description expected; "
-            f"{type(error).__name__}: {_reason(error)}): make one with ovamgen.heads, or give "
-            "the authors' checkpoint"
+            f"{type(error).__name__}: {_reason(error)}): make one with 'ovamgen heads train', or "
+            "give the authors' checkpoint"
         ) from None
     network = _filled(kind, shape, state, name)
     return Head(kind=kind, network=network, classes=classes, provenance=provenance, source=name)

@@ -8,6 +8,8 @@ before it, so here every image starts from the state that was loaded.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -18,6 +20,26 @@ from ovamgen.attribution.heads.pyramid import Levels
 
 HeadMode = Literal["official", "eval"]
 """``official``: as the released scripts run the networks; ``eval``: with the stored statistics."""
+
+
+@contextlib.contextmanager
+def as_loaded(network: nn.Module, mode: HeadMode) -> Iterator[None]:
+    """A context in which the network runs in a mode; its buffers are put back when it is left.
+
+    Args:
+        network: a head.
+        mode: see `HeadMode`.
+    """
+    training = network.training
+    state = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    network.train(mode == "official")
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, buffer in network.named_buffers():
+                buffer.copy_(state[name])
+        network.train(training)
 
 
 @torch.no_grad()

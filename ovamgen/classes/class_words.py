@@ -81,7 +81,9 @@ def plural_sources(classes: Iterable[ClassEntry]) -> Iterator[str]:
 
 
 def _plurals(phrases: Iterable[str]) -> Iterator[Phrase]:
-    return (words_of(plural_of(phrase.lower())) for phrase in phrases)
+    made = (words_of(plural_of(phrase.lower())) for phrase in phrases)
+    # of what is no English word there may be none
+    return (words for words in made if words)
 
 
 def _claimed_twice(words: Phrase, one: ClassEntry, other: ClassEntry) -> str:

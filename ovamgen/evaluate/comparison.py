@@ -225,7 +225,7 @@ def figure_pictures(found: Comparison, count: int) -> tuple[Picture, ...]:
     pool = single if len(single) >= count else list(found.reported)
     by_class: dict[int, list[Picture]] = {}
     for picture in sorted(pool, key=lambda picture: picture.key):
-        by_class.setdefault(picture.targets[0].voc.id, []).append(picture)
+        by_class.setdefault(picture.targets[0].entry.id, []).append(picture)
     ids = sorted(by_class)
     if len(ids) > count:
         # classes spread evenly over the ids, so that no end of the list is favoured

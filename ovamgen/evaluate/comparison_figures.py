@@ -107,7 +107,7 @@ def _maps(found: Comparison, lines: Sequence[Line], picture: Picture) -> list[_P
 def _masks(found: Comparison, lines: Sequence[Line], picture: Picture) -> list[_Panel]:
     image = _enlarged(found.pictures.image(picture))
     truth = found.pictures.truth(picture)
-    class_id = picture.targets[0].voc.id
+    class_id = picture.targets[0].entry.id
     panels = [_Panel(image), _Panel(cut_out(image, truth == class_id, truth == IGNORE))]
     for line in lines:
         shown = picture_mask(found.pictures, line.setup, found.recordings, picture, line.tuned.tau)
@@ -154,7 +154,7 @@ def _grid(
                 if row == 0:
                     axes.set_title(columns[column], fontsize=8, color="#555555")
                 if column == 0:
-                    axes.set_ylabel(pictures[number].targets[0].voc.phrase, fontsize=9)
+                    axes.set_ylabel(pictures[number].targets[0].entry.phrase, fontsize=9)
         if bar:
             _legend(figure)
         save_figure(figure, path, dpi=_DPI)

@@ -101,10 +101,12 @@ def judge(
         for place, target in enumerate(picture.targets):
             if place in recorded.problems:
                 reason = recorded.problems[place]
-                left_out.append(LeftOut(key=picture.key, class_name=target.voc.name, reason=reason))
+                left_out.append(
+                    LeftOut(key=picture.key, class_name=target.entry.name, reason=reason)
+                )
                 continue
             maps = recorded.maps[place : place + 1]
-            class_id = target.voc.id
+            class_id = target.entry.id
             scores = class_scores(maps, picture.height, picture.width, masks)[0]
             rows.append((picture.key, class_id, target.word_included))
             plain.append(count_pixels(scores > np.float32(threshold), truth, class_id))
@@ -168,7 +170,7 @@ def picture_mask(
     maps, masks = recorded.maps[:1], setup.config.masks
     image = pictures.image(picture)
     scores = class_scores(maps, picture.height, picture.width, masks)[0]
-    class_id = picture.targets[0].voc.id
+    class_id = picture.targets[0].entry.id
     return scores, refined_mask(maps, class_id, image, masks, tau, crf=masks.crf.enabled)
 
 

@@ -311,7 +311,7 @@ def _fingerprint(
         "picture": picture.digest,
         "prompt": picture.prompt,
         "seed": picture.seed,
-        "classes": [target.voc.id for target in picture.targets],
+        "classes": [target.entry.id for target in picture.targets],
     }
     if not is_default(pictures.classes):
         # an id says nothing without its set

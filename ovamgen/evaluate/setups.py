@@ -105,7 +105,7 @@ class Setup:
         Raises:
             ConfigError: the bank lacks a class.
         """
-        entries = [target.voc for target in picture.targets]
+        entries = [target.entry for target in picture.targets]
         if not self.words:
             return self.rows.targets(entries, model), {}
         found: list[tuple[ClassTarget, ...]] = []
@@ -189,7 +189,7 @@ def check_classes(setups: Sequence[Setup], pictures: Sequence[Picture]) -> None:
     Raises:
         ConfigError: a bank or a head lacks one.
     """
-    shown = {target.voc.id: target.voc for picture in pictures for target in picture.targets}
+    shown = {target.entry.id: target.entry for picture in pictures for target in picture.targets}
     entries = [shown[class_id] for class_id in sorted(shown)]
     for setup in setups:
         if setup.rows.bank is not None:

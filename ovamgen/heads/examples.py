@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from ovamgen.classes.voc import IGNORE, VocClass
+from ovamgen.classes.class_entry import IGNORE, ClassEntry
 from ovamgen.errors import ConfigError
 from ovamgen.heads.settings import HeadTrainSettings
 from ovamgen.pictures.picture_set import Picture, PictureSet
@@ -25,7 +25,7 @@ class HeadExample:
     """One picture and the classes that a head is asked for in it."""
 
     picture: Picture
-    classes: tuple[VocClass, ...]
+    classes: tuple[ClassEntry, ...]
     prompt: str
     """The generation prompt that its features belong to."""
 
@@ -54,7 +54,7 @@ def choose_examples(pictures: PictureSet, settings: HeadTrainSettings) -> Exampl
     Raises:
         ConfigError: a class that no picture shows, or nothing is left to learn from.
     """
-    shown = {target.voc.name for picture in pictures.pictures for target in picture.targets}
+    shown = {target.entry.name for picture in pictures.pictures for target in picture.targets}
     if absent := [name for name in settings.classes or () if name not in shown]:
         raise ConfigError(
             f"no picture of {pictures.name} shows {', '.join(absent)}: leave them out, or give "
@@ -88,7 +88,7 @@ def choose_examples(pictures: PictureSet, settings: HeadTrainSettings) -> Exampl
     )
 
 
-def class_text(voc: VocClass, settings: HeadTrainSettings) -> str:
+def class_text(voc: ClassEntry, settings: HeadTrainSettings) -> str:
     """What a class is called in prompts and queries."""
     return voc.name if settings.names == "joined" else voc.phrase
 
@@ -115,22 +115,22 @@ def digest_of_examples(pictures: PictureSet, split: ExampleSplit) -> str:
 
 def _classes(
     truth: UInt8[np.ndarray, "H W"], picture: Picture, settings: HeadTrainSettings
-) -> tuple[VocClass, ...]:
+) -> tuple[ClassEntry, ...]:
     """The classes of a picture that count."""
     if settings.one_class and len(np.unique(truth)) > 2:
         return ()
     areas = np.bincount(truth.ravel(), minlength=IGNORE + 1)
     return tuple(
-        target.voc
+        target.entry
         for target in picture.targets
-        if areas[target.voc.id] > settings.least_area_px
-        and (settings.classes is None or target.voc.name in settings.classes)
+        if areas[target.entry.id] > settings.least_area_px
+        and (settings.classes is None or target.entry.name in settings.classes)
     )
 
 
 def _limited(
-    found: list[tuple[Picture, tuple[VocClass, ...]]], most: int | None
-) -> list[tuple[Picture, tuple[VocClass, ...]]]:
+    found: list[tuple[Picture, tuple[ClassEntry, ...]]], most: int | None
+) -> list[tuple[Picture, tuple[ClassEntry, ...]]]:
     """At most so many pictures of each first class, in order."""
     if most is None:
         return found
@@ -144,7 +144,7 @@ def _limited(
 
 
 def _asked(
-    picture: Picture, classes: tuple[VocClass, ...], settings: HeadTrainSettings
+    picture: Picture, classes: tuple[ClassEntry, ...], settings: HeadTrainSettings
 ) -> list[HeadExample]:
     groups = [classes] if settings.kind == "grounded" else [(voc,) for voc in classes]
     return [
@@ -153,7 +153,7 @@ def _asked(
     ]
 
 
-def _prompt(picture: Picture, classes: tuple[VocClass, ...], settings: HeadTrainSettings) -> str:
+def _prompt(picture: Picture, classes: tuple[ClassEntry, ...], settings: HeadTrainSettings) -> str:
     if settings.prompt is None:
         return picture.prompt
     named = " and a ".join(class_text(voc, settings) for voc in classes)

@@ -21,7 +21,7 @@ from torch.nn.functional import interpolate
 from ovamgen.attribution.heads.datasetdm import DatasetDmHead
 from ovamgen.attribution.heads.head_file import Head, HeadNetwork, build_head
 from ovamgen.attribution.heads.text import TRAINING_CLASS, datasetdm_words, grounded_words
-from ovamgen.classes.voc import IGNORE
+from ovamgen.classes.class_entry import IGNORE
 from ovamgen.diffusion.pipeline import LoadedPipeline
 from ovamgen.engine.engine import PipelineAttention, use_repeatable_arithmetic
 from ovamgen.errors import ConfigError

@@ -35,7 +35,7 @@ T = TypeVar("T")
 class PictureTarget:
     """A class that one picture is scored for."""
 
-    voc: ClassEntry
+    entry: ClassEntry
     word_included: bool
     """The prompt names it, by the published rule: its phrase is in the text (methods 7.2)."""
 
@@ -182,7 +182,7 @@ def _generated(
     for sample in sorted(chosen, key=lambda s: s.key):
         mask = folder.annotation(sample, annotations)
         target = PictureTarget(
-            voc=classes.by_name(sample.class_name), word_included=sample.word_included
+            entry=classes.by_name(sample.class_name), word_included=sample.word_included
         )
         pictures.append(
             Picture(
@@ -242,7 +242,8 @@ def _real(
         shown = [classes.by_id(i) for i in sorted(ids, key=lambda i: (order.get(i, len(ids)), i))]
         text = caption or CAPTION.replace("{classes}", " and ".join(c.with_article for c in shown))
         targets = tuple(
-            PictureTarget(voc=voc, word_included=voc.phrase in text.lower()) for voc in shown
+            PictureTarget(entry=entry, word_included=entry.phrase in text.lower())
+            for entry in shown
         )
         found.append(
             Picture(
@@ -257,7 +258,7 @@ def _real(
         )
     if not found:
         raise ConfigError(f"no picture of split '{split}' of {root} shows one of the classes")
-    chosen = in_turn(found, lambda picture: picture.targets[0].voc.id, limit)
+    chosen = in_turn(found, lambda picture: picture.targets[0].entry.id, limit)
     notes = []
     if empty:
         notes.append(f"{empty} pictures show none of the classes: not scored.")

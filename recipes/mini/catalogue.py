@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ovamgen.classes.voc import VocClass, class_by_name
+from ovamgen.classes.class_entry import ClassEntry as VocClass
+from ovamgen.classes.loading import built_in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +124,9 @@ class ClassEntry:
 
 def _entry(name: str, icons: str, other_names: str = "") -> ClassEntry:
     split = tuple(other.strip() for other in other_names.split(",") if other)
-    return ClassEntry(voc=class_by_name(name), icons=tuple(icons.split()), other_names=split)
+    return ClassEntry(
+        voc=built_in("voc").by_name(name), icons=tuple(icons.split()), other_names=split
+    )
 
 
 CLASSES = (

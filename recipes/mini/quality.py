@@ -15,10 +15,12 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from matplotlib.figure import Figure
 
-from ovamgen.classes.voc import VOC_CLASSES, class_by_name
+from ovamgen.classes.loading import built_in
 from ovamgen.errors import ConfigError
 from ovamgen.pictures.sample_folder import Sample, SampleFolder, save_mask
 from ovamgen.segmentor.network import Segmentor
+
+VOC = built_in("voc")
 
 PASS_SHARE = 0.6
 PASS_CLASS_SHARE = 0.4
@@ -39,7 +41,7 @@ class Quality:
         totals = self.named.sum(axis=1)
         return {
             voc.name: float(self.named[voc.id - 1, voc.id] / totals[voc.id - 1])
-            for voc in VOC_CLASSES
+            for voc in VOC.classes
             if totals[voc.id - 1]
         }
 
@@ -59,8 +61,8 @@ class Quality:
             "passed": self.share >= PASS_SHARE and above >= PASS_CLASSES,
             "by_class": {name: round(share, 3) for name, share in shares.items()},
             "taken_for": {
-                VOC_CLASSES[row].name: {
-                    "nothing" if column == 0 else VOC_CLASSES[column - 1].name: int(count)
+                VOC.classes[row].name: {
+                    "nothing" if column == 0 else VOC.classes[column - 1].name: int(count)
                     for column, count in enumerate(counts)
                     if count and column != row + 1
                 }
@@ -72,7 +74,7 @@ class Quality:
 
 def majority_class(labels: UInt8[np.ndarray, "H W"]) -> int:
     """The class of most foreground pixels, the lowest id on ties; 0 for no foreground."""
-    counts = np.bincount(labels.ravel(), minlength=len(VOC_CLASSES) + 1)[1 : len(VOC_CLASSES) + 1]
+    counts = np.bincount(labels.ravel(), minlength=len(VOC.classes) + 1)[1 : len(VOC.classes) + 1]
     return int(counts.argmax()) + 1 if counts.any() else 0
 
 
@@ -87,10 +89,10 @@ def judge(folder: SampleFolder, annotator: Segmentor, annotations: Path | None =
     Raises:
         ConfigError: a picture is missing or damaged.
     """
-    named = np.zeros((len(VOC_CLASSES), len(VOC_CLASSES) + 1), np.int64)
+    named = np.zeros((len(VOC.classes), len(VOC.classes) + 1), np.int64)
     for sample in folder.samples:
         (labels,) = annotator.predict(folder.image(sample)[None], mirror=True)
-        wanted, found = class_by_name(sample.class_name).id, majority_class(labels)
+        wanted, found = VOC.by_name(sample.class_name).id, majority_class(labels)
         named[wanted - 1, found] += 1
         if annotations is not None and wanted == found:
             save_mask(labels == wanted, annotations / f"{sample.key}.png")
@@ -103,13 +105,13 @@ def draw_grid(folder: SampleFolder, path: Path, per_class: int = 4) -> None:
     Raises:
         ConfigError: a class has fewer samples.
     """
-    by_class: dict[str, list[Sample]] = {voc.name: [] for voc in VOC_CLASSES}
+    by_class: dict[str, list[Sample]] = {voc.name: [] for voc in VOC.classes}
     for sample in folder.samples:
         by_class[sample.class_name].append(sample)
     if short := [name for name, samples in by_class.items() if len(samples) < per_class]:
         raise ConfigError(f"the grid needs {per_class} samples of each class, too few: {short}")
     figure = Figure(figsize=(12, 10.6), dpi=110, layout="constrained")
-    for axes, voc in zip(figure.subplots(4, 5).flat, VOC_CLASSES, strict=True):
+    for axes, voc in zip(figure.subplots(4, 5).flat, VOC.classes, strict=True):
         images = [folder.image(sample) for sample in by_class[voc.name][:per_class]]
         axes.imshow(_block(images))
         axes.set_title(voc.phrase, fontsize=12)

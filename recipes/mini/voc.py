@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ovamgen.classes.voc import voc_palette
+from ovamgen.classes.loading import built_in
 from ovamgen.errors import ConfigError
 from recipes.mini.catalogue import CLASSES
 from recipes.mini.composites import Composer
@@ -51,7 +51,7 @@ def write_voc(
     lists = folder / "ImageSets" / "Segmentation"
     for path in (images, masks, lists):
         path.mkdir(parents=True)
-    palette = voc_palette().tobytes()
+    palette = built_in("voc").palette().tobytes()
     rows: list[tuple[str, ...]] = []
     for split, count in counts.items():
         composer = Composer(

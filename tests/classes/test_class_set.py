@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from ovamgen.classes.class_set import ClassSet
@@ -205,7 +205,8 @@ def test_every_name_is_a_class(record):
 
 @settings(deadline=None, max_examples=200)
 @given(st.text(min_size=1, max_size=30))
-def test_whatever_is_a_phrase_has_a_plural(text):
+@example("|0")
+def test_whatever_is_a_phrase_can_be_looked_for(text):
     record = {"name": "a", "classes": [{"name": "b", "synonyms": [text]}]}
     try:
         classes = ClassSet.from_record(record)

@@ -186,7 +186,7 @@ class TestBadInput:
 
     def test_bank_of_another_width(self, captions, out, tmp_path):
         from ovamgen.attribution.token_bank import TokenBank
-        from ovamgen.classes.voc import VOC_CLASSES
+        from tests.voc import VOC_CLASSES
 
         bank = TokenBank(
             class_names=tuple(c.name for c in VOC_CLASSES),

@@ -9,7 +9,6 @@ from ovamgen.attribution.ovam import PairMaps
 from ovamgen.attribution.targets import untrained_targets
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.classes.loading import default_classes
-from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.config import build_config
 from ovamgen.diffusion.pipeline import load_pipeline
 from ovamgen.diffusion.recorder import cross_attention_layers
@@ -22,6 +21,7 @@ from ovamgen.records import SampleSpec
 from ovamgen.run.shard import SampleEngine
 from tests.diffusion.test_synthesis import tiny_checker
 from tests.golden.reference import TINY_SD, tiny_sd
+from tests.voc import VOC_CLASSES
 
 PHRASES = default_classes().phrase_by_name
 

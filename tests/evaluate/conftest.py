@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovamgen.classes.voc import class_by_name, voc_palette
 from ovamgen.config import build_config
 from ovamgen.pictures.draw import class_samples, draw_samples
 from ovamgen.pictures.sample_folder import save_mask
 from tests.golden.reference import TINY_SD
+from tests.voc import class_by_name, voc_palette
 
 SIDE = 128
 

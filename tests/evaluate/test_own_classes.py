@@ -65,7 +65,7 @@ def test_of_many_classes_those_that_occur_have_a_row_each():
 
 def test_vocs_pictures_are_scored_for_the_classes_that_are_asked_for(voc_folder):
     pictures = open_pictures(voc_folder, classes=PETS)
-    assert {target.voc.id for p in pictures.pictures for target in p.targets} == {3, 90}
+    assert {target.entry.id for p in pictures.pictures for target in p.targets} == {3, 90}
     asked = {"model": tiny().model.model_dump(), "attribution": {"tokens": "words"}}
     config = configure(pictures, asked, build_config)
     assert config.classes == PETS

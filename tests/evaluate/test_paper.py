@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.evaluate.comparison_report import paper_miou, paper_results
+from tests.voc import VOC_CLASSES
 
 
 def test_every_row_has_a_figure_for_every_class():

@@ -19,7 +19,7 @@ def test_a_folder_of_samples(sample_folder):
     assert [picture.key for picture in found.pictures] == ["cat-000", "dog-000"]
     cat = found.pictures[0]
     assert (cat.prompt, cat.height, cat.width) == ("A photograph of a cat", 64, 64)
-    assert [(t.voc.name, t.word_included) for t in cat.targets] == [("cat", True)]
+    assert [(t.entry.name, t.word_included) for t in cat.targets] == [("cat", True)]
     assert found.notes == ("1 of 3 samples have no annotation: not scored.",)
     assert np.array_equal(found.truth(cat), np.where(disc(64, 64, 30, 30, 18), 8, 0))
     assert found.image(cat).shape == (64, 64, 3)
@@ -63,7 +63,7 @@ def test_a_voc_folder(voc_folder):
     assert (found.kind, found.split, len(found.pictures)) == ("voc", "val", 6)
     last = found.pictures[-1]
     assert (last.key, last.prompt) == ("val_005", "an animal in the snow")
-    assert [(t.voc.name, t.word_included) for t in last.targets] == [("dog", False)]
+    assert [(t.entry.name, t.word_included) for t in last.targets] == [("dog", False)]
     assert last.seed == sample_seed(4, "val_005")
     assert set(np.unique(found.truth(last))) == {0, 12, 255}
     assert found.settings == {}
@@ -93,7 +93,7 @@ def test_a_class_of_the_caption_that_no_pixel_shows_is_a_target(tmp_path):
     labels = labels_of(("cat", 40, 40, 20))
     pictures = [("a", "a dog and a cat", ["dog", "cat"], labels)]
     found = open_pictures(write_voc(tmp_path / "voc", pictures))
-    assert [t.voc.name for t in found.pictures[0].targets] == ["dog", "cat"]
+    assert [t.entry.name for t in found.pictures[0].targets] == ["dog", "cat"]
 
 
 def test_masks_that_do_not_fit(voc_folder, tmp_path):
@@ -149,7 +149,7 @@ def test_the_set_that_ships_with_mini():
     assert (found.kind, found.split, len(found.pictures)) == ("voc", "val", 100)
     first = found.pictures[0]
     assert first.prompt == "a picture of an aeroplane with a dining table in the desert"
-    assert [target.voc.name for target in first.targets] == ["aeroplane", "diningtable"]
+    assert [target.entry.name for target in first.targets] == ["aeroplane", "diningtable"]
 
 
 @pytest.mark.parametrize(

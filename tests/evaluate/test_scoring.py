@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovamgen.classes.loading import default_classes
-from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.evaluate.scoring import Counts, best_tau, iou_table, miou_difference, miou_over_tau
 from ovamgen.masks.iou import TAUS, count_pixels, sweep_pixels
+from tests.voc import VOC_CLASSES
 
 CAT, DOG = 8, 12
 

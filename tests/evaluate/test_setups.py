@@ -2,18 +2,18 @@ import numpy as np
 import pytest
 
 from ovamgen.attribution.token_bank import TokenBank
-from ovamgen.classes.voc import VOC_CLASSES, class_by_name
 from ovamgen.engine.engine import PipelineAttention
 from ovamgen.errors import ConfigError, MethodError
 from ovamgen.evaluate.setups import check_classes, check_drawn_by, make_setup, sample_sections
 from ovamgen.pictures.picture_set import Picture, PictureTarget, open_pictures
 from tests.evaluate.conftest import tiny
 from tests.golden.reference import tiny_sd
+from tests.voc import VOC_CLASSES, class_by_name
 
 
 def picture(*names, prompt="a photo of a cat"):
     targets = tuple(
-        PictureTarget(voc=class_by_name(name), word_included=name in prompt) for name in names
+        PictureTarget(entry=class_by_name(name), word_included=name in prompt) for name in names
     )
     return Picture(key="p", prompt=prompt, seed=1, targets=targets, height=64, width=64, digest="d")
 

@@ -25,7 +25,6 @@ from ovamgen.attribution.heads.head_file import Head, build_head, load_head
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.classes.loading import default_classes, load_class_set
 from ovamgen.classes.prompts.templates import load_templates
-from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.config import build_config, read_config_file
 from ovamgen.corpus.dataset import read_samples, segmentation_dataset
 from ovamgen.corpus.open import open_corpus
@@ -53,6 +52,7 @@ from tests.fakes import DiscEngine
 from tests.pictures.voc_folders import write_voc
 from tests.runs import make, run_config
 from tests.segmentor.test_network import TINY
+from tests.voc import VOC_CLASSES
 
 NAMES = tuple(voc.name for voc in VOC_CLASSES)
 WIDTH = 4

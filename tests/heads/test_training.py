@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from ovamgen.attribution.heads.head_file import load_head
-from ovamgen.classes.voc import class_by_name
 from ovamgen.errors import ConfigError
 from ovamgen.heads.examples import choose_examples, digest_of_examples, example_at
 from ovamgen.heads.features import FeatureReader
@@ -21,6 +20,7 @@ from ovamgen.pictures.sample_folder import Sample, SampleFolder, save_mask
 from ovamgen.run.drain import Interrupted
 from ovamgen.segmentor.checkpoint import read_position
 from tests.golden.reference import load_model
+from tests.voc import class_by_name
 
 KINDS = ["grounded", "datasetdm"]
 SMALL = {"width": 16, "feedforward": 16, "heads": 2, "layers": 2}

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from ovamgen.attribution.token_bank import TokenBank
-from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.corpus.select.filters import SelectionSettings
 from ovamgen.corpus.select.select import select
 from ovamgen.generation import generate
@@ -23,6 +22,7 @@ from ovamgen.storage.store import LocalStore
 from tests.fakes import DiscEngine
 from tests.fuzz.readers import NAMES, write_world
 from tests.runs import run_config
+from tests.voc import VOC_CLASSES
 
 CORPUS, VIEW, MODEL, OUTSIDE = "corpus", "view", "model", "outside"
 TAR, TABLE, RECORD = "train-000000.tar", "metadata/000000.parquet", "manifests/000000.json"

@@ -10,12 +10,12 @@ import pytest
 import yaml
 
 from jobs import generate as generate_job
-from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.cluster.driver import generate_on_ray
 from ovamgen.config import build_config
 from ovamgen.corpus.dataset import read_samples
 from ovamgen.generation import generate
 from tests.runs import digests, make
+from tests.voc import VOC_CLASSES
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_session")]
 

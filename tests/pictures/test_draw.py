@@ -3,13 +3,13 @@ import pytest
 from typer.testing import CliRunner
 
 from ovamgen.classes.loading import built_in
-from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.config import build_config
 from ovamgen.errors import ConfigError, IncompleteError
 from ovamgen.pictures.draw import caption_samples, class_samples, draw_samples, published_order
 from ovamgen.pictures.sample_folder import SampleFolder
 from ovamgen.records import SampleSpec
 from tests.golden.reference import TINY_SD
+from tests.voc import VOC_CLASSES
 
 VOC = built_in("voc")
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovamgen.classes.voc import IGNORE
 from ovamgen.errors import ConfigError
 from ovamgen.pictures.voc import VocFolder
 from tests.pictures.voc_folders import draw, write_voc
+from tests.voc import IGNORE
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ovamgen.classes.voc import IGNORE, voc_palette
+from tests.voc import IGNORE, voc_palette
 
 COLOURS = {1: (220, 30, 30), 8: (30, 200, 40), 15: (40, 60, 230), 20: (230, 220, 40)}
 

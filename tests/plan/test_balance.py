@@ -5,10 +5,10 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovamgen.classes.voc import class_by_id, class_by_name
 from ovamgen.plan import balance as module
 from ovamgen.plan.captions import Caption
 from ovamgen.plan.prompts import PromptSpec, Reason
+from tests.voc import class_by_id, class_by_name
 
 
 def prompt(caption_id, *classes):

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from ovamgen.classes.loading import built_in
-from ovamgen.classes.voc import VOC_CLASSES, class_by_id
 from ovamgen.plan.captions import Caption, Instance, InstanceFile, read_captions, read_instances
 from ovamgen.plan.coco_cap import clean_published, select_coco_cap
 from ovamgen.plan.prompts import Reason
+from tests.voc import VOC_CLASSES, class_by_id
 
 VOC = built_in("voc")
 

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovamgen.classes.loading import built_in
-from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.config import PlanConfig
 from ovamgen.errors import ConfigError, PlanError
 from ovamgen.plan.planning import Plan, estimate, make_plan, plan_settings, sample_key, sample_seed
 from ovamgen.plan.prompts import Reason, Rejection
 from ovamgen.records import SampleSpec, ShardTask, Target
+from tests.voc import VOC_CLASSES
 
 VOC = built_in("voc")
 

@@ -1,9 +1,9 @@
 from collections import Counter
 from pathlib import Path
 
-from ovamgen.classes.voc import VOC_CLASSES, find_classes
 from recipes.mini.captions import FILLERS, names_of
 from recipes.mini.catalogue import CLASSES, CORE_SPRITES, ICON_SETS
+from tests.voc import VOC_CLASSES, find_classes
 
 
 def test_classes_stand_in_the_order_of_voc_ids():

@@ -4,12 +4,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ovamgen.classes.voc import find_classes
 from ovamgen.errors import ConfigError
 from recipes.mini.backgrounds import WORDS, paint
 from recipes.mini.captions import write_caption
 from recipes.mini.catalogue import CLASSES
 from recipes.mini.composites import SIDE
+from tests.voc import find_classes
 
 
 def test_the_same_index_gives_the_same_composite(composer):

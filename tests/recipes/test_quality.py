@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.errors import ConfigError
 from ovamgen.pictures.sample_folder import Sample, SampleFolder, read_mask
 from recipes.mini.quality import draw_grid, judge, majority_class
+from tests.voc import VOC_CLASSES
 
 
 class ReadsColours:

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovamgen.classes.voc import VOC_CLASSES, voc_palette
 from ovamgen.errors import ConfigError
 from ovamgen.plan.captions import read_captions
 from recipes.mini.composites import Composer
 from recipes.mini.voc import write_voc
+from tests.voc import VOC_CLASSES, voc_palette
 
 COUNTS = {"train": 20, "val": 10, "test": 5}
 

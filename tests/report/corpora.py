@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from ovamgen.classes.voc import class_by_id
 from ovamgen.config import RunConfig
 from ovamgen.records import ModelInfo, SampleFailure, SampleSpec, ShardRecord, SynthesisBatch
 from ovamgen.run.local import generate_local
 from tests.runs import make, run_config
+from tests.voc import class_by_id
 
 CLASS_IDS = tuple(range(1, 21))
 PLACES = ("on a meadow", "by the sea", "in front of a wall", "at dusk", "under a grey sky")

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ovamgen.classes.loading import default_classes
-from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.errors import ShardError
 from ovamgen.report.corpus import read_corpus
 from ovamgen.report.statistics import MAX_FAILURE_KINDS, Distribution, Statistics, gather
@@ -19,6 +18,7 @@ from ovamgen.shards.output_files import metadata_name
 from ovamgen.shards.reader import read_tar
 from ovamgen.storage.store import LocalStore, open_store
 from tests.report.corpora import shard_record
+from tests.voc import VOC_CLASSES
 
 
 def sample(key="00000000000", class_ids=(8,), scores=(0.9,), areas=(0.25,), **others):

@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovamgen.classes.voc import IGNORE
 from ovamgen.segmentor.augment import MEAN_RGB, augment
 from ovamgen.segmentor.settings import AugmentSettings
 from tests.pictures.voc_folders import COLOURS, draw
+from tests.voc import IGNORE
 
 PLAIN = AugmentSettings(scale_low=1, scale_high=1, flip=False, jitter=0, hue=0)
 

@@ -6,7 +6,6 @@ import pytest
 from PIL import Image
 
 from ovamgen.classes.loading import default_classes
-from ovamgen.classes.voc import IGNORE, voc_palette
 from ovamgen.errors import ConfigError
 from ovamgen.masks.confusion import ConfusionMatrix
 from ovamgen.pictures.voc import VocFolder
@@ -15,6 +14,7 @@ from ovamgen.segmentor.network import Segmentor, build_network, load_segmentor, 
 from ovamgen.segmentor.score import SegmentorScore, score_segmentor
 from tests.pictures.voc_folders import draw, write_voc
 from tests.segmentor.test_network import TINY
+from tests.voc import IGNORE, voc_palette
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import struct
 import numpy as np
 import pytest
 
-from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.errors import ConfigError
 from ovamgen.tokens.authors_tokens import import_authors_tokens
+from tests.voc import VOC_CLASSES
 
 START = np.linspace(-1, 1, 6, dtype=np.float32)
 NAMES = tuple(voc.name for voc in VOC_CLASSES)

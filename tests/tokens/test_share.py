@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from ovamgen.attribution.token_bank import TokenBank
-from ovamgen.classes.voc import VOC_CLASSES
 from ovamgen.config import ModelConfig
 from ovamgen.errors import ConfigError
 from ovamgen.tokens.banks import (
@@ -15,6 +14,7 @@ from ovamgen.tokens.banks import (
     read_plain_arrays,
 )
 from tests.golden.reference import TINY_SD
+from tests.voc import VOC_CLASSES
 
 
 def bank(*names, seed=0, width=6, **provenance):

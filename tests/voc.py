@@ -1,4 +1,4 @@
-"""The 20 classes of PASCAL VOC, for the parts that know no other set yet."""
+"""The 20 classes of PASCAL VOC, which most tests are about."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ovamgen.classes.class_entry import BACKGROUND, IGNORE, ClassEntry
 from ovamgen.classes.class_set import Mention
+from ovamgen.classes.labels import palette_of
 from ovamgen.classes.loading import built_in
 
 __all__ = [
@@ -29,4 +30,8 @@ NUM_CLASSES = _VOC.labels
 class_by_id = _VOC.by_id
 class_by_name = _VOC.by_name
 find_classes = _VOC.find
-voc_palette = _VOC.palette
+
+
+def voc_palette():
+    """RGB of each label."""
+    return palette_of(_VOC)

@@ -24,6 +24,7 @@ from ovamgen.bench.stage_costs import STAGES, StageCost, StagesBench
 from ovamgen.bench.stage_work import NO_DIGEST, DrawnBatch, Tally, encode, make_masks, write
 from ovamgen.bench.timing import Spread, check_rounds
 from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.labels import target_of
 from ovamgen.config import MaskConfig, RunConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
 from ovamgen.diffusion.synthesis import Synthesiser
@@ -131,7 +132,7 @@ def _specs(classes: ClassSet, count: int, *, shard: int) -> list[SampleSpec]:
                 key=f"{shard:06d}{index:05d}",
                 prompt=text,
                 caption=text,
-                targets=(entry.target(),),
+                targets=(target_of(entry),),
                 seed=index,
                 caption_id=index,
                 image_id=-1,

@@ -22,7 +22,6 @@ from pydantic import (
 )
 
 from ovamgen.classes.phrases import MOST_WORDS, words_of
-from ovamgen.records import Target
 from ovamgen.section import Section
 
 BACKGROUND = 0
@@ -175,7 +174,3 @@ class ClassEntry(Section):
     def nouns(self) -> tuple[str, ...]:
         """The phrases that name it in a caption and have a plural."""
         return (*self.names, *self.synonyms)
-
-    def target(self) -> Target:
-        """The class as a sample's target."""
-        return Target(class_id=self.id, class_name=self.name, phrase=self.phrase)

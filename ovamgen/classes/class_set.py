@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import numpy as np
-from jaxtyping import UInt8
 from pydantic import AfterValidator, StrictStr, ValidationError, field_validator
 
 from ovamgen.classes.class_entry import (
@@ -157,17 +155,6 @@ class ClassSet(Section):
         """
         return self._find(text)
 
-    def palette(self) -> UInt8[np.ndarray, "256 3"]:
-        """RGB of each label: the classes' own colours, else VOC's.
-
-        VOC deals the id's bits to R, G, B, high bits first. Entry 0 is black, 255 (224, 224, 192).
-        """
-        palette = _voc_palette()
-        for entry in self.classes:
-            if entry.colour:
-                palette[entry.id] = tuple(bytes.fromhex(entry.colour[1:]))
-        return palette
-
     def as_record(self) -> dict[str, Any]:
         """Plain values that `from_record` reads, in the form of a class file."""
         record: dict[str, Any] = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
@@ -283,13 +270,3 @@ def _in_words_of_the_file(record: object, error: ValidationError) -> str:
             text = text.replace(f"classes.{index}.", "").replace(f"classes.{index}: ", "")
             return f"class {repr(name)[:40] if isinstance(name, str) else index + 1}: {text}"
     return text
-
-
-def _voc_palette() -> UInt8[np.ndarray, "256 3"]:
-    labels = np.arange(256)
-    palette = np.zeros((256, 3), np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            source = 3 * bit + channel
-            palette[:, channel] |= (((labels >> source) & 1) << (7 - bit)).astype(np.uint8)
-    return palette

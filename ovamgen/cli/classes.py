@@ -57,10 +57,12 @@ def show(classes: ClassSetName, as_json: AsJson = False) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from ovamgen.classes.labels import palette_of
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("id", "name", "phrase", "colour", "words in captions", "not"):
         table.add_column(name, justify="right" if name == "id" else "left", overflow="fold")
-    colours = found.palette()
+    colours = palette_of(found)
     for entry in found.classes:
         colour = "#" + bytes(colours[entry.id]).hex()
         words = dict.fromkeys((*entry.names, *entry.synonyms, *entry.forms))

@@ -14,6 +14,7 @@ from typing import Any
 
 from ovamgen import __version__
 from ovamgen.attribution.token_bank import open_bank
+from ovamgen.classes.loading import as_saved
 from ovamgen.config import AS_KEYS, RunConfig, build_config, identity, load_preset
 from ovamgen.console.progress import RunProgress
 from ovamgen.corpus.open import Corpus, derived_fingerprint, open_corpus
@@ -181,12 +182,16 @@ def new_config(
             f"the run in {corpus.store.url} stored no heatmaps: masks can be made again only from "
             "those; make the corpus with 'ovamgen generate --set shards.heatmaps=true'"
         )
+    # what came with a corpus names no file to be opened
+    saved = {k: v for k, v in saved.items() if k != "classes"} | as_saved(corpus.classes)
     before = build_config(saved)
     masks: dict[str, Any] = {"preset": preset} if preset else dict(saved["masks"])
     # a threshold and its background channel say the same thing twice: the new one is meant
     for given, other in (("tau", "beta"), ("beta", "tau")):
         if given in overrides:
             masks.pop(other, None)
+            # one threshold for all classes
+            masks.pop("class_tau", None)
     config = build_config({**saved, "masks": {**masks, **overrides}}, given_as=given_as)
     if config.masks.tau is None:
         try:

@@ -98,7 +98,11 @@ def _reannotated(
 ) -> EncodedSample:
     image = decode_jpeg(members[IMAGE], (row["height"], row["width"]), f"the image of sample {key}")
     labels = make_label_map(
-        stored_heatmaps(key, members, row["class_ids"]), row["class_ids"], image, job.masks
+        stored_heatmaps(key, members, row["class_ids"]),
+        row["class_ids"],
+        image,
+        job.masks,
+        job.masks.taus(row["class_names"]),
     )
     metadata = conform(
         {

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ovamgen.attribution.token_bank import open_bank
 from ovamgen.config import RunConfig, build_config, fingerprint
 from ovamgen.console.progress import Track, untracked
 from ovamgen.console.wording import counted
+from ovamgen.engine.token_choice import open_tokens
 from ovamgen.errors import ConfigError
 from ovamgen.generation import generate
 from ovamgen.integrity.findings import Finding, Verification, index_ranges
@@ -164,7 +164,7 @@ def _config(store: Store, examined: Examined, overrides: tuple[dict[str, Any], .
             f"{RUN_NAME} of {store.url} cannot be read and no manifest holds its content: give "
             "the settings of the run again, with --config FILE or --set such as --set model.id=mini"
         )
-    config, _ = open_bank(build_config(*overrides, {"out": store.url}))
+    config, _ = open_tokens(build_config(*overrides, {"out": store.url}))
     marks = {r.record.fingerprint for r in examined.results.values() if r.record is not None}
     plan = papers.plan
     if plan is not None and marks and marks != {fingerprint(config, inputs_of(config, plan))}:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from jaxtyping import Int64
 
 from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.labels import target_of
 from ovamgen.plan.plan_file import SCHEMA, PlanFile
 from ovamgen.plan.prompts import Reason, Rejection
 from ovamgen.records import SampleSpec, ShardTask, Target
@@ -104,7 +105,7 @@ def tables_of(
     tasks: Iterable[ShardTask], rejections: Iterable[Rejection], classes: ClassSet
 ) -> Iterator[pa.Table]:
     """The rows of a plan that is given as records."""
-    targets = {entry.name: entry.target() for entry in classes.classes}
+    targets = {entry.name: target_of(entry) for entry in classes.classes}
     taken = (
         _taken_row(task.shard_index, batch_index, spec)
         for task in tasks

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.labels import target_of
 from ovamgen.classes.loading import default_classes, is_default
 from ovamgen.config import PlanConfig
 from ovamgen.errors import ConfigError, PlanError
@@ -187,7 +188,7 @@ def _sample(prompt: PromptSpec, key: str, run_seed: int) -> SampleSpec:
         key=key,
         prompt=prompt.prompt,
         caption=prompt.caption.text,
-        targets=tuple(target.target() for target in prompt.targets),
+        targets=tuple(target_of(target) for target in prompt.targets),
         seed=sample_seed(run_seed, key),
         caption_id=prompt.caption.caption_id,
         image_id=prompt.caption.image_id,

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ovamgen.classes.class_entry import BACKGROUND, IGNORE
 from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.labels import palette_of
 
 _PAPER, _INK, _SOFT = "#ffffff", "#1a1a1a", "#6b6b6b"
 _MARGIN, _GUTTER, _GAP, _PANEL_PX, _CAPTION_PX, _HEADER_PX = 40, 36, 4, 144, 44, 112
@@ -52,7 +53,7 @@ def draw_sheet(shown: Sequence[Shown], classes: ClassSet, *, title: str, note: s
         _PAPER,
     )
     draw = ImageDraw.Draw(sheet)
-    palette = classes.palette()
+    palette = palette_of(classes)
     draw.text((_MARGIN, 22), title, _INK, _font(22, "Bold"))
     draw.text((_MARGIN, 54), note, _SOFT, _font(13))
     for number, picture in enumerate(shown):
@@ -97,7 +98,7 @@ def _draw_names(
 ) -> None:
     """A swatch and the name of every class in the truth or the prediction, and in which of them."""
     x, y = corner
-    right, font, palette = x + width, _font(12), classes.palette()
+    right, font, palette = x + width, _font(12), palette_of(classes)
     true, predicted = (set(np.unique(m).tolist()) for m in (picture.truth, picture.predicted))
     for class_id in sorted((true | predicted) - {BACKGROUND, IGNORE}):
         name = classes.by_id(class_id).name

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ovamgen.classes.labels import palette_of
 from ovamgen.classes.loading import built_in
 from ovamgen.errors import ConfigError
 from recipes.mini.catalogue import CLASSES
@@ -51,7 +52,7 @@ def write_voc(
     lists = folder / "ImageSets" / "Segmentation"
     for path in (images, masks, lists):
         path.mkdir(parents=True)
-    palette = built_in("voc").palette().tobytes()
+    palette = palette_of(built_in("voc")).tobytes()
     rows: list[tuple[str, ...]] = []
     for split, count in counts.items():
         composer = Composer(

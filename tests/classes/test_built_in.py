@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.labels import palette_of
 from ovamgen.classes.loading import BUILT_IN, built_in
 from ovamgen.classes.plurals import FILE
 from recipes.plurals import plurals_file
@@ -38,7 +39,7 @@ def test_the_categories_of_coco_are_in_its_order(shared):
 
 
 def test_colours_are_those_of_the_data_sets():
-    city, ade = built_in("cityscapes19").palette(), built_in("ade150").palette()
+    city, ade = palette_of(built_in("cityscapes19")), palette_of(built_in("ade150"))
     assert city[1].tolist() == [128, 64, 128]
     assert city[11].tolist() == [70, 130, 180]
     assert city[19].tolist() == [119, 11, 32]

@@ -9,6 +9,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.labels import palette_of
 from ovamgen.classes.loading import built_in
 from ovamgen.classes.phrases import words_of
 from ovamgen.errors import ConfigError
@@ -169,7 +170,7 @@ def test_what_was_worked_out_does_not_travel():
 @given(record=records())
 def test_own_colours_win_and_the_others_are_vocs(record):
     classes = ClassSet.from_record(record)
-    palette, voc = classes.palette(), built_in("voc").palette()
+    palette, voc = palette_of(classes), palette_of(built_in("voc"))
     own = {entry.id: entry.colour for entry in classes.classes if entry.colour}
     for label in range(256):
         expected = bytes.fromhex(own[label][1:]) if label in own else bytes(voc[label])

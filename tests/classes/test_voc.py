@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ovamgen.classes.labels import palette_of, target_of
 from ovamgen.classes.loading import built_in
 from ovamgen.errors import ConfigError
 from ovamgen.records import Target
@@ -38,7 +39,7 @@ def test_ids_and_names():
         "tvmonitor": "tv",
     }
     assert [VOC.by_id(entry.id) for entry in VOC.classes] == list(VOC.classes)
-    assert VOC.by_id(11).target() == Target(
+    assert target_of(VOC.by_id(11)) == Target(
         class_id=11, class_name="diningtable", phrase="dining table"
     )
 
@@ -165,7 +166,7 @@ def test_captions_of_coco_name_what_they_always_named(repository):
 
 
 def test_palette_is_vocs():
-    palette = VOC.palette()
+    palette = palette_of(VOC)
     known = {
         0: (0, 0, 0),
         1: (128, 0, 0),

@@ -115,7 +115,13 @@ def test_every_key_can_be_set_to_its_default():
 
     keys = run_keys()
     # left out of files while it is off
-    left_out = {"masks.crf.half_resolution"}
+    left_out = {
+        "attribution.missing",
+        "classes",
+        "masks.class_tau",
+        "masks.crf.half_resolution",
+        "synthesis.append_class_words",
+    }
     left_out |= {f"attribution.{name}" for name in ("head", "head_mode", "head_tokens")}
     written = flatten(build_config().model_dump(mode="json")).keys() | left_out
     assert keys.keys() == written

@@ -8,6 +8,7 @@ import torch
 from ovamgen.attribution.ovam import PairMaps
 from ovamgen.attribution.targets import untrained_targets
 from ovamgen.attribution.token_bank import TokenBank
+from ovamgen.classes.labels import target_of
 from ovamgen.classes.loading import default_classes
 from ovamgen.config import build_config
 from ovamgen.diffusion.pipeline import load_pipeline
@@ -46,7 +47,7 @@ def specs(*seeds, prompt="a photograph of a cat"):
             key=f"{index:011d}",
             prompt=prompt,
             caption=prompt,
-            targets=(VOC_CLASSES[7].target(),),
+            targets=(target_of(VOC_CLASSES[7]),),
             seed=seed,
             caption_id=1,
             image_id=-1,

@@ -7,6 +7,7 @@ import pytest
 
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.labels import target_of
 from ovamgen.classes.loading import built_in, load_class_set
 from ovamgen.config import build_config
 from ovamgen.engine import engine as engine_module
@@ -40,7 +41,7 @@ def spec(classes, *names, index=0, prompt="a photograph of a bus and a car"):
         key=f"{index:011d}",
         prompt=prompt,
         caption=prompt,
-        targets=tuple(classes.by_name(name).target() for name in names),
+        targets=tuple(target_of(classes.by_name(name)) for name in names),
         seed=index,
         caption_id=index,
         image_id=-1,

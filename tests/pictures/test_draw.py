@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from ovamgen.classes.labels import target_of
 from ovamgen.classes.loading import built_in
 from ovamgen.config import build_config
 from ovamgen.errors import ConfigError, IncompleteError
@@ -29,7 +30,7 @@ def spec(caption_id, *class_ids, prompt="a cat on a mat", published=True):
         key=f"{caption_id:011d}",
         prompt=prompt,
         caption=prompt,
-        targets=tuple(VOC_CLASSES[i - 1].target() for i in class_ids),
+        targets=tuple(target_of(VOC_CLASSES[i - 1]) for i in class_ids),
         seed=0,
         caption_id=caption_id,
         image_id=-1,

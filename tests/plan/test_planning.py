@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ovamgen.classes.labels import target_of
 from ovamgen.classes.loading import built_in
 from ovamgen.config import PlanConfig
 from ovamgen.errors import ConfigError, PlanError
@@ -223,7 +224,7 @@ def plan_of(parts):
                 batches=tuple(
                     tuple(
                         SampleSpec(
-                            **{**spec, "targets": tuple(v.target() for v in spec["targets"])}
+                            **{**spec, "targets": tuple(target_of(v) for v in spec["targets"])}
                         )
                         for spec in batch
                     )

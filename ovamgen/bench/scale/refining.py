@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from ovamgen.bench.scale.engine import CELLS, CLASS_IDS, SIDE_PX
+from ovamgen.classes.labels import target_of
 from ovamgen.classes.loading import default_classes
 from ovamgen.cluster.workers import RefineStatus
 from ovamgen.config import ShardConfig
@@ -60,7 +61,7 @@ def _template(provenance: Provenance, settings: ShardConfig) -> EncodedSample:
             key="0" * 11,
             prompt="",
             caption="",
-            targets=(default_classes().classes[0].target(),),
+            targets=(target_of(default_classes().classes[0]),),
             seed=0,
             caption_id=0,
             image_id=-1,

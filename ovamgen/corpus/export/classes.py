@@ -10,6 +10,7 @@ import yaml
 
 from ovamgen.classes.class_entry import BACKGROUND, IGNORE
 from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.labels import palette_of
 from ovamgen.corpus.open import Corpus
 
 
@@ -30,7 +31,7 @@ def count_targets(corpus: Corpus) -> dict[int, int]:
 
 def class_table(classes: ClassSet, counts: dict[int, int]) -> bytes:
     """CSV of every label that a mask may hold: id, name, phrase, the set's colour, samples."""
-    palette = classes.palette()
+    palette = palette_of(classes)
     rows = [(BACKGROUND, "background", "")]
     rows += [(entry.id, entry.name, entry.phrase) for entry in classes.classes]
     rows += [(IGNORE, "ignore", "")]

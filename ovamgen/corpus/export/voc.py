@@ -21,6 +21,7 @@ from PIL import Image
 
 from ovamgen.bounds import MAX_SIDE_PX
 from ovamgen.classes.class_entry import BACKGROUND, IGNORE
+from ovamgen.classes.labels import palette_of
 from ovamgen.classes.loading import is_default
 from ovamgen.corpus.export.classes import class_file, class_table, count_targets, label_names
 from ovamgen.corpus.open import Corpus, open_corpus
@@ -157,7 +158,7 @@ def _export_shard(
     """Writes the files of a shard's samples; the lines of their names."""
     images, masks, _ = _folders(root)
     classes = corpus.classes
-    palette = classes.palette().tobytes()
+    palette = palette_of(classes).tobytes()
     allowed = np.isin(np.arange(256), [BACKGROUND, *(e.id for e in classes.classes), IGNORE])
     for key, members in corpus.read(record):
         for name in (IMAGE, MASK):
@@ -226,6 +227,6 @@ def _mmseg_config(corpus: Corpus) -> str:
         voc=is_default(classes),
         # letters, digits, - and _: as safe in a string of Python
         names=label_names(classes),
-        palette=classes.palette()[: classes.labels].tolist(),
+        palette=palette_of(classes)[: classes.labels].tolist(),
         labels=classes.told_labels,
     )

@@ -1,0 +1,35 @@
+"""What the classes of a set are to others: targets of samples, colours of labels.
+
+Apart from the set itself, which configurations hold and help pages show before numpy is loaded.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import UInt8
+
+from ovamgen.classes.class_entry import ClassEntry
+from ovamgen.classes.class_set import ClassSet
+from ovamgen.records import Target
+
+
+def target_of(entry: ClassEntry) -> Target:
+    """The class as a sample's target."""
+    return Target(class_id=entry.id, class_name=entry.name, phrase=entry.phrase)
+
+
+def palette_of(classes: ClassSet) -> UInt8[np.ndarray, "256 3"]:
+    """RGB of each label: the classes' own colours, else VOC's.
+
+    VOC deals the id's bits to R, G, B, high bits first. Entry 0 is black, 255 (224, 224, 192).
+    """
+    labels = np.arange(256)
+    palette = np.zeros((256, 3), np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            source = 3 * bit + channel
+            palette[:, channel] |= (((labels >> source) & 1) << (7 - bit)).astype(np.uint8)
+    for entry in classes.classes:
+        if entry.colour:
+            palette[entry.id] = tuple(bytes.fromhex(entry.colour[1:]))
+    return palette

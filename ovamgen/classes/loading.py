@@ -43,7 +43,7 @@ def as_class_set(value: object) -> ClassSet:
         case str():
             return load_class_set(value)
         case Mapping():
-            return _checked("classes", value)
+            return from_saved({_RECORD: value})
         case [*names] if all(isinstance(name, str) for name in names):
             return _from_names([str(name) for name in names])
     raise ConfigError(
@@ -75,7 +75,11 @@ def from_saved(record: Mapping[str, Any]) -> ClassSet:
     """
     if _RECORD not in record:
         return default_classes()
-    return _checked("the classes it names", record[_RECORD])
+    try:
+        # plurals take a second to make, and who reads labels needs none
+        return ClassSet.from_record(record[_RECORD])
+    except ConfigError as error:
+        raise ConfigError(f"classes: {error}") from None
 
 
 def is_set(text: str) -> bool:

@@ -136,3 +136,9 @@ def test_a_bank_that_lacks_a_class_is_refused(tmp_path):
     )
     assert "token bank own lacks zebra" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_the_page_shows_the_file_that_it_uses(repository):
+    page = (repository / "docs/own-classes.md").read_text("utf-8")
+    shown = page.split("```yaml\n")[1].split("```")[0]
+    assert shown == (repository / "jobs/classes/pets.yaml").read_text("utf-8")

@@ -32,7 +32,12 @@ def test_nothing_is_said_of_heads_where_the_method_has_none():
 def test_fingerprints_of_before_there_were_heads():
     # of commit d6bf450, the last one without these fields
     assert fingerprint(build_config(MINI), {}) == FINGERPRINTS["mini"]
-    other = {"model": {"id": "x", "device": "cuda"}, "masks": {"preset": "daam"}}
+    other = {
+        "model": {"id": "x", "device": "cuda"},
+        "masks": {"preset": "daam"},
+        # what 'auto' was for it then
+        "attribution": {"tokens": "words"},
+    }
     assert fingerprint(build_config(other), {"captions": "0"}) == FINGERPRINTS["other"]
 
 

@@ -17,12 +17,13 @@ from ovamgen.attribution.interface import HeatmapMethod, HeatmapSink
 from ovamgen.attribution.method import build_method
 from ovamgen.attribution.targets import phrase_targets
 from ovamgen.attribution.trained_head import HeadUse, open_head
+from ovamgen.classes.loading import built_in
 from ovamgen.config import build_config
 from ovamgen.corpus.dataset import read_samples
 from ovamgen.diffusion.features import FeatureSink
 from ovamgen.diffusion.pipeline import load_pipeline
 from ovamgen.diffusion.synthesis import Synthesiser
-from ovamgen.engine.engine import PHRASES, Engine, PipelineAttention
+from ovamgen.engine.engine import Engine, PipelineAttention
 from ovamgen.errors import ConfigError, MethodError
 from ovamgen.generation import generate
 from ovamgen.masks.binarise import make_label_map
@@ -178,7 +179,7 @@ def test_one_image_by_command(tmp_path):
     with np.load(out) as arrays:
         assert arrays["text_0"].shape == (1, 128, 128)
         assert arrays["bank"].shape == (20, 1, 128, 128)
-        assert list(arrays["bank_classes"]) == list(PHRASES)
+        assert list(arrays["bank_classes"]) == [entry.name for entry in built_in("voc").classes]
         assert 0 <= arrays["bank"].min() <= arrays["bank"].max() <= 1
     with Image.open(picture) as shown:
         assert shown.width > 3 * 128

@@ -99,7 +99,7 @@ def evaluate_segmentor(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Score a segmentor by the VOC protocol: one confusion matrix over a split, 255 left out.
+    """Score a segmentor on a split as VOC does: one confusion matrix over it, 255 left out.
 
     The classes are the segmentor's; pictures whose labels can tell them are read as of those.
 

@@ -43,7 +43,7 @@ def class_file(folder, count):
 def test_from_the_file_to_a_scored_network(count, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     own = class_file(tmp_path, count)
-    typed("prompts", "--classes", own, "--per-class", 2, "--out", "captions.csv")
+    typed("prompts", "--classes", own, "--per-class", 4, "--out", "captions.csv")
     typed(
         *("generate", "--captions", "captions.csv", "--classes", own, "--model", "mini"),
         *("--steps", 4, "--runner", "local", "--out", "corpus"),
@@ -67,7 +67,9 @@ def test_from_the_file_to_a_scored_network(count, tmp_path, monkeypatch):
         assert entry.name in card
     typed("report", "corpus", "--out", "page.html")
     assert "vehicle" in (tmp_path / "page.html").read_text()
-    typed("select", "corpus", "--classes", "vehicle", "--area-quantiles", "none", "--out", "some")
+    typed(
+        "select", "corpus", "--classes", "cat,vehicle", "--area-quantiles", "none", "--out", "some"
+    )
     assert open_corpus("some").classes == classes
     typed("export", "voc", "corpus", "--out", "voc")
     folder = tmp_path / "voc/VOCdevkit/VOC2012"

@@ -87,8 +87,8 @@ def class_samples(
         per_class: samples of each class.
         classes: the set; the default one where not given.
         names: of a choice of them, any name will do; all where empty.
-        prompt: holds ``{class}``, which becomes the class's phrase: ``dining table``; "a" before
-            it becomes "an" where the phrase asks for it.
+        prompt: holds ``{class}``, which becomes the class's phrase, ``dining table``, or one of
+            its phrases after the other; "a" before it becomes "an" where it asks for that.
         seed: of the draw, 0 <= seed < 2**32.
         to_the_letter: "a" stays as it is, as in the published prompts: ``a aeroplane``.
 
@@ -107,20 +107,22 @@ def class_samples(
     for place, entry in enumerate(ordered):
         if wanted and entry.id not in wanted:
             continue
-        text = prompt
-        if not to_the_letter and entry.with_article.startswith("an "):
-            text = _WITH_ARTICLE.sub(r"\1n {class}", text)
-        text = text.replace(_PLACEHOLDER, entry.phrase)
-        samples += [
-            Sample(
-                key=f"{entry.name}-{number:03d}",
-                class_name=entry.name,
-                prompt=text,
-                seed=int(drawn),
-                word_included=entry.phrase in text.lower(),
+        for number, drawn in enumerate(seeds[place]):
+            # a super-class is drawn as each of its phrases in turn
+            phrase = entry.attributed[number % len(entry.attributed)]
+            text = prompt
+            if not to_the_letter and entry.in_sentence(phrase).startswith("an "):
+                text = _WITH_ARTICLE.sub(r"\1n {class}", text)
+            text = text.replace(_PLACEHOLDER, phrase)
+            samples.append(
+                Sample(
+                    key=f"{entry.name}-{number:03d}",
+                    class_name=entry.name,
+                    prompt=text,
+                    seed=int(drawn),
+                    word_included=phrase in text.lower(),
+                )
             )
-            for number, drawn in enumerate(seeds[place])
-        ]
     return tuple(samples)
 
 

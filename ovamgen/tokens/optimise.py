@@ -14,6 +14,7 @@ import numpy as np
 
 from ovamgen import __version__
 from ovamgen.attribution.token_bank import TAU_FROM, TokenBank, check_tau
+from ovamgen.classes.loading import is_default
 from ovamgen.config import TOKEN_TAU, WORD_TAU, RunConfig, canonical_json, load_preset
 from ovamgen.diffusion.pipeline import check_model
 from ovamgen.errors import ConfigError, IncompleteError, MethodError
@@ -241,6 +242,8 @@ def make_bank(
         "synthesis": canonical_json(synthesis),
         **{name: str(value) for name, value in asdict(tasks[0].settings).items()},
     }
+    if not is_default(config.classes):
+        provenance["class_set"] = canonical_json(config.classes.as_record())
     for task in tasks:
         provenance[f"class {task.class_name}"] = canonical_json(
             _described(task, results[task.class_name])

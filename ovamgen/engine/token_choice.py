@@ -46,12 +46,12 @@ def tokens_in_words(config: RunConfig, bank: TokenBank | None, *, asked: bool) -
     if source.untrained:
         return f"tokens: pairs that nobody has optimised; {threshold}"
     if bank is None:
-        why = "as asked"
-        if not asked:
-            own = "own" if config.model.id == mini.NAME else "voc-sd15"
-            absent = lacks(SHIPPED[own].class_names, config.classes.classes)
-            of = listed(absent) if absent else "this text encoder"
-            why = f"no tokens ship for {of}; 'ovamgen tokens optimize' learns them"
+        own = "own" if config.model.id == mini.NAME else "voc-sd15"
+        absent = lacks(SHIPPED[own].class_names, config.classes.classes)
+        of = listed(absent) or "this text encoder"
+        why = f"no tokens ship for {of}; 'ovamgen tokens optimize' learns them"
+        if asked and not absent:
+            why = "as asked"
         return f"no tokens: classes by their words ({why}); threshold tau {masks.tau:g}"
     shipped = SHIPPED.get(source.name)
     told = shipped.told if shipped else source.name

@@ -1,5 +1,7 @@
 """Classes that are not VOC's: what stands for them, super-classes, sets of many."""
 
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +12,7 @@ from ovamgen.classes.class_set import ClassSet
 from ovamgen.classes.labels import target_of
 from ovamgen.classes.loading import built_in, load_class_set
 from ovamgen.config import build_config
+from ovamgen.diffusion.facts import CLIP_VIT_L14
 from ovamgen.engine import engine as engine_module
 from ovamgen.engine.engine import Engine
 from ovamgen.engine.token_choice import open_tokens, tokens_in_words
@@ -121,6 +124,45 @@ def test_a_bank_that_lacks_a_class_is_refused_or_helped_out_by_words(bank):
     words = only.synthesise([spec(classes, "cat", "zebra")]).heatmaps[0]
     np.testing.assert_array_equal(zebra, words[1])
     assert not np.array_equal(cat, words[0])
+
+
+@pytest.mark.parametrize(
+    ("classes", "tokens", "told"),
+    [
+        ("voc", "words", "classes by their words (as asked); threshold tau 0.4"),
+        ("cat,zebra", "auto", "(no tokens ship for zebra; 'ovamgen tokens optimize' learns them)"),
+        ("cat,dog", "auto", "tokens: mini's own; threshold tau 0.55, of the tokens"),
+    ],
+)
+def test_a_run_says_what_stands_for_its_classes(classes, tokens, told):
+    asked = build_config(
+        {"classes": classes, "model": {"id": "mini"}, "attribution": {"tokens": tokens}}
+    )
+    assert told in tokens_in_words(*open_tokens(asked), asked=True)
+
+
+def test_models_with_clip_vit_l14_take_the_published_tokens(tmp_path):
+    """Known by the form of the text encoder, from the files and before any of them is loaded."""
+    asked = {"attribution": {"tokens": "auto"}}
+    chosen, bank = open_tokens(config(built_in("voc"), **asked))
+    assert (chosen.attribution.tokens, chosen.masks.tau, bank) == ("words", 0.4, None)
+    assert "for this text encoder" in tokens_in_words(chosen, bank, asked=False)
+
+    folder = shutil.copytree(TINY_SD, tmp_path / "sd15")
+    for part, changes in (
+        ("unet", {"cross_attention_dim": 768}),
+        ("text_encoder", CLIP_VIT_L14),
+    ):
+        path = folder / part / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | dict(changes)))
+    model = {"model": {"id": str(folder), "device": "cpu"}}
+    chosen, bank = open_tokens(config(built_in("voc"), **asked, **model))
+    assert chosen.attribution.tokens == "voc-sd15"
+    assert (chosen.masks.tau, bank.rows_alone) == (0.8, True)
+    assert "which OVAM's authors optimised" in tokens_in_words(chosen, bank, asked=False)
+    chosen, bank = open_tokens(config(load_class_set("cat,zebra"), **asked, **model))
+    assert chosen.attribution.tokens == "words"
+    assert "no tokens ship for zebra" in tokens_in_words(chosen, bank, asked=False)
 
 
 def test_pairs_of_its_phrases_stand_for_a_super_class(bank):

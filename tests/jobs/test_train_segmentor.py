@@ -45,7 +45,8 @@ def test_two_workers_train_one_network(tmp_path, repository):
     weights = load_file(out / "segmentor.safetensors")
     assert all(torch.isfinite(value).all() for value in weights.values())
     with (out / "log.csv").open() as file:
-        assert [row["step"] for row in csv.DictReader(file)] == [str(n) for n in range(1, 7)]
+        # a row every 20 steps and one for the last
+        assert [row["step"] for row in csv.DictReader(file)] == ["6"]
     # finished: nothing is taken again, and the weights stay
     again = submit(repository, tmp_path, "--out", out, "--workers", 2, **settings)
     assert again.returncode == 0, again.stdout + again.stderr

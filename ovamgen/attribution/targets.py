@@ -84,9 +84,7 @@ class ClassRows:
         """
         bank = self.bank
         if bank is not None:
-            bank.check_width(model.context_width, model.name)
-            if bank.rows_alone:
-                bank = bank.paired_with(model.encode("").rows[0].float().cpu().numpy())
+            bank = bank_of_model(bank, model)
         found = [self._of_class(entry, model, bank) for entry in classes]
         return AttributedClasses(
             targets=tuple(target for part in found for target in part),
@@ -105,6 +103,18 @@ class ClassRows:
         if self.source.untrained:
             return untrained_targets(phrases, model.encode)
         return phrase_targets(phrases, model.encode)
+
+
+def bank_of_model(bank: TokenBank, model: AttributedModel) -> TokenBank:
+    """The bank with the background rows that it leaves to the model, where it does.
+
+    Raises:
+        ConfigError: it was made for another text encoder.
+    """
+    bank.check_width(model.context_width, model.name)
+    if not bank.rows_alone:
+        return bank
+    return bank.paired_with(model.encode("").rows[0].float().cpu().numpy())
 
 
 def pair_targets(bank: TokenBank, phrases: Mapping[str, str]) -> tuple[ClassTarget, ...]:

@@ -11,7 +11,7 @@ from jaxtyping import Float32
 from ovamgen.attribution.attn2mask import Attn2MaskSink
 from ovamgen.attribution.daam import Daam, DaamMaps, DaamSink, PromptContext, absent_word
 from ovamgen.attribution.ovam import OvamSink, TextMaps
-from ovamgen.attribution.targets import pair_targets
+from ovamgen.attribution.targets import bank_of_model, pair_targets
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.config import METHODS
 from ovamgen.diffusion.recorder import AttentionSink
@@ -76,10 +76,7 @@ def listen(method: str, attention: PipelineAttention, asked: Asked) -> list[List
             f"{asked.pairs.shape[2]}"
         )
     if asked.bank is not None:
-        asked.bank.check_width(width, attention.name)
-        if asked.bank.rows_alone:
-            start_row = attention.encode("").rows[0].float().cpu().numpy()
-            asked = replace(asked, bank=asked.bank.paired_with(start_row))
+        asked = replace(asked, bank=bank_of_model(asked.bank, attention))
     if METHODS[method].in_prompt:
         return _listen_to_prompt(attention, asked)
     return [_listen_to_matrices(attention, asked, one_call=METHODS[method].one_call)]

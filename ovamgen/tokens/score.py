@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ovamgen.attribution.targets import bank_of_model
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.diffusion.pipeline import load_pipeline
 from ovamgen.engine.engine import PipelineAttention, use_repeatable_arithmetic
@@ -125,10 +126,7 @@ def score_bank(
     use_repeatable_arithmetic(config.runtime.cpu_threads)
     say(f"loading {config.model.id} on {config.model.device}")
     loaded = load_pipeline(config.model)
-    bank.check_width(loaded.info.context_width, loaded.info.model)
-    if bank.rows_alone:
-        start_row = PipelineAttention(loaded).encode("").rows[0].float().cpu().numpy()
-        bank = bank.paired_with(start_row)
+    bank = bank_of_model(bank, PipelineAttention(loaded))
     if notice := model_notice(bank, loaded.info):
         say(notice)
     redrawing = Redrawing(loaded, config)

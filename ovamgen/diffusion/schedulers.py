@@ -39,9 +39,7 @@ def count_calls(pipe: Any, name: str, steps: int) -> int:
         name: of the scheduler.
         steps: num_inference_steps.
     """
-    scheduler = scheduler_class(name).from_config(pipe.scheduler.config)
-    scheduler.set_timesteps(steps)
-    return len(scheduler.timesteps)
+    return len(_timesteps(pipe, name, steps))
 
 
 def last_timestep(pipe: Any, name: str, steps: int) -> float:
@@ -52,6 +50,10 @@ def last_timestep(pipe: Any, name: str, steps: int) -> float:
         name: of the scheduler.
         steps: num_inference_steps.
     """
+    return float(_timesteps(pipe, name, steps)[-1])
+
+
+def _timesteps(pipe: Any, name: str, steps: int) -> Any:
     scheduler = scheduler_class(name).from_config(pipe.scheduler.config)
     scheduler.set_timesteps(steps)
-    return float(scheduler.timesteps[-1])
+    return scheduler.timesteps

@@ -110,8 +110,6 @@ def _refine_one(
     spec, image, heatmaps = batch.specs[index], batch.images[index], batch.heatmaps[index]
     try:
         rows = [batch.class_ids.index(target.class_id) for target in spec.targets]
-        # beyond the number that is always recorded, what is kept is a matter of the sample alone
-        kept = range(len(batch.class_ids)) if batch.all_classes else rows
         with clock.measure("masks"):
             labels = make_label_map(
                 heatmaps[rows],
@@ -122,6 +120,12 @@ def _refine_one(
             )
     except SAMPLE_ERRORS as error:
         return SampleFailure(key=spec.key, stage="masks", reason=one_line(error))
+    maxima, class_ids = batch.heatmap_max[index], batch.class_ids
+    if not batch.all_classes:
+        # beyond the number that is always recorded, what is kept is a matter of the sample alone
+        heatmaps = heatmaps[rows]
+        maxima = tuple(maxima[row] for row in rows)
+        class_ids = tuple(class_ids[row] for row in rows)
     try:
         with clock.measure("encoding"):
             return encode_sample(
@@ -130,9 +134,9 @@ def _refine_one(
                 labels=labels.labels,
                 scores=labels.scores,
                 areas=labels.areas,
-                heatmaps=heatmaps[kept],
-                heatmap_max=[batch.heatmap_max[index][row] for row in kept],
-                class_ids=[batch.class_ids[row] for row in kept],
+                heatmaps=heatmaps,
+                heatmap_max=maxima,
+                class_ids=class_ids,
                 unsafe=batch.unsafe[index],
                 provenance=context.provenance,
                 settings=context.config.shards,

@@ -62,7 +62,7 @@ class HeadUse:
     head: Head
     mode: HeadMode = "official"
     conditioning: Conditioning = "row"
-    """Of optimised pairs (methods 6.6)."""
+    """What it is asked with where a class has an optimised pair (methods 6.6)."""
 
     def check_classes(self, names: Sequence[str]) -> None:
         """Checks that a head which knows its classes by their texts was trained on all of them.

@@ -189,7 +189,7 @@ class ClassSet(Section):
     @property
     def label_names(self) -> tuple[str, ...]:
         """By label, the name of its class: ``background`` for 0, "" for those that none has."""
-        return self._by_label("background", "name")
+        return self._by_label("name")
 
     @property
     def phrase_by_name(self) -> dict[str, str]:
@@ -199,10 +199,10 @@ class ClassSet(Section):
     @property
     def label_phrases(self) -> tuple[str, ...]:
         """By label, the phrase of its class: ``background`` for 0, "" for those that none has."""
-        return self._by_label("background", "phrase")
+        return self._by_label("phrase")
 
-    def _by_label(self, background: str, field: str) -> tuple[str, ...]:
-        found = [background, *[""] * (self.labels - 1)]
+    def _by_label(self, field: str) -> tuple[str, ...]:
+        found = ["background", *[""] * (self.labels - 1)]
         for entry in self.classes:
             found[entry.id] = getattr(entry, field)
         return tuple(found)

@@ -18,6 +18,7 @@ from ovamgen.cli.options import (
     Sets,
     Steps,
     Width,
+    resolve,
     resolve_here,
 )
 from ovamgen.console.log_format import show
@@ -86,7 +87,10 @@ def samples(
         preset = None
     if captions is None and (instances or preset or limit):
         raise ConfigError("--instances, --preset and --limit are about captions: give --captions")
-    own, names = _classes(classes, resolve_here(config, {"model": {}}, sets).classes)
+    own: str | None = None
+    names: list[str] = []
+    if classes is not None:
+        own, names = _classes(classes, resolve(config, {}, sets).classes)
     flags = {
         "classes": own,
         "plan": {
@@ -122,12 +126,10 @@ def samples(
     done.check_complete()
 
 
-def _classes(asked: str | None, there: ClassSet) -> tuple[str | None, list[str]]:
+def _classes(asked: str, there: ClassSet) -> tuple[str | None, list[str]]:
     """The set that is asked for, if another, and the names of a choice."""
-    names = [name.strip() for name in (asked or "").split(",") if name.strip()]
-    if asked is None or ("," not in asked and not _is_of(there, asked)):
-        return asked, []
-    if all(_is_of(there, name) for name in names):
+    names = [name.strip() for name in asked.split(",") if name.strip()]
+    if names and all(_is_of(there, name) for name in names):
         return None, names
     return asked, []
 

@@ -58,7 +58,7 @@ class CompareRequest:
     limit: int | None = None
     quick: bool = False
     classes: ClassSet | None = None
-    """That are scored; the pictures' own where not given."""
+    """The classes that are scored; the pictures' own where not given."""
 
     def open(self, split: str | None, annotations: str | None = None) -> PictureSet:
         """The pictures of a split."""

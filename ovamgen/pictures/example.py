@@ -53,9 +53,7 @@ def check_labels(
     counts[[BACKGROUND, IGNORE, *(entry.id for entry in classes.classes)]] = 0
     if counts.any():
         value = int(counts.argmax())
-        last = classes.labels - 1
-        known = f"0 to {last}" if len(classes) == last else f"0, the ids of {classes.name}"
         raise kind(
-            f"{name} must have values {known} and {IGNORE} (ignored), got {value} in "
+            f"{name} must have values {classes.told_labels} and {IGNORE} (ignored), got {value} in "
             f"{counts[value]} pixels: map other classes to these, or to {IGNORE}"
         )

@@ -67,7 +67,7 @@ class PictureSet:
     """Split of a VOC folder, else ""."""
     pictures: tuple[Picture, ...]
     classes: ClassSet
-    """That its pictures are scored for."""
+    """The classes that its pictures are scored for."""
     settings: Mapping[str, Any]
     """The sections that drew generated samples; empty for real pictures."""
     notes: tuple[str, ...] = ()

@@ -37,9 +37,9 @@ class VocFolder:
     split: str
     names: tuple[str, ...]
     classes: ClassSet
-    """Of the labels that are read."""
+    """The classes of the labels that are read."""
     own_classes: ClassSet
-    """Of the labels in the files: as its ``classes.yaml`` says; VOC's where there is none."""
+    """The classes of the labels in the files: of ``classes.yaml``; VOC's where there is none."""
     table: UInt8[np.ndarray, " 256"]
     """By label in the files, the label that is read."""
 

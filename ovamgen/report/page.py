@@ -42,7 +42,7 @@ _MESSAGE_CHARACTERS = 600
 _SHOWN_FAILURES = 40
 _NAMED_SHARDS = 12
 _MOST_ROWS = 40
-"""Of a table of classes; of larger sets those have a row that were planned or are there."""
+"""Rows of a table of classes; of a larger set those that were planned or are there have one."""
 
 
 def render_page(corpus: Corpus, statistics: Statistics, thumbnails: Sequence[Thumbnail]) -> str:

@@ -27,7 +27,7 @@ from ovamgen.storage.whole_files import write_whole
 
 SHOWN_PICTURES = 24
 _MOST_ROWS = 40
-"""Of a terminal's table; of larger sets those have a row that are true or predicted."""
+"""Rows of a terminal's table; of a larger set those that are true or predicted have one."""
 _BATCH = 16
 
 

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from ovamgen.classes.phrases import MOST_WORDS, words_of
-from ovamgen.section import Section
+from ovamgen.storage.section import Section
 
 BACKGROUND = 0
 """The label of pixels that show none of the classes."""

@@ -26,7 +26,7 @@ from ovamgen.classes.class_words import claims, phrase_table
 from ovamgen.classes.phrases import Phrase, PhraseTable, words_of
 from ovamgen.console.wording import listed, nearest
 from ovamgen.errors import ConfigError
-from ovamgen.section import Section, one_line
+from ovamgen.storage.section import Section, one_line
 
 _MOST_NAMES_TOLD = 24
 _MOST_TOLD = 300

@@ -34,7 +34,7 @@ from ovamgen.config.models import (
     SynthesisConfig,
 )
 from ovamgen.config.token_source import SHIPPED, TokenSource, bank_file, lacks, pairs_of
-from ovamgen.section import AS_KEYS, Section, one_line
+from ovamgen.storage.section import AS_KEYS, Section, one_line
 
 __all__ = [
     "AS_KEYS",

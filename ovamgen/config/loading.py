@@ -15,8 +15,8 @@ from ovamgen.config.methods import METHODS
 from ovamgen.config.models import RunConfig
 from ovamgen.console.wording import nearest
 from ovamgen.errors import ConfigError
-from ovamgen.section import AS_KEYS, one_line
 from ovamgen.storage.plain_yaml import load_plain_yaml
+from ovamgen.storage.section import AS_KEYS, one_line
 
 
 def preset_names(kind: str = "masks") -> list[str]:

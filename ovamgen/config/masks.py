@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_serializer, model_validator
 
 from ovamgen.errors import ConfigError
-from ovamgen.section import Section
+from ovamgen.storage.section import Section
 
 Normalisation = Literal["max", "min-max", "none"]
 

@@ -17,7 +17,7 @@ from ovamgen.config.head_source import AUTO_HEAD, choose_head, head_file
 from ovamgen.config.masks import MaskConfig
 from ovamgen.config.methods import Branch, default_branch, uses_head
 from ovamgen.config.token_source import AUTO, Missing, TokenSource
-from ovamgen.section import Section
+from ovamgen.storage.section import Section
 
 DEFAULT_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 DEFAULT_REVISION = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, StrictStr, ValidationError, model_va
 from ovamgen.classes.class_entry import ClassEntry
 from ovamgen.console.wording import nearest
 from ovamgen.errors import ConfigError
-from ovamgen.section import Section, one_line
+from ovamgen.storage.section import Section, one_line
 from ovamgen.storage.yaml_files import read_yaml_mapping
 
 CLASS_SLOTS = ("class", "class2", "class3")

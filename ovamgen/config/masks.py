@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from ovamgen.errors import ConfigError
 from ovamgen.storage.section import Section
@@ -20,6 +20,8 @@ TOKEN_TAU = 0.8
 
 class CrfConfig(Section):
     """Dense CRF; the numbers are SimpleCRF's (methods 3)."""
+
+    came_later: ClassVar = frozenset({"half_resolution"})
 
     enabled: bool = True
     """Refine masks with the dense CRF."""
@@ -44,21 +46,11 @@ class CrfConfig(Section):
     """Infer on the image at half its height and width, in about a quarter of the time, and resize
     the beliefs to the image; both ``sxy`` stay in pixels of the whole image."""
 
-    @model_serializer(mode="wrap")
-    def _as_before_it_was_there(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Leaves ``half_resolution`` out where it is off.
-
-        The configurations, fingerprints and files of corpora that do not use it stay what they
-        were before there was such a field.
-        """
-        data = dump(self)
-        if not self.half_resolution:
-            data.pop("half_resolution", None)
-        return data
-
 
 class MaskConfig(Section):
     """How heatmaps become a label map."""
+
+    came_later: ClassVar = frozenset({"class_tau"})
 
     preset: str = "paper"
     """Values for this section from a publication, on which all other keys are laid."""
@@ -127,14 +119,6 @@ class MaskConfig(Section):
             if self.beta is not None or (self.tau is None and self.word_beta is not None):
                 raise ValueError("masks.beta needs masks.normalised_at map, got image")
         return self
-
-    @model_serializer(mode="wrap")
-    def _as_before_it_was_there(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Leaves ``class_tau`` out where it is empty, as for ``half_resolution``."""
-        data = dump(self)
-        if not self.class_tau:
-            data.pop("class_tau", None)
-        return data
 
     def taus(self, class_names: Iterable[str]) -> list[float]:
         """The threshold of each class.

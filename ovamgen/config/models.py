@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_serializer, model_validator
 
@@ -79,6 +79,8 @@ class ModelConfig(Section):
 class SynthesisConfig(Section):
     """How an image is drawn."""
 
+    came_later: ClassVar = frozenset({"append_class_words"})
+
     steps: int = Field(default=30, ge=1, le=1000)
     """num_inference_steps; PNDM makes one UNet call more."""
     guidance: float = Field(default=7.5, ge=0)
@@ -97,14 +99,6 @@ class SynthesisConfig(Section):
     safety: Literal["flag", "drop", "off"] = "flag"
     """What the checker's verdict does: a flag in the metadata, no sample, or no check at all."""
 
-    @model_serializer(mode="wrap")
-    def _as_before_it_was_there(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Leaves ``append_class_words`` out where it is off."""
-        data = dump(self)
-        if not self.append_class_words:
-            data.pop("append_class_words", None)
-        return data
-
     @model_validator(mode="after")
     def _sizes(self) -> SynthesisConfig:
         for name in ("height", "width"):
@@ -121,6 +115,8 @@ class SynthesisConfig(Section):
 
 class AttributionConfig(Section):
     """Where heatmaps come from."""
+
+    came_later: ClassVar = frozenset({"missing"})
 
     method: str = "ovam"
     """What heatmaps are made of."""
@@ -147,14 +143,9 @@ class AttributionConfig(Section):
     mean of both rows (methods 6.6)."""
 
     @model_serializer(mode="wrap")
-    def _as_before_they_were_there(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Leaves what is about heads out where the method has none, and ``missing`` by default.
-
-        The configurations, fingerprints and files of corpora that use none stay what they were.
-        """
-        data = dump(self)
-        if self.missing == "refuse":
-            data.pop("missing", None)
+    def _written(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """As for every section; and what is about heads only where the method has one."""
+        data = super()._written(dump)
         if not uses_head(self.method):
             for name in ("head", "head_mode", "head_tokens"):
                 data.pop(name, None)
@@ -313,7 +304,7 @@ class RunConfig(Section):
         return self
 
     @model_serializer(mode="wrap")
-    def _as_before_there_were_others(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    def _written(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """Classes as a class file has them; left out where they are the default ones.
 
         So the files and fingerprints of runs that name no classes stay what they were.

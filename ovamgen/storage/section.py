@@ -6,11 +6,11 @@ Unknown keys are refused, and what pydantic complains about is said in one line 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer
 
 from ovamgen.console.wording import nearest
 
@@ -19,6 +19,19 @@ class Section(BaseModel):
     """A part of the configuration: unknown keys are refused, values do not change once set."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    came_later: ClassVar[frozenset[str]] = frozenset()
+    """Fields that are left out of files while they have their default, so that configurations and
+    fingerprints that do not use them stay what they were before there were such fields."""
+
+    @model_serializer(mode="wrap")
+    def _written(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        data = dump(self)
+        for name in self.came_later & data.keys():
+            field = type(self).model_fields[name]
+            if getattr(self, name) == field.get_default(call_default_factory=True):
+                del data[name]
+        return data
 
 
 AS_KEYS: Mapping[str, str] = MappingProxyType({})

@@ -16,6 +16,7 @@ from ovamgen.config import RunConfig
 from ovamgen.console.log_format import say
 from ovamgen.console.progress import RunProgress
 from ovamgen.console.wording import counted, listed
+from ovamgen.diffusion.pipeline import check_model
 from ovamgen.engine.token_choice import tokens_in_words
 from ovamgen.errors import IncompleteError
 from ovamgen.plan.planning import Plan
@@ -139,8 +140,21 @@ def _announce(run: Run, *, tokens_asked: bool) -> None:
         lines.append(f"classes of {classes.name}: {names}")
     _, bank = open_bank(run.config)
     lines.append(tokens_in_words(run.config, bank, asked=tokens_asked))
+    if run.config.attribution.head_file is not None:
+        lines.append(_head(run.config))
     for line in lines:
         say(line)
+
+
+def _head(config: RunConfig) -> str:
+    from ovamgen.attribution.trained_head import open_head
+    from ovamgen.engine.head_checks import head_in_words
+
+    use = open_head(config)
+    assert use is not None
+    cell = check_model(config.model).vae_scale_factor or 8
+    height, width = image_size(config)
+    return head_in_words(config, use, (height // cell, width // cell))
 
 
 def draw_contact_sheet(

@@ -139,22 +139,19 @@ def feature_levels(
     return tuple(levels)
 
 
-def feature_bytes(
-    levels: Sequence[FeatureLevel], latent_size: tuple[int, int], *, tokens: int, itemsize: int
-) -> int:
+def feature_bytes(channels: Sequence[int], latent_size: tuple[int, int], *, itemsize: int) -> int:
     """Bytes that the features of one image take, which is what recording adds to a drawing.
 
     Args:
-        levels: of the UNet.
+        channels: of each level, coarsest first (`FeatureLevel.channels`).
         latent_size: (height, width) of the latents.
-        tokens: rows of an encoded prompt.
         itemsize: bytes of one number of the UNet.
     """
     total = 0
-    for place, level in enumerate(levels):
-        divisor = 2 ** (len(levels) - 1 - place)
+    for place, count in enumerate(channels):
+        divisor = 2 ** (len(channels) - 1 - place)
         cells = math.prod(-(-side // divisor) for side in latent_size)
-        total += level.channels(tokens) * cells * itemsize
+        total += count * cells * itemsize
     return total
 
 

@@ -82,12 +82,9 @@ class FeatureReader:
 
     def nbytes(self, size: tuple[int, int]) -> int:
         """Bytes of the features of one picture of (height, width) pixels."""
-        latent = tuple(side // self._info.vae_scale_factor for side in self.fitted(size))
+        height, width = (side // self._info.vae_scale_factor for side in self.fitted(size))
         return feature_bytes(
-            self._levels,
-            (latent[0], latent[1]),
-            tokens=self._pipe.tokenizer.model_max_length,
-            itemsize=self._pipe.unet.dtype.itemsize,
+            self.channels, (height, width), itemsize=self._pipe.unet.dtype.itemsize
         )
 
     def fitted(self, size: tuple[int, int]) -> tuple[int, int]:

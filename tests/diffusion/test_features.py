@@ -157,7 +157,7 @@ def test_attention_is_not_computed_for_a_sink_that_does_not_ask():
 def test_memory_is_what_was_stated(with_attention):
     unet = small_pipeline().unet
     levels = feature_levels(unet, before_upsampling=True, with_attention=with_attention)
-    stated = feature_bytes(levels, (12, 20), tokens=9, itemsize=4)
+    stated = feature_bytes([level.channels(9) for level in levels], (12, 20), itemsize=4)
     sink = Kept(1, with_attention=with_attention)
     with FeatureRecorder(unet, True, sink):
         call(unet, 3, height=12, width=20)

@@ -19,11 +19,13 @@ from ovamgen.attribution.targets import phrase_targets
 from ovamgen.attribution.trained_head import HeadUse, open_head
 from ovamgen.classes.loading import built_in
 from ovamgen.config import build_config
+from ovamgen.console.wording import readable_bytes
 from ovamgen.corpus.dataset import read_samples
 from ovamgen.diffusion.features import FeatureSink
 from ovamgen.diffusion.pipeline import load_pipeline
 from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.engine.engine import Engine, PipelineAttention
+from ovamgen.engine.head_checks import head_in_words, recorded_bytes
 from ovamgen.errors import ConfigError, MethodError
 from ovamgen.generation import generate
 from ovamgen.masks.binarise import make_label_map
@@ -130,6 +132,20 @@ def test_the_preset_makes_the_published_decision():
         assert torch.equal((torch.from_numpy(label.labels) == 8)[sure], (logits > 0)[sure])
 
 
+def test_features_take_the_memory_that_is_said_before_the_run():
+    asked = config("grounded", plan={"batch_size": 3})
+    use, loaded, kept = open_head(asked), load_pipeline(asked.model), Kept()
+    synthesiser = Synthesiser(loaded, asked.synthesis)
+    synthesiser.draw(PROMPTS[:3], [0, 1, 2], listeners=[(kept, "unconditional")])
+    cells = 128 // loaded.info.vae_scale_factor
+    stated = recorded_bytes(asked, use, (cells, cells))
+    held = [item.untyped_storage().nbytes() for level in kept.features for item in level]
+    assert sum(held) == stated
+    assert f"takes {readable_bytes(stated)} for a batch of 3" in head_in_words(
+        asked, use, (cells, cells)
+    )
+
+
 def test_modes_and_tokens_are_told_apart(engines):
     official = engines["datasetdm"].synthesise(eight()[:1]).heatmaps
     for asked in (
@@ -145,7 +161,7 @@ def test_modes_and_tokens_are_told_apart(engines):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_corpus_with_the_embedded_models_own_head(kind, tmp_path):
+def test_a_corpus_with_the_embedded_models_own_head(kind, tmp_path, capsys):
     captions = tmp_path / "captions.txt"
     captions.write_text("a cat on the grass\na photograph of a bus\na dog and a boat\n")
     out = str(tmp_path / "corpus")
@@ -155,6 +171,7 @@ def test_a_corpus_with_the_embedded_models_own_head(kind, tmp_path):
     )
     outcome = generate(asked)
     assert (outcome.summary.samples, outcome.summary.failed) == (3, 0)
+    assert "recording its features takes" in capsys.readouterr().err
     found = list(read_samples(out))
     assert {sample.metadata["method"] for sample in found} == {kind}
     written = yaml.safe_load((tmp_path / "corpus/run.yaml").read_text())

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from typing import Any
-
-import yaml
 
 from ovamgen import __version__
 from ovamgen.classes.loading import default_classes, is_default
 from ovamgen.evaluate.comparison import Comparison, Line
 from ovamgen.evaluate.judging import Judged
 from ovamgen.evaluate.masks import data_set_name, describe_pictures, describe_setup, drawing_note
+from ovamgen.evaluate.paper import PAPER_DATA, paper_results
 from ovamgen.evaluate.scoring import Interval, IouTable, plain_values
 from ovamgen.evaluate.tables import (
     SPLITS,
@@ -29,46 +25,11 @@ from ovamgen.evaluate.tables import (
 )
 from ovamgen.masks.iou import TAUS
 
-_PAPER_DATA = ("VOC-sim", "COCO-cap")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PaperRow:
-    """One row of the paper's results, IoU × 100, with Stable Diffusion 1.5."""
-
-    data: str
-    """``VOC-sim`` or ``COCO-cap``."""
-    title: str
-    """The paper's name of the method."""
-    method: str
-    """Our name of what was run."""
-    tokens: str
-    """``words`` or ``tokens``."""
-    miou: float
-    overall: float
-    iou: tuple[float, ...]
-    """By class, in the order of VOC's ids."""
-    not_included: float | None = None
-    """mIoU where the prompt does not name the class (Table S2)."""
-    included: float | None = None
-
-
-@cache
-def paper_results() -> tuple[str, tuple[PaperRow, ...]]:
-    """Where the paper's figures are from, and all rows of ``data/paper_results.yaml``."""
-    text = (resources.files("ovamgen") / "data" / "paper_results.yaml").read_text("utf-8")
-    data = yaml.safe_load(text)
-    return data["source"], tuple(
-        PaperRow(**{**row, "iou": tuple(row["iou"])}) for row in data["rows"]
-    )
-
-
-def paper_miou(data: str, method: str, tokens: str) -> float | None:
-    """The paper's mIoU of a method on one of its data sets, or None where it has none."""
-    for row in paper_results()[1]:
-        if (row.data, row.method, row.tokens) == (data, method, tokens):
-            return row.miou
-    return None
+_S2_NOTE = (
+    "In the form of the supplementary's Table S2: class words, the eleven classes that it shows, "
+    "and the mIoU over all classes. Rows in italics are the paper's, of COCO-cap and Stable "
+    "Diffusion 1.5; pairs are those of picture and class."
+)
 
 
 def comparison_markdown(
@@ -111,9 +72,11 @@ def comparison_markdown(
         "Difference of mIoU on the same pictures and classes, with the interval of the difference.",
         _gains(found),
         "## By whether the prompt names the class",
-        "mIoU at the tuned thresholds, as in the paper's Table S2.",
+        "mIoU at the tuned thresholds.",
         _by_word(found),
     ]
+    if _beside_the_paper(found):
+        parts += [_S2_NOTE, _table_s2(found)]
     parts += notes(found)
     if _beside_the_paper(found):
         parts += ["## The paper's figures", _paper_note(), _paper_table()]
@@ -146,7 +109,7 @@ def comparison_data(found: Comparison, remarks: Sequence[str]) -> dict[str, Any]
             for gain in found.gains
         ],
         **(
-            {"paper": {"model": "Stable Diffusion 1.5", "source": paper_results()[0]}}
+            {"paper": {"model": "Stable Diffusion 1.5", "source": paper_results().source}}
             if _beside_the_paper(found)
             else {}
         ),
@@ -199,7 +162,7 @@ def _beside_the_paper(found: Comparison) -> bool:
 def _tables(found: Comparison, *, tuned: bool) -> list[str]:
     """The table of all lines, and that of the classes where there are too many for columns."""
     head = ["method", "by", "preset", "τ", *score_head(found.pictures.classes)]
-    published = _PAPER_DATA if _beside_the_paper(found) else ()
+    published = PAPER_DATA if _beside_the_paper(found) else ()
     head += [f"paper, {data}" for data in published]
     rows, tables = [], {}
     for line in found.lines:
@@ -207,7 +170,7 @@ def _tables(found: Comparison, *, tuned: bool) -> list[str]:
         setup = line.setup
         tables[setup.name] = table
         label = setup.rows.source.label
-        paper = [paper_miou(data, setup.method, label) for data in published]
+        paper = [paper_results().miou(data, setup.method, label) for data in published]
         rows.append(
             [
                 setup.method,
@@ -238,11 +201,30 @@ def _by_word(found: Comparison) -> str:
     return markdown_table(["row", *SPLITS, "not included (n)", "included (n)"], rows)
 
 
+def _table_s2(found: Comparison) -> str:
+    """The lines of words, each with the paper's row below it where it has one."""
+    paper = paper_results()
+    classes = {entry.name: entry.phrase for entry in default_classes().classes}
+    head = ["row", "word in the prompt", *(classes[n] for n in paper.selected), "mIoU", "pairs"]
+    rows = []
+    for line in found.lines:
+        if not line.setup.words:
+            continue
+        tables = split_tables(line.tuned.final, draws=found.draws, seed=found.seed)
+        for split in SPLITS:
+            table = tables[split]
+            ious = [percent(table.per_class.get(name)) for name in paper.selected]
+            rows.append([line.setup.name, split, *ious, percent(table.miou), str(table.rows)])
+            if row := paper.s2(line.setup.method, split):
+                printed = [f"{value:.1f}" for value in (*row.iou, row.miou)]
+                rows.append([f"*paper: {row.title}*", split, *printed, ""])
+    return markdown_table(head, rows)
+
+
 def _paper_note() -> str:
     return (
-        f"From {paper_results()[0]}: Stable Diffusion 1.5, every method on its own pictures. The "
-        "paper's DAAM is `daam-ovam` here. Its Table S2 shows 11 of these classes. Attn2Mask has "
-        "no published outputs."
+        f"From {paper_results().source}: Stable Diffusion 1.5, every method on its own pictures. "
+        "The paper's DAAM is `daam-ovam` here. Attn2Mask has no published outputs."
     )
 
 
@@ -258,14 +240,14 @@ def _paper_table() -> str:
             f"{row.miou:.1f}",
             f"{row.overall:.1f}",
         ]
-        for row in paper_results()[1]
+        for row in paper_results().rows
     ]
     return markdown_table(head, rows)
 
 
 def _line_data(found: Comparison, line: Line) -> dict[str, Any]:
     method, label = line.setup.method, line.setup.rows.source.label
-    published = _PAPER_DATA if _beside_the_paper(found) else ()
+    published = PAPER_DATA if _beside_the_paper(found) else ()
     return {
         **describe_setup(line.setup),
         "fixed": {"tau": line.fixed.tau, **line.fixed_table.to_json()},
@@ -273,7 +255,7 @@ def _line_data(found: Comparison, line: Line) -> dict[str, Any]:
             "tau": line.tuned.tau,
             **line.tuned_table.to_json(),
             "by_word": {
-                name: plain_values(table.miou)
+                name: table.to_json()
                 for name, table in split_tables(
                     line.tuned.final, draws=found.draws, seed=found.seed
                 ).items()
@@ -286,7 +268,7 @@ def _line_data(found: Comparison, line: Line) -> dict[str, Any]:
                 TAUS, line.tuning.mious(), line.fixed.mious(), strict=True
             )
         ],
-        "paper_miou": {data: paper_miou(data, method, label) for data in published},
+        "paper_miou": {data: paper_results().miou(data, method, label) for data in published},
     }
 
 

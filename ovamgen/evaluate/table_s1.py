@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from ovamgen.classes.loading import is_default
-from ovamgen.config import RunConfig, canonical_json
+from ovamgen.classes.loading import default_classes, is_default
+from ovamgen.config import RunConfig, TokenSource, canonical_json
 from ovamgen.console.progress import RunProgress
 from ovamgen.errors import ConfigError
+from ovamgen.evaluate.paper import paper_results
 from ovamgen.evaluate.table_s1_settings import TableSettings
-from ovamgen.evaluate.tables import write_json, write_text
+from ovamgen.evaluate.tables import markdown_table, write_json, write_text
 from ovamgen.pictures.voc import VocFolder
 from ovamgen.run.local import generate_local
 from ovamgen.run.run import open_run
@@ -131,7 +132,27 @@ def to_markdown(settings: TableSettings, rows: Sequence[TableRow]) -> str:
     for name in classes:
         values = " | ".join(_percent(row.iou.get(name)) for row in rows)
         lines.append(f"| {name} | {values} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + f"\n\n{_beside_the_paper(rows)}\n"
+
+
+def _beside_the_paper(rows: Sequence[TableRow]) -> str:
+    """The eleven classes of the paper's own Table S1, each row above the paper's."""
+    paper = paper_results()
+    phrases = {entry.name: entry.phrase for entry in default_classes().classes}
+    head = ["row", *(phrases[name] for name in paper.selected), "mIoU 21"]
+    cells = []
+    for row in rows:
+        own = [row.iou.get(name) for name in paper.selected]
+        cells.append([row.name, *map(_percent, own), _percent(row.miou_21_with_background)])
+        if printed := paper.s1(row.method, TokenSource(row.tokens).label):
+            figures = [f"{value:.1f}" for value in (*printed.iou, printed.miou)]
+            cells.append([f"*paper: {printed.title}, {printed.tokens}*", *figures])
+    note = (
+        "The eleven classes that the paper's Table S1 shows. Rows in italics are the paper's: "
+        "UperNet with a ResNet-50, 1,000 pictures of Stable Diffusion 1.5, VOC's validation set; "
+        "its mIoU is over all classes."
+    )
+    return f"{note}\n\n{markdown_table(head, cells)}"
 
 
 def _generate(config: RunConfig) -> int:

@@ -97,6 +97,8 @@ def test_the_page(found):
     assert f"{100 * result.lines[0].tuned_table.miou.value:.1f} (" in "|".join(rows[0])
     assert "Tokens are untrained pairs" in page
     assert "| VOC-sim | Grounded Diffusion | tokens |" in page
+    assert "| *paper: OVAM* | included | 53.6 | 62.7 |" in page
+    assert "| *paper: DAAM* | all | 30.6 |" in page
     for name in re.findall(r"\]\((.+?)\)", page):
         assert (out / name).exists()
     assert len(summary_lines(result)) == 5
@@ -110,6 +112,7 @@ def test_the_data(found):
     row = data["rows"][0]
     assert row["paper_miou"] == {"VOC-sim": 70.4, "COCO-cap": 58.2}
     assert row["tuned"]["tau"] == result.lines[0].tuned.tau
+    assert row["tuned"]["by_word"]["all"]["miou"] == row["tuned"]["miou"]
     assert [step["tau"] for step in row["miou_over_tau"]] == list(TAUS)
     assert data["paper"]["model"] == "Stable Diffusion 1.5"
     assert (out / "per_image" / "daam-ovam-words.csv").read_text().count("\n") == 5

@@ -215,14 +215,14 @@ def _gains(lines: Sequence[Line], draws: int, seed: int) -> tuple[Gain, ...]:
     )
 
 
-def figure_pictures(found: Comparison, count: int) -> tuple[Picture, ...]:
+def figure_pictures(pictures: Sequence[Picture], count: int) -> tuple[Picture, ...]:
     """Pictures for a figure: one of each class in turn, by key, whatever they look like.
 
     Only pictures with one class are taken where there are enough of them, so that what a map shows
     is plain.
     """
-    single = [picture for picture in found.reported if len(picture.targets) == 1]
-    pool = single if len(single) >= count else list(found.reported)
+    single = [picture for picture in pictures if len(picture.targets) == 1]
+    pool = single if len(single) >= count else list(pictures)
     by_class: dict[int, list[Picture]] = {}
     for picture in sorted(pool, key=lambda picture: picture.key):
         by_class.setdefault(picture.targets[0].entry.id, []).append(picture)

@@ -13,8 +13,8 @@ from ovamgen.errors import ConfigError
 from ovamgen.evaluate import comparison, recording
 from ovamgen.evaluate.compare import write_comparison
 from ovamgen.evaluate.comparison import compare, figure_pictures, split_by_hash, split_by_name
-from ovamgen.evaluate.comparison_figures import cut_out
 from ovamgen.evaluate.comparison_report import comparison_data, comparison_markdown, summary_lines
+from ovamgen.evaluate.panel_grid import cut_out
 from ovamgen.evaluate.scoring import iou_table
 from ovamgen.evaluate.setups import make_setup
 from ovamgen.masks.iou import TAUS
@@ -166,9 +166,9 @@ def test_the_figures(found):
 
 def test_pictures_of_a_figure_are_told_by_class_and_key(found):
     result, _ = found
-    keys = [picture.key for picture in figure_pictures(result, 3)]
+    keys = [picture.key for picture in figure_pictures(result.reported, 3)]
     assert keys == ["val_0", "val_1", "val_2"]
-    assert [picture.key for picture in figure_pictures(result, 1)] == ["val_0"]
+    assert [picture.key for picture in figure_pictures(result.reported, 1)] == ["val_0"]
 
 
 def test_a_cut_out_shows_the_object_in_its_colours():

@@ -1,4 +1,4 @@
-"""``evaluate masks``, ``compare`` and ``table-s1``: how good masks and methods are."""
+"""``evaluate masks``, ``compare``, ``figures`` and ``table-s1``: how good masks and methods are."""
 
 from __future__ import annotations
 
@@ -54,6 +54,15 @@ Text = Annotated[
     str, typer.Option(help="Attributed for words: {class} alone, or {prompt} for the whole prompt.")
 ]
 Draws = Annotated[int, typer.Option(min=10, help="Bootstrap draws for the intervals.")]
+Heads = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--head",
+        metavar="FILE",
+        help="Network of grounded or datasetdm, told by the file; repeatable. [default: those "
+        "that ship with mini]",
+    ),
+]
 NoiseSeed = Annotated[int, typer.Option(help="Seed of the bootstrap and of the noise.")]
 
 
@@ -139,15 +148,7 @@ def compare(
     out: EvaluationOut,
     model: Model = None,
     tokens: Tokens = None,
-    head: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--head",
-            metavar="FILE",
-            help="Network of grounded or datasetdm, told by the file; repeatable. [default: those "
-            "that ship with mini]",
-        ),
-    ] = None,
+    head: Heads = None,
     presets: Annotated[
         str | None,
         typer.Option(
@@ -217,6 +218,83 @@ def compare(
     with Progress("drawings") as counting:
         done = compare_data_set(request, lambda asked: resolve_here(config, asked, sets), counting)
     show(json.dumps(done.data, indent=2) if as_json else "\n".join(done.lines()))
+
+
+def figures(
+    dataset: Dataset,
+    out: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR", help="Where figures go; maps are kept, those of a comparison are used."
+        ),
+    ],
+    model: Model = None,
+    tokens: Tokens = None,
+    head: Heads = None,
+    presets: Annotated[
+        str | None,
+        typer.Option(
+            help="What is shown, joined by commas, each with words and with tokens. [default: "
+            "ovam-voc-sim,daam-ovam, and grounded and datasetdm where there is a head]"
+        ),
+    ] = None,
+    thresholds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="comparison.json of 'evaluate compare': masks at its tuned thresholds. [default: "
+            "those of the presets]",
+        ),
+    ] = None,
+    split: Split = None,
+    classes: ScoredClasses = None,
+    annotations: Annotations = None,
+    strength: Strength = DEFAULT_STRENGTH,
+    text: Text = "{class}",
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    device: Device = None,
+    config: ConfigFile = None,
+    sets: Sets = None,
+) -> None:
+    """Show every class in one picture: image, map or mask by its word, the same by its token.
+
+    A PNG and a PDF for each method, in the manner of the paper's figures S3 (heatmaps) and S4 to
+    S7 (masks of DAAM, OVAM, Grounded Diffusion and DatasetDM).
+
+    Example: `ovamgen evaluate figures --dataset mini --model mini --out comparison
+    --thresholds comparison/comparison.json`
+    """
+    from ovamgen.evaluate.compare import CompareRequest
+    from ovamgen.evaluate.figures import draw_figures
+
+    request = CompareRequest(
+        dataset=dataset,
+        out=out,
+        asked={
+            "model": {"id": model, "device": device},
+            "synthesis": {"steps": steps, "guidance": guidance},
+        },
+        tokens=tokens,
+        heads=tuple(head or ()),
+        presets=presets,
+        split=split,
+        annotations=annotations,
+        strength=strength,
+        text=text,
+        seed=seed,
+        draws=0,
+        classes=asked_classes(classes),
+    )
+    with Progress("drawings") as counting:
+        done = draw_figures(
+            request,
+            lambda asked: resolve_here(config, asked, sets),
+            counting,
+            thresholds=thresholds,
+        )
+    show("\n".join(done.lines()))
 
 
 def table_s1(

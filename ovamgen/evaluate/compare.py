@@ -101,8 +101,6 @@ def compare_data_set(request: CompareRequest, build: Build, counting: Progress) 
     """
     if request.tune_split is not None and request.tune_fraction is not None:
         raise ConfigError("--tune-split and --tune-fraction are two ways to tune: give one")
-    if request.tokens is not None and TokenSource(request.tokens).words:
-        raise ConfigError("--tokens must name a bank or 'untrained': words are compared anyway")
     if request.quick:
         request = replace(
             request,
@@ -111,7 +109,7 @@ def compare_data_set(request: CompareRequest, build: Build, counting: Progress) 
         )
     pictures = request.open(request.split, request.annotations)
     parts = _parts(request, pictures)
-    setups = _setups(request, pictures, build)
+    setups = preset_setups(request, pictures, build)
     out = Path(request.out)
     found = compare(
         parts,
@@ -154,11 +152,26 @@ def _parts(request: CompareRequest, pictures: PictureSet) -> Parts:
     return split_by_hash(pictures, TUNE_FRACTION if fraction is None else fraction)
 
 
-def _setups(request: CompareRequest, pictures: PictureSet, build: Build) -> list[Setup]:
+def preset_setups(
+    request: CompareRequest, pictures: PictureSet, build: Build, presets: Sequence[str] = PRESETS
+) -> list[Setup]:
+    """A setup with words and one with tokens for each preset that is asked for.
+
+    Args:
+        request: names presets, tokens and heads, or none.
+        pictures: what is scored.
+        build: resolves the sections of a configuration.
+        presets: where none are named; those with a head are added where there is one.
+
+    Raises:
+        ConfigError: no such preset, head or bank, or none for the model.
+    """
+    if request.tokens is not None and TokenSource(request.tokens).words:
+        raise ConfigError("--tokens must name a bank or 'untrained': words are compared anyway")
     given, heads = request.presets, _heads(request.heads)
     names = [name.strip() for name in (given or "").split(",") if name.strip()]
     if given is None:
-        names = [*PRESETS, *_with_head(heads, configure(pictures, request.asked, build))]
+        names = [*presets, *_with_head(heads, configure(pictures, request.asked, build))]
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"--presets must name presets, each once, got '{given}'")
     asked = request.asked

@@ -39,6 +39,12 @@ Split = Annotated[str | None, typer.Option(help="Of a folder as VOC's. [default:
 Annotations = Annotated[
     str | None, typer.Option(metavar="DIR", help="Annotations of samples that lie elsewhere.")
 ]
+Caption = Annotated[
+    str | None,
+    typer.Option(
+        help="Of every real picture, in place of its own; {classes} becomes 'a cat and a dog'."
+    ),
+]
 Strength = Annotated[
     float, typer.Option(help="How far real pictures are noised, above 0, at most 1.")
 ]
@@ -79,6 +85,7 @@ def masks(
     split: Split = None,
     classes: ScoredClasses = None,
     annotations: Annotations = None,
+    caption: Caption = None,
     strength: Strength = DEFAULT_STRENGTH,
     limit: Limit = None,
     text: Text = "{class}",
@@ -116,6 +123,7 @@ def masks(
         limit=limit,
         seed=seed,
         classes=asked_classes(classes),
+        caption=caption,
     )
     resolved = configure(
         pictures,
@@ -167,6 +175,7 @@ def compare(
         typer.Option(help="Or a part of the pictures, told by their keys. [default: 0.5]"),
     ] = None,
     annotations: Annotations = None,
+    caption: Caption = None,
     strength: Strength = DEFAULT_STRENGTH,
     limit: Limit = None,
     text: Text = "{class}",
@@ -207,6 +216,7 @@ def compare(
         tune_split=tune_split,
         tune_fraction=tune_fraction,
         annotations=annotations,
+        caption=caption,
         strength=strength,
         limit=limit,
         text=text,
@@ -249,6 +259,7 @@ def figures(
     split: Split = None,
     classes: ScoredClasses = None,
     annotations: Annotations = None,
+    caption: Caption = None,
     strength: Strength = DEFAULT_STRENGTH,
     text: Text = "{class}",
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
@@ -281,6 +292,7 @@ def figures(
         presets=presets,
         split=split,
         annotations=annotations,
+        caption=caption,
         strength=strength,
         text=text,
         seed=seed,

@@ -12,7 +12,14 @@ from ovamgen.classes.class_set import ClassSet
 from ovamgen.config import SHIPPED_HEADS, RunConfig, TokenSource, load_preset
 from ovamgen.console.progress import Progress
 from ovamgen.errors import ConfigError
-from ovamgen.evaluate.comparison import Comparison, Parts, compare, split_by_hash, split_by_name
+from ovamgen.evaluate.comparison import (
+    Comparison,
+    Parts,
+    compare,
+    split_by_hash,
+    split_by_name,
+    undivided,
+)
 from ovamgen.evaluate.comparison_figures import write_figures
 from ovamgen.evaluate.comparison_report import comparison_data, comparison_markdown, summary_lines
 from ovamgen.evaluate.masks import data_set_name
@@ -54,7 +61,12 @@ class CompareRequest:
     split: str | None = None
     tune_split: str | None = None
     tune_fraction: float | None = None
+    tune_apart: bool = True
+    """Thresholds are tuned on other pictures than are reported on; else on all, for those who go by
+    the thresholds of the presets."""
     annotations: str | None = None
+    caption: str | None = None
+    """Of every real picture, in place of its own."""
     limit: int | None = None
     quick: bool = False
     classes: ClassSet | None = None
@@ -69,6 +81,7 @@ class CompareRequest:
             limit=self.limit,
             seed=self.seed,
             classes=self.classes,
+            caption=self.caption,
         )
 
 
@@ -148,6 +161,8 @@ def write_comparison(found: Comparison, out: Path, remarks: Sequence[str]) -> Co
 def _parts(request: CompareRequest, pictures: PictureSet) -> Parts:
     if request.tune_split is not None:
         return split_by_name(pictures, request.open(request.tune_split))
+    if not request.tune_apart:
+        return undivided(pictures)
     fraction = request.tune_fraction
     return split_by_hash(pictures, TUNE_FRACTION if fraction is None else fraction)
 

@@ -101,6 +101,18 @@ def split_by_hash(pictures: PictureSet, fraction: float) -> Parts:
     return Parts(report=pictures, report_keys=report, tune=pictures, tune_keys=tune, told=told)
 
 
+def undivided(pictures: PictureSet) -> Parts:
+    """All pictures, to tune on and to report on: what is tuned flatters itself."""
+    keys = frozenset(picture.key for picture in pictures.pictures)
+    return Parts(
+        report=pictures,
+        report_keys=keys,
+        tune=pictures,
+        tune_keys=keys,
+        told="these very pictures, which flatters it: go by the thresholds of the presets",
+    )
+
+
 def split_by_name(pictures: PictureSet, tune: PictureSet) -> Parts:
     """Another split to tune on.
 

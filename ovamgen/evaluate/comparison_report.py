@@ -250,17 +250,8 @@ def _line_data(found: Comparison, line: Line) -> dict[str, Any]:
     published = PAPER_DATA if _beside_the_paper(found) else ()
     return {
         **describe_setup(line.setup),
-        "fixed": {"tau": line.fixed.tau, **line.fixed_table.to_json()},
-        "tuned": {
-            "tau": line.tuned.tau,
-            **line.tuned_table.to_json(),
-            "by_word": {
-                name: table.to_json()
-                for name, table in split_tables(
-                    line.tuned.final, draws=found.draws, seed=found.seed
-                ).items()
-            },
-        },
+        "fixed": _judged_data(found, line.fixed, line.fixed_table),
+        "tuned": _judged_data(found, line.tuned, line.tuned_table),
         "left_out": len(line.fixed.left_out),
         "miou_over_tau": [
             {"tau": tau, "tuning": _rounded(tuning), "reported": _rounded(reported)}
@@ -270,6 +261,12 @@ def _line_data(found: Comparison, line: Line) -> dict[str, Any]:
         ],
         "paper_miou": {data: paper_results().miou(data, method, label) for data in published},
     }
+
+
+def _judged_data(found: Comparison, judged: Judged, table: IouTable) -> dict[str, Any]:
+    splits = split_tables(judged.final, draws=found.draws, seed=found.seed)
+    by_word = {name: part.to_json() for name, part in splits.items()}
+    return {"tau": judged.tau, **table.to_json(), "by_word": by_word}
 
 
 def _chosen(line: Line, *, tuned: bool) -> tuple[Judged, IouTable]:

@@ -157,7 +157,7 @@ def write_grid(
         save_figure(figure, path, dpi=_DPI)
 
 
-def _show(axes: Axes, panel: _Panel) -> None:
+def _show(axes: Axes, panel: Panel) -> None:
     axes.set(xticks=[], yticks=[])
     for side in axes.spines.values():
         side.set_visible(False)

@@ -190,6 +190,24 @@ def record(
     return Recordings(folder, prints)
 
 
+def count_drawings(
+    pictures: PictureSet, setups: Sequence[Setup], strength: float
+) -> dict[int, int]:
+    """How many drawings `record` makes, by the steps that each goes through.
+
+    Args:
+        pictures: with `open_pictures`.
+        setups: all for one model.
+        strength: of image-to-image, in (0, 1].
+    """
+    found: dict[int, int] = {}
+    for drawing, _ in _groups(pictures, setups, strength):
+        whole = drawing.synthesis.steps
+        steps = whole if drawing.generated else max(1, int(whole * strength))
+        found[steps] = found.get(steps, 0) + len(pictures.pictures)
+    return found
+
+
 _Heard = tuple[HeatmapSink, AttributedClasses]
 _Artist = Callable[[Picture, UInt8[np.ndarray, "H W 3"], list[Listener]], float]
 """Draws a picture again, heard by the listeners: its mean absolute difference to the pixels."""

@@ -25,6 +25,7 @@ from ovamgen.pictures.voc import VocFolder
 from ovamgen.plan.keys import sample_seed
 
 CAPTIONS = "captions.csv"
+PLACEHOLDER = "{classes}"
 CAPTION = "A photograph of {classes}"
 """The caption of a real picture that has none, its classes joined by "and"."""
 
@@ -92,6 +93,7 @@ def open_pictures(
     limit: int | None = None,
     seed: int = 0,
     classes: ClassSet | None = None,
+    caption: str | None = None,
     option: str = "--dataset",
 ) -> PictureSet:
     """The data set in a folder, every picture and mask of it checked.
@@ -105,6 +107,8 @@ def open_pictures(
         seed: of the noise of real pictures, with each one's name.
         classes: that are scored; the folder's own where not given. Labels in VOC's layout are
             turned into them where they can be (`ovamgen.classes.relabelling`).
+        caption: of every real picture, in place of its own; ``{classes}`` becomes its classes, "a
+            cat and a dog".
         option: what named the folder, for messages.
 
     Raises:
@@ -119,6 +123,10 @@ def open_pictures(
     if (folder / SAMPLES).exists():
         if split is not None:
             raise ConfigError(f"--split is for folders in VOC's layout, {root} holds samples")
+        if caption is not None:
+            raise ConfigError(
+                f"--caption is for real pictures, {root} holds samples, which have their prompts"
+            )
         return _generated(folder, annotations, limit, classes)
     voc = any((folder / inner / "ImageSets").is_dir() for inner in ("", "VOC2012", "VOCdevkit"))
     if not voc and not (folder / "VOCdevkit" / "VOC2012").is_dir():
@@ -129,7 +137,9 @@ def open_pictures(
         )
     if annotations is not None:
         raise ConfigError(f"--annotations is for folders of samples, {root} is in VOC's layout")
-    return _real(folder, "val" if split is None else split, limit, seed, classes)
+    if caption is not None and not caption.strip():
+        raise ConfigError("--caption must hold text, such as 'A photograph of {classes}'")
+    return _real(folder, "val" if split is None else split, limit, seed, classes, caption)
 
 
 def in_turn(items: Sequence[T], class_of: Callable[[T], int], count: int | None) -> list[T]:
@@ -219,7 +229,12 @@ def _generated(
 
 
 def _real(
-    root: Path, split: str, limit: int | None, seed: int, asked: ClassSet | None
+    root: Path,
+    split: str,
+    limit: int | None,
+    seed: int,
+    asked: ClassSet | None,
+    given: str | None,
 ) -> PictureSet:
     folder = VocFolder.open(root, split, asked)
     classes, own = folder.classes, folder.own_classes
@@ -240,7 +255,9 @@ def _real(
         # the order of the caption, so that the first class is the one that it names first
         order = {label: rank for rank, label in enumerate(labels)}
         shown = [classes.by_id(i) for i in sorted(ids, key=lambda i: (order.get(i, len(ids)), i))]
-        text = caption or CAPTION.replace("{classes}", " and ".join(c.with_article for c in shown))
+        own_text = "" if given is not None else caption
+        together = " and ".join(entry.with_article for entry in shown)
+        text = own_text or (given or CAPTION).replace(PLACEHOLDER, together)
         targets = tuple(
             PictureTarget(entry=entry, word_included=entry.phrase in text.lower())
             for entry in shown
@@ -262,7 +279,9 @@ def _real(
     notes = []
     if empty:
         notes.append(f"{empty} pictures show none of the classes: not scored.")
-    if bare := sum(picture.key not in captions for picture in chosen):
+    if given is not None:
+        notes.append(f"Captions are left aside, '{given}' stands for them.")
+    elif bare := sum(picture.key not in captions for picture in chosen):
         notes.append(f"{bare} pictures have no caption in {CAPTIONS}: '{CAPTION}' was used.")
     notes += _limited(len(chosen), len(found))
     return PictureSet(

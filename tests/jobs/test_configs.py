@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from ovamgen.config import DEFAULT_MODEL, DEFAULT_REVISION, build_config, read_config_file
+from ovamgen.evaluate.reproduction.settings import build_reproduction_settings
 from ovamgen.evaluate.table_s1_settings import build_table_settings
 from ovamgen.segmentor.settings import build_settings
 
@@ -18,6 +19,8 @@ def test_every_configuration_builds(path, tmp_path):
         assert set(yaml.safe_load(path.read_text())) == {"env_vars", "excludes"}
     elif path.name == "train-segmentor.yaml":
         build_settings(read_config_file(path))
+    elif path.name.startswith("reproduce-"):
+        build_reproduction_settings(read_config_file(path))
     elif path.name == "table-s1-mini.yaml":
         table = build_table_settings(read_config_file(path))
         for row in table.rows:

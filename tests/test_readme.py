@@ -53,6 +53,7 @@ NOT_RUN = {
     ("docs/heads.md", "ovamgen heads import grounded-diffusion.pth"): SD,
     ("docs/heads.md", "ovamgen generate --captions captions.csv"): SD,
     ("docs/heads.md", "ovamgen evaluate compare --dataset samples"): SD,
+    ("docs/reproduce.md", "python jobs/reproduce.py --config jobs/configs/reproduce-sd15"): SD,
     ("docs/operations.md", "ovamgen doctor"): BUCKET,
     ("docs/operations.md", "ovamgen status"): BUCKET,
     ("docs/bench.md", "ovamgen bench attention --model random:sd15"): LARGE,

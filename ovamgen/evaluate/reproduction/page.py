@@ -127,6 +127,7 @@ def render_reproduction(settings: ReproductionSettings, places: Places) -> str:
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return environment.get_template("reproduction.html.j2").render(
         model=first["model"],
+        quick=settings.quick_look,
         tuned=settings.thresholds == "tuned",
         scorings=[_told(scoring, scored[scoring.name]) for scoring in settings.scorings],
         gains=gains,
@@ -174,7 +175,7 @@ def _mask_gains(scoring: ScoringSettings, data: Mapping[str, Any], kind: str) ->
                     words,
                     tokens,
                     _signed(_value(gain)),
-                    f"{_signed(gain['low'])} to {_signed(gain['high'])}" if gain else "–",
+                    f"({_signed(gain['low'])} to {_signed(gain['high'])})" if gain else "",
                 ),
                 **_printed_gain(printed),
             )
@@ -223,12 +224,12 @@ def _class_table(scoring: ScoringSettings, data: Mapping[str, Any], kind: str) -
     lines = []
     for row in data["rows"]:
         table = row[kind]
-        cells = [_percent(_value(table["per_class"].get(entry.name))) for entry in classes]
-        cells += [_percent(_value(table[name])) for name in ("miou", "overall")]
+        cells = [_percent(_value(table[name])) for name in ("miou", "overall")]
+        cells += [_percent(_value(table["per_class"].get(entry.name))) for entry in classes]
         title, label = _TITLES[row["method"]], _label(row)
         lines.append(TableLine(label=title, by=f"{label}, τ {table['tau']:g}", cells=tuple(cells)))
         if printed := paper_results().row(scoring.paper, row["method"], label):
-            figures = (*printed.iou, printed.miou, printed.overall)
+            figures = (printed.miou, printed.overall, *printed.iou)
             cells = [f"{value:.1f}" for value in figures]
             lines.append(
                 TableLine(label=f"paper: {title}", by=label, cells=tuple(cells), paper=True)
@@ -236,8 +237,8 @@ def _class_table(scoring: ScoringSettings, data: Mapping[str, Any], kind: str) -
     return Table(
         anchor=scoring.name,
         title=f"{scoring.paper}: masks by class",
-        note="IoU × 100 of each class, their mean, and all pixels together.",
-        head=(*(entry.phrase for entry in classes), "mIoU", "overall"),
+        note="IoU × 100: the mean over classes, all pixels together, and each class.",
+        head=("mIoU", "overall", *(entry.phrase for entry in classes)),
         lines=tuple(lines),
     )
 

@@ -116,6 +116,8 @@ class ReproductionSettings(Section):
     drawing_steps: int | None = Field(default=None, ge=1)
     """Steps of every drawing that is scored, whatever the presets say."""
     table_s1: SegmentorSettings | None = None
+    quick_look: bool = False
+    """Few pictures and steps, which the page says."""
 
     @model_validator(mode="after")
     def _names(self) -> ReproductionSettings:
@@ -157,6 +159,7 @@ class ReproductionSettings(Section):
                 "bootstrap_draws": _QUICK_DRAWS,
                 "drawing_steps": _QUICK_STEPS,
                 "table_s1": table,
+                "quick_look": True,
             }
         )
 

@@ -27,7 +27,9 @@ def main() -> int:
     )
     parser.add_argument("--config", required=True, help="YAML: see jobs/configs/reproduce-*.yaml")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="sets")
-    parser.add_argument("--out", required=True, help="folder; one that was stopped goes on")
+    parser.add_argument(
+        "--out", default="reproduction", help="folder; one that was stopped goes on [%(default)s]"
+    )
     parser.add_argument(
         "--quick", action="store_true", help="few pictures and steps: does it run, no results"
     )

@@ -15,7 +15,7 @@ _QUICK_PICTURES = 20
 _QUICK_DRAWS = 100
 _QUICK_STEPS = 12
 """Of drawings, of the optimisation of tokens, and of the training of segmentors."""
-_QUICK_IMAGES = 8
+_QUICK_IMAGES = 4
 
 
 class DrawSettings(Section):
@@ -154,6 +154,7 @@ class ReproductionSettings(Section):
             table = table.model_copy(update={"images": min(table.images, _QUICK_IMAGES), **phases})
         return self.model_copy(
             update={
+                "generate": merge(self.generate, {"synthesis": {"steps": _QUICK_STEPS}}),
                 "tokens": self.tokens.model_copy(update={"steps": _QUICK_STEPS}),
                 "scorings": scorings,
                 "bootstrap_draws": _QUICK_DRAWS,

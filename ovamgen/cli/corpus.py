@@ -182,13 +182,15 @@ def export_voc(
 
     Example: `ovamgen export voc corpus --out voc`
     """
-    from ovamgen.corpus.export.voc import export_voc as run
+    from ovamgen.corpus.export.engine import export_folder
+    from ovamgen.corpus.export.voc import VocFormat
 
+    form = VocFormat(val_share)
     with _progress(corpus, partial, source) as progress:
-        done = run(
+        done = export_folder(
             corpus,
             out,
-            val_share=val_share,
+            form,
             partial=partial,
             source=source,
             after_sample=lambda: progress.count(images=1),

@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ovamgen.cli.corpus import NewOut, Partial, Source
 from ovamgen.cli.options import AsJson, ViewSource, show_result
+from ovamgen.errors import ConfigError
 
 if TYPE_CHECKING:
     from ovamgen.console.progress import RunProgress
+    from ovamgen.corpus.export.engine import ExportFormat
+
+Split = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME=SHARE,...",
+        help="Such as train=0.9,val=0.1: which sample goes where is decided by its key alone, and "
+        "stays so when the corpus grows.",
+    ),
+]
+NewSize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|WxH",
+        help="Resize images and masks: to N pixels at the shorter side, or to width x height.",
+    ),
+]
+OnlyClasses = Annotated[
+    str | None,
+    typer.Option(
+        metavar="a,b", help="The classes that stay; pixels of the others become background."
+    ),
+]
 
 app = typer.Typer(
     help="""Write a corpus in the layout of other tools.
@@ -26,8 +51,12 @@ def voc(
     corpus: Source,
     out: NewOut,
     val_share: Annotated[
-        float, typer.Option(help="Share of the samples in val.txt, chosen by key.")
-    ] = 0.1,
+        float | None,
+        typer.Option(help="Share of the samples in val.txt, chosen by key.", show_default="0.1"),
+    ] = None,
+    split: Split = None,
+    size: NewSize = None,
+    only_classes: OnlyClasses = None,
     partial: Partial = False,
     source: ViewSource = None,
     as_json: AsJson = False,
@@ -36,20 +65,14 @@ def voc(
 
     Example: `ovamgen export voc corpus --out voc`
     """
-    from ovamgen.corpus.export.engine import export_folder
     from ovamgen.corpus.export.voc import VocFormat
 
-    form = VocFormat(val_share)
-    with _progress(corpus, partial, source) as progress:
-        done = export_folder(
-            corpus,
-            out,
-            form,
-            partial=partial,
-            source=source,
-            after_sample=lambda: progress.count(images=1),
-        )
-    show_result(done, as_json=as_json)
+    if split is not None and val_share is not None:
+        raise ConfigError("--val-share and --split say the same: give one of them")
+    if val_share is None and split is None:
+        val_share = 0.1
+    asked = _Asked(corpus, out, split, size, only_classes, partial, source, as_json)
+    asked.write(VocFormat(val_share))
 
 
 @app.command()
@@ -85,6 +108,40 @@ def hf(
             after_shard=lambda count: progress.count(images=count, shards=1),
         )
     show_result(done, as_json=as_json)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What every command that writes a folder in another tool's layout takes."""
+
+    corpus: str
+    out: str
+    split: str | None
+    size: str | None
+    only_classes: str | None
+    partial: bool
+    source: str | None
+    as_json: bool
+
+    def write(self, form: ExportFormat) -> None:
+        """Writes the folder in the format's layout, and prints what was written."""
+        from ovamgen.corpus.export.engine import export_folder
+        from ovamgen.corpus.export.options import ExportOptions
+
+        options = ExportOptions.parse(
+            split=self.split, size=self.size, only_classes=self.only_classes
+        )
+        with _progress(self.corpus, self.partial, self.source) as progress:
+            done = export_folder(
+                self.corpus,
+                self.out,
+                form,
+                options,
+                partial=self.partial,
+                source=self.source,
+                after_sample=lambda: progress.count(images=1),
+            )
+        show_result(done, as_json=self.as_json)
 
 
 def _progress(url: str, partial: bool, source: str | None) -> RunProgress:

@@ -8,43 +8,29 @@ from __future__ import annotations
 
 import abc
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import UInt8
 
-from ovamgen.classes.class_entry import BACKGROUND, IGNORE
 from ovamgen.classes.class_set import ClassSet
 from ovamgen.classes.labels import palette_of
+from ovamgen.corpus.export.options import ExportOptions
 from ovamgen.corpus.export.parts import SAMPLES, Part, Parts
+from ovamgen.corpus.export.samples import ExportSample, check_masks, export_samples
 from ovamgen.corpus.export.splits import Splits
 from ovamgen.corpus.open import Corpus, open_corpus
 from ovamgen.corpus.output import filling, write_mark
 from ovamgen.errors import ConfigError, ShardError
-from ovamgen.records import ShardRecord
-from ovamgen.shards.arrays import decode_jpeg, decode_png
-from ovamgen.shards.codec import IMAGE, MASK
 from ovamgen.shards.output_files import EXPORT_NAME
 from ovamgen.storage.store import LocalStore, open_store
 from ovamgen.storage.whole_files import write_whole
 
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ExportSample:
-    """One sample as a format gets it: image and mask agree in size, every label is a class's."""
-
-    key: str
-    split: str
-    jpeg: bytes
-    """The image's file."""
-    labels: UInt8[np.ndarray, "H W"]
-    """Class ids, 0 background, 255 ignore."""
-    members: dict[str, bytes]
-    """Everything that the shard holds of the sample, by extension."""
+_NOTHING_ASKED = ExportOptions()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,6 +40,8 @@ class Export:
     store: LocalStore
     corpus: Corpus
     classes: ClassSet
+    """Those that stay."""
+    options: ExportOptions
 
     @property
     def root(self) -> Path:
@@ -82,11 +70,18 @@ class ExportFormat(abc.ABC):
     name: ClassVar[str]
     """As commands and ``export.json`` have it."""
     splits: Splits | None = None
-    """How samples are divided; None keeps the splits of the shards."""
+    """How samples are divided where nothing was asked; None keeps the splits of the shards."""
 
     def request(self) -> dict[str, Any]:
         """Its settings as plain values: with others the files would be others."""
         return {}
+
+    def check(self, export: Export) -> None:  # noqa: B027  # most formats hold everything
+        """Checks that the format holds what is exported, before anything is written.
+
+        Raises:
+            ConfigError: it does not.
+        """
 
     @abc.abstractmethod
     def write_sample(self, sample: ExportSample, export: Export, part: Part) -> None:
@@ -121,6 +116,7 @@ def export_folder(
     url: str,
     out: str,
     form: ExportFormat,
+    options: ExportOptions = _NOTHING_ASKED,
     *,
     partial: bool = False,
     source: str | None = None,
@@ -136,6 +132,7 @@ def export_folder(
         url: the folder of a run or of a view.
         out: an empty local folder, or one that the same export began.
         form: the layout and its settings.
+        options: how samples are divided and altered.
         partial: a run that is not finished will do.
         source: of a view, the corpus that it is of; by default the one beside it.
         after_sample: called after each sample.
@@ -149,12 +146,17 @@ def export_folder(
     if not isinstance(store, LocalStore):
         raise ConfigError(f"export {form.name} writes to a local folder, got {out}")
     check_masks(corpus)
-    export = Export(store=store, corpus=corpus, classes=corpus.classes)
+    splits = options.splits or form.splits
+    export = Export(
+        store=store, corpus=corpus, classes=options.classes_of(corpus.classes), options=options
+    )
+    form.check(export)
     request = {
         "command": f"export {form.name}",
         "source_fingerprint": corpus.fingerprint,
         "samples": corpus.samples,
         **form.request(),
+        **options.request(corpus.classes),
     }
     with filling(store, EXPORT_NAME, request) as done:
         if done is not None:
@@ -164,11 +166,11 @@ def export_folder(
         for record in corpus.records:
             if not parts.has(record.shard_index):
                 with parts.writing(record.shard_index) as part:
-                    for sample in _samples(export, record, form):
+                    for sample in export_samples(corpus, record, options, splits):
                         form.write_sample(sample, export, part)
                         part.add(SAMPLES, f"{sample.split} {sample.key}")
                         after_sample()
-        counts = _count(form.splits, parts)
+        counts = _count(splits, parts)
         if sum(counts.values()) != corpus.samples:
             raise ShardError(
                 f"{store.url} must hold {corpus.samples} samples, got {sum(counts.values())}: "
@@ -180,49 +182,8 @@ def export_folder(
     return ExportResult(name=form.name, out=store.url, samples=counts)
 
 
-def check_masks(corpus: Corpus) -> None:
-    """Checks that the first sample has an image and a mask; all of a corpus have the same members.
-
-    Raises:
-        ConfigError: it has none.
-    """
-    _, members = next(corpus.read(corpus.records[0]))
-    if missing := [name for name in (IMAGE, MASK) if name not in members]:
-        raise ConfigError(
-            f"expected a corpus of images and masks, but the samples of {corpus.store.url} have no "
-            f"{' and no '.join(missing)}: give the folder that 'ovamgen generate' wrote to"
-        )
-
-
 def _count(splits: Splits | None, parts: Parts) -> dict[str, int]:
     """Samples by split, ascending by name; 0 for those that were asked for and have none."""
     counts = Counter(dict.fromkeys(splits.names if splits else (), 0))
     counts.update(split for split, _ in parts.samples())
     return dict(sorted(counts.items()))
-
-
-def _samples(export: Export, record: ShardRecord, form: ExportFormat) -> Iterator[ExportSample]:
-    allowed = _allowed(export.classes)
-    for key, members in export.corpus.read(record):
-        for name in (IMAGE, MASK):
-            if name not in members:
-                raise ShardError(f"sample {key} in {record.name} has no member {name}")
-        labels = decode_png(members[MASK], name=f"the mask of sample {key}")
-        unknown = np.unique(labels[~allowed[labels]])
-        if len(unknown):
-            raise ShardError(
-                f"the mask of sample {key} in {record.name} must hold labels "
-                f"{export.classes.told_labels} and {IGNORE}, got {unknown.tolist()}"
-            )
-        decode_jpeg(members[IMAGE], labels.shape, f"the image of sample {key}")
-        yield ExportSample(
-            key=key,
-            split=form.splits.of(key) if form.splits else record.split,
-            jpeg=members[IMAGE],
-            labels=labels,
-            members=members,
-        )
-
-
-def _allowed(classes: ClassSet) -> Bool[np.ndarray, " labels"]:
-    return np.isin(np.arange(256), [BACKGROUND, *(e.id for e in classes.classes), IGNORE])

@@ -20,11 +20,11 @@ from ovamgen.bounds import MAX_SIDE_PX
 from ovamgen.classes.labels import palette_of
 from ovamgen.classes.loading import is_default
 from ovamgen.corpus.export.classes import class_file, class_table, count_targets, label_names
-from ovamgen.corpus.export.engine import Export, ExportFormat, ExportSample
+from ovamgen.corpus.export.engine import Export, ExportFormat
 from ovamgen.corpus.export.parts import Part, Parts
+from ovamgen.corpus.export.samples import ExportSample
 from ovamgen.corpus.export.splits import Splits
-from ovamgen.corpus.open import Corpus
-from ovamgen.errors import ShardError
+from ovamgen.errors import ConfigError, ShardError
 from ovamgen.shards.output_files import CLASS_FILE_NAME, CLASSES_NAME, DEVKIT, MMSEG_NAME
 
 _LISTS = f"{DEVKIT}/ImageSets/Segmentation"
@@ -40,18 +40,26 @@ class VocFormat(ExportFormat):
 
     name = "voc"
 
-    def __init__(self, val_share: float = 0.1) -> None:
-        """``val_share`` of the samples, [0, 1], is listed in ``val.txt``.
+    def __init__(self, val_share: float | None = 0.1) -> None:
+        """``val_share`` of the samples, [0, 1], is listed in ``val.txt``; None has no rule for it.
 
         Raises:
             ConfigError: it is no share.
         """
-        self._val_share = val_share
-        self.splits = Splits.with_val(val_share)
+        self._request = {} if val_share is None else {"val_share": val_share}
+        self.splits = None if val_share is None else Splits.with_val(val_share)
 
     def request(self) -> dict[str, Any]:
         """The share of ``val.txt``."""
-        return {"val_share": self._val_share}
+        return self._request
+
+    def check(self, export: Export) -> None:
+        """Checks that there is something to train on: mmsegmentation's configuration needs it."""
+        splits = export.options.splits
+        if splits is not None and "train" not in splits.names:
+            raise ConfigError(
+                f"export voc needs a split named train, got --split {splits}: name one so"
+            )
 
     def write_sample(self, sample: ExportSample, export: Export, part: Part) -> None:
         """The image as it is, the mask with the palette."""
@@ -61,13 +69,14 @@ class VocFormat(ExportFormat):
 
     def finish(self, export: Export, parts: Parts, counts: dict[str, int]) -> None:
         """Lists of names, the class table, and the configuration."""
-        for name in ("train", "val", "trainval"):
-            export.write(f"{_LISTS}/{name}.txt", partial(_write_list, parts, name))
+        lists = {name: {name} for name in counts} | {"trainval": {"train", "val"}}
+        for name, splits in lists.items():
+            export.write(f"{_LISTS}/{name}.txt", partial(_write_list, parts, splits))
         classes = export.classes
         export.write(CLASSES_NAME, class_table(classes, count_targets(export.corpus)))
         if not is_default(classes):
             export.write(f"{DEVKIT}/{CLASS_FILE_NAME}", class_file(classes))
-        export.write(MMSEG_NAME, _mmseg_config(export.corpus).encode())
+        export.write(MMSEG_NAME, _mmseg_config(export).encode())
 
 
 def palette_png(labels: UInt8[np.ndarray, "H W"], palette: bytes) -> bytes:
@@ -80,14 +89,15 @@ def palette_png(labels: UInt8[np.ndarray, "H W"], palette: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def _write_list(parts: Parts, wanted: str, file: BinaryIO) -> None:
+def _write_list(parts: Parts, wanted: set[str], file: BinaryIO) -> None:
     for split, key in parts.samples():
-        if wanted in (split, "trainval"):
+        if split in wanted:
             file.write(f"{key}\n".encode())
 
 
-def _mmseg_config(corpus: Corpus) -> str:
+def _mmseg_config(export: Export) -> str:
     """A configuration for mmsegmentation 1.x that trains on the export; text, nothing imported."""
+    corpus = export.corpus
     row = corpus.metadata(corpus.records[0], ["height", "width"]).slice(0, 1).to_pylist()[0]
     size = {name: row[name] for name in ("height", "width")}
     for name, value in size.items():
@@ -97,7 +107,9 @@ def _mmseg_config(corpus: Corpus) -> str:
                 f"the {name} of a sample in {corpus.store.url} must be pixels, 1 to {MAX_SIDE_PX}, "
                 f"got {value!a:.80}"
             )
-    classes = corpus.classes
+    if export.options.size:
+        size = dict(zip(size, export.options.size.of(**size), strict=True))
+    classes = export.classes
     environment = Environment(
         undefined=StrictUndefined,
         line_statement_prefix="#%",

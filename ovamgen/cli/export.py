@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -73,6 +73,36 @@ def voc(
         val_share = 0.1
     asked = _Asked(corpus, out, split, size, only_classes, partial, source, as_json)
     asked.write(VocFormat(val_share))
+
+
+@app.command()
+def coco(
+    corpus: Source,
+    out: NewOut,
+    form: Annotated[
+        Literal["instances", "panoptic", "stuff"],
+        typer.Option(help="Which of COCO's formats; ignored pixels are crowds, void, or in none."),
+    ] = "instances",
+    regions: Annotated[
+        Literal["components", "class"],
+        typer.Option(help="An annotation is a connected part of a class, or all of its pixels."),
+    ] = "components",
+    min_area: Annotated[int, typer.Option(help="Pixels; smaller regions are left out.")] = 1,
+    split: Split = None,
+    size: NewSize = None,
+    only_classes: OnlyClasses = None,
+    partial: Partial = False,
+    source: ViewSource = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write COCO's layout: images and a JSON of run-length encoded regions for each split.
+
+    Example: `ovamgen export coco corpus --out coco`
+    """
+    from ovamgen.corpus.export.coco import CocoFormat
+
+    asked = _Asked(corpus, out, split, size, only_classes, partial, source, as_json)
+    asked.write(CocoFormat(form, regions, min_area))
 
 
 @app.command()

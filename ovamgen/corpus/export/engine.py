@@ -19,6 +19,7 @@ from jaxtyping import UInt8
 
 from ovamgen.classes.class_set import ClassSet
 from ovamgen.classes.labels import palette_of
+from ovamgen.corpus.export.card import export_card
 from ovamgen.corpus.export.options import ExportOptions
 from ovamgen.corpus.export.parts import SAMPLES, Part, Parts
 from ovamgen.corpus.export.samples import ExportSample, check_masks, export_samples
@@ -26,7 +27,7 @@ from ovamgen.corpus.export.splits import Splits
 from ovamgen.corpus.open import Corpus, open_corpus
 from ovamgen.corpus.output import filling, write_mark
 from ovamgen.errors import ConfigError, ShardError
-from ovamgen.shards.output_files import EXPORT_NAME
+from ovamgen.shards.output_files import CARD_NAME, EXPORT_NAME
 from ovamgen.storage.store import LocalStore, open_store
 from ovamgen.storage.whole_files import write_whole
 
@@ -69,6 +70,8 @@ class ExportFormat(abc.ABC):
 
     name: ClassVar[str]
     """As commands and ``export.json`` have it."""
+    title: ClassVar[str]
+    """What its layout is called, for the card."""
     splits: Splits | None = None
     """How samples are divided where nothing was asked; None keeps the splits of the shards."""
 
@@ -90,6 +93,10 @@ class ExportFormat(abc.ABC):
     @abc.abstractmethod
     def finish(self, export: Export, parts: Parts, counts: dict[str, int]) -> None:
         """Writes the files of the whole corpus; ``counts`` are samples by split."""
+
+    def describe(self, parts: Parts) -> dict[str, Any]:
+        """What its part of the card, ``data/export_NAME.md.j2``, speaks of beside its settings."""
+        return self.request()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +184,16 @@ def export_folder(
                 "empty the folder and export again"
             )
         form.finish(export, parts, counts)
+        card = export_card(
+            corpus,
+            export.classes,
+            options,
+            counts,
+            name=form.name,
+            title=form.title,
+            values=form.describe(parts),
+        )
+        store.put(CARD_NAME, card.encode())
         write_mark(store, EXPORT_NAME, request, counts)
         parts.remove()
     return ExportResult(name=form.name, out=store.url, samples=counts)

@@ -39,6 +39,7 @@ class VocFormat(ExportFormat):
     """
 
     name = "voc"
+    title = "PASCAL VOC's layout"
 
     def __init__(self, val_share: float | None = 0.1) -> None:
         """``val_share`` of the samples, [0, 1], is listed in ``val.txt``; None has no rule for it.

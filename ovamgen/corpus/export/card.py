@@ -1,0 +1,70 @@
+"""The card of an export: what is in the folder, how it is opened, how it was made, which terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.loading import is_default
+from ovamgen.corpus.export.classes import count_targets
+from ovamgen.corpus.export.options import ExportOptions
+from ovamgen.corpus.open import Corpus
+from ovamgen.shards.card import ClassCount, cell, render
+
+_TEMPLATE = "export_card.md.j2"
+
+
+def export_card(
+    corpus: Corpus,
+    classes: ClassSet,
+    options: ExportOptions,
+    counts: Mapping[str, int],
+    *,
+    name: str,
+    title: str,
+    values: Mapping[str, Any],
+    header: str = "",
+) -> str:
+    """The card as Markdown.
+
+    Args:
+        corpus: what was exported.
+        classes: those that stayed.
+        options: what else was asked.
+        counts: samples by split.
+        name: of the format.
+        title: what the layout is called.
+        values: what the format's own template, about files and how they are opened, speaks of.
+        header: what stands before everything else.
+    """
+    shown = count_targets(corpus)
+    rows = [
+        ClassCount(entry.id, cell(entry.name), cell(entry.phrase), shown.get(entry.id, 0))
+        for entry in classes.classes
+    ]
+    return render(
+        _TEMPLATE,
+        {**corpus.run_info, "fingerprint": corpus.fingerprint},
+        format=name,
+        title=title,
+        header=header,
+        samples=sum(counts.values()),
+        set_name="PASCAL VOC" if is_default(corpus.classes) else f"`{corpus.classes.name}`",
+        splits=dict(counts),
+        altered=_altered(options, classes),
+        split=next(iter(counts), "train"),
+        description=f"export_{name}.md.j2",
+        classes=rows,
+        **values,
+    )
+
+
+def _altered(options: ExportOptions, classes: ClassSet) -> str:
+    told = []
+    if options.size:
+        told.append(f"resized to {options.size}, images by Lanczos' filter, masks by nearest pixel")
+    if options.only_classes:
+        names = ", ".join(entry.name for entry in classes.classes)
+        told.append(f"pixels of other classes than {names} are background")
+    return "; ".join(told)

@@ -1,0 +1,67 @@
+"""What other tools read out of an export: by the tool itself where it is installed here.
+
+Each reader gives the class ids of every mask by key, 0 background and 255 ignored.
+"""
+
+import json
+
+import numpy as np
+from PIL import Image
+
+
+def read_coco(out, form="instances"):
+    """By pycocotools; 255 is what crowds cover, or in the stuff form what nothing does."""
+    from pycocotools.coco import COCO
+
+    found = {}
+    for path in sorted((out / "annotations").glob(f"{form}_*.json")):
+        coco = COCO(str(path))
+        for image in coco.loadImgs(coco.getImgIds()):
+            with Image.open(out / "images" / image["file_name"]) as picture:
+                assert picture.size == (image["width"], image["height"])
+            labels = np.full((image["height"], image["width"]), 0 if form == "instances" else 255)
+            for annotation in coco.loadAnns(coco.getAnnIds(imgIds=image["id"], iscrowd=0)):
+                region = coco.annToMask(annotation) == 1
+                assert annotation["area"] == region.sum() > 0
+                rows, columns = np.nonzero(region)
+                left, top, width, height = annotation["bbox"]
+                assert (left, top) == (columns.min(), rows.min())
+                assert (left + width, top + height) == (columns.max() + 1, rows.max() + 1)
+                # no two overlap
+                assert (labels[region] == (0 if form == "instances" else 255)).all()
+                labels[region] = annotation["category_id"]
+            crowds = coco.loadAnns(coco.getAnnIds(imgIds=image["id"], iscrowd=1))
+            for annotation in crowds:
+                region = coco.annToMask(annotation) == 1
+                assert np.isin(labels[region], [0, 255]).all()
+                labels[region] = 255
+            found[image["file_name"].removesuffix(".jpg")] = labels
+    return found
+
+
+def read_panoptic(out):
+    """As COCO documents its panoptic format: segment ids in RGB, void where the id is 0."""
+    found = {}
+    for path in sorted((out / "annotations").glob("panoptic_*.json")):
+        document = json.loads(path.read_text())
+        categories = {row["id"]: row for row in document["categories"]}
+        images = {row["id"]: row for row in document["images"]}
+        for annotation in document["annotations"]:
+            with Image.open(path.with_suffix("") / annotation["file_name"]) as picture:
+                rgb = np.asarray(picture).astype(int)
+            ids = rgb[..., 0] + 256 * rgb[..., 1] + 256**2 * rgb[..., 2]
+            labels = np.full(ids.shape, 255)
+            assert set(np.unique(ids)) - {0} == {row["id"] for row in annotation["segments_info"]}
+            for segment in annotation["segments_info"]:
+                region = ids == segment["id"]
+                assert region.sum() == segment["area"]
+                assert segment["category_id"] in categories
+                rows, columns = np.nonzero(region)
+                left, top, width, height = segment["bbox"]
+                assert (left, top) == (columns.min(), rows.min())
+                assert (left + width, top + height) == (columns.max() + 1, rows.max() + 1)
+                labels[region] = segment["category_id"]
+            key = annotation["file_name"].removesuffix(".png")
+            assert images[annotation["image_id"]]["file_name"] == f"{key}.jpg"
+            found[key] = labels
+    return found

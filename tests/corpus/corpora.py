@@ -66,6 +66,19 @@ def quick_samples(count, *, shard=0):
         yield dataclasses.replace(sample, key=key, metadata={**sample.metadata, "key": key})
 
 
+FEW = ClassSet.from_record(
+    {
+        "name": "few",
+        "classes": [
+            {"id": 1, "name": "kerb", "colour": "#ff8800"},
+            {"id": 7, "name": "lamp", "phrase": "street lamp"},
+            {"id": 8, "name": "bin"},
+            {"id": 130, "name": "tree"},
+            {"id": 254, "name": "bench", "colour": "#0033cc"},
+        ],
+    }
+)
+"""Ids with gaps, the largest one among them."""
 MANY = ClassSet.from_record(
     {
         "name": "many",
@@ -75,7 +88,7 @@ MANY = ClassSet.from_record(
 """As many classes as a set may have."""
 
 
-def patchwork_samples(count, *, shard=0, classes=MANY):
+def patchwork_samples(count, *, shard=0, classes=FEW):
     """Samples of scattered parts of up to four classes, with holes, corners and ignored pixels.
 
     The first has no part at all, the second nothing but ignored pixels around one part.

@@ -10,7 +10,7 @@ from ovamgen.corpus.dataset import read_samples
 from ovamgen.corpus.export.coco import CocoFormat
 from ovamgen.corpus.export.engine import export_folder
 from ovamgen.errors import ConfigError
-from tests.corpus.corpora import MANY, patchwork_samples, plain_samples, write_corpus
+from tests.corpus.corpora import FEW, patchwork_samples, plain_samples, write_corpus
 
 # pycocotools' own
 pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
@@ -23,7 +23,7 @@ def corpus(tmp_path_factory):
 
 
 def test_regions_below_the_least_area_are_left_out(tmp_path):
-    store, _ = write_corpus(tmp_path / "run", (8,), patchwork_samples, classes=MANY)
+    store, _ = write_corpus(tmp_path / "run", (8,), patchwork_samples, classes=FEW)
     areas = {}
     for least in (1, 15):
         out = tmp_path / f"least-{least}"

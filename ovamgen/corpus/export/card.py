@@ -18,6 +18,7 @@ _TEMPLATE = "export_card.md.j2"
 def export_card(
     corpus: Corpus,
     classes: ClassSet,
+    kept: ClassSet,
     options: ExportOptions,
     counts: Mapping[str, int],
     *,
@@ -30,7 +31,8 @@ def export_card(
 
     Args:
         corpus: what was exported.
-        classes: those that stayed.
+        classes: its own.
+        kept: those that stayed.
         options: what else was asked.
         counts: samples by split.
         name: of the format.
@@ -41,7 +43,7 @@ def export_card(
     shown = count_targets(corpus)
     rows = [
         ClassCount(entry.id, cell(entry.name), cell(entry.phrase), shown.get(entry.id, 0))
-        for entry in classes.classes
+        for entry in kept.classes
     ]
     return render(
         _TEMPLATE,
@@ -50,9 +52,9 @@ def export_card(
         title=title,
         header=header,
         samples=sum(counts.values()),
-        set_name="PASCAL VOC" if is_default(corpus.classes) else f"`{corpus.classes.name}`",
+        set_name="PASCAL VOC" if is_default(classes) else f"`{classes.name}`",
         splits=dict(counts),
-        altered=_altered(options, classes),
+        altered=_altered(options, kept),
         split=next(iter(counts), "train"),
         description=f"export_{name}.md.j2",
         classes=rows,

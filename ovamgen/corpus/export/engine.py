@@ -154,16 +154,16 @@ def export_folder(
         raise ConfigError(f"export {form.name} writes to a local folder, got {out}")
     check_masks(corpus)
     splits = options.splits or form.splits
-    export = Export(
-        store=store, corpus=corpus, classes=options.classes_of(corpus.classes), options=options
-    )
+    classes = corpus.classes
+    kept = options.classes_of(classes)
+    export = Export(store=store, corpus=corpus, classes=kept, options=options)
     form.check(export)
     request = {
         "command": f"export {form.name}",
         "source_fingerprint": corpus.fingerprint,
         "samples": corpus.samples,
         **form.request(),
-        **options.request(corpus.classes),
+        **options.request(classes),
     }
     with filling(store, EXPORT_NAME, request) as done:
         if done is not None:
@@ -173,7 +173,9 @@ def export_folder(
         for record in corpus.records:
             if not parts.has(record.shard_index):
                 with parts.writing(record.shard_index) as part:
-                    for sample in export_samples(corpus, record, options, splits):
+                    for sample in export_samples(
+                        corpus, record, options, splits=splits, classes=classes, kept=kept
+                    ):
                         form.write_sample(sample, export, part)
                         part.add(SAMPLES, f"{sample.split} {sample.key}")
                         after_sample()
@@ -186,7 +188,8 @@ def export_folder(
         form.finish(export, parts, counts)
         card = export_card(
             corpus,
-            export.classes,
+            classes,
+            kept,
             options,
             counts,
             name=form.name,

@@ -60,7 +60,13 @@ def check_masks(corpus: Corpus) -> None:
 
 
 def export_samples(
-    corpus: Corpus, record: ShardRecord, options: ExportOptions, splits: Splits | None
+    corpus: Corpus,
+    record: ShardRecord,
+    options: ExportOptions,
+    *,
+    splits: Splits | None,
+    classes: ClassSet,
+    kept: ClassSet,
 ) -> Iterator[ExportSample]:
     """The samples of a shard, in order.
 
@@ -69,12 +75,13 @@ def export_samples(
         record: of the shard.
         options: what is altered.
         splits: how they are divided; None keeps the shard's split.
+        classes: of the corpus.
+        kept: those of them that stay.
 
     Raises:
         ShardError: the shard is damaged, or a mask holds labels that the classes do not have.
     """
-    allowed = _labels_of(corpus.classes)
-    kept = _labels_of(options.classes_of(corpus.classes))
+    allowed, staying = _labels_of(classes), _labels_of(kept)
     for key, members in corpus.read(record):
         sample = decode_sample(members)
         if sample.key != key:
@@ -83,13 +90,13 @@ def export_samples(
         if len(unknown):
             raise ShardError(
                 f"the mask of sample {key} in {record.name} must hold labels "
-                f"{corpus.classes.told_labels} and {IGNORE}, got {unknown.tolist()}"
+                f"{classes.told_labels} and {IGNORE}, got {unknown.tolist()}"
             )
         image, jpeg = _image(sample, members[IMAGE], options)
-        labels, png = _mask(sample, members[MASK], options, kept)
+        labels, png = _mask(sample, members[MASK], options, staying)
         ids = sample.metadata["class_ids"]
         targets = [
-            pair for pair in zip(ids, sample.metadata["scores"], strict=True) if pair[0] in kept
+            pair for pair in zip(ids, sample.metadata["scores"], strict=True) if pair[0] in staying
         ]
         yield ExportSample(
             key=key,

@@ -106,6 +106,31 @@ def coco(
 
 
 @app.command()
+def ultralytics(
+    corpus: Source,
+    out: NewOut,
+    form: Annotated[
+        Literal["masks", "polygons"],
+        typer.Option(help="Exact masks, or polygons for versions that read nothing else."),
+    ] = "masks",
+    split: Split = None,
+    size: NewSize = None,
+    only_classes: OnlyClasses = None,
+    partial: Partial = False,
+    source: ViewSource = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write Ultralytics' layout: images, masks or polygons, data.yaml; a tenth is val.
+
+    Example: `ovamgen export ultralytics corpus --out yolo`
+    """
+    from ovamgen.corpus.export.ultralytics import UltralyticsFormat
+
+    asked = _Asked(corpus, out, split, size, only_classes, partial, source, as_json)
+    asked.write(UltralyticsFormat(form))
+
+
+@app.command()
 def hf(
     corpus: Source,
     out: NewOut,

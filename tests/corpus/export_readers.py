@@ -6,7 +6,8 @@ Each reader gives the class ids of every mask by key, 0 background and 255 ignor
 import json
 
 import numpy as np
-from PIL import Image
+import yaml
+from PIL import Image, ImageDraw
 
 
 def read_coco(out, form="instances"):
@@ -64,4 +65,44 @@ def read_panoptic(out):
             key = annotation["file_name"].removesuffix(".png")
             assert images[annotation["image_id"]]["file_name"] == f"{key}.jpg"
             found[key] = labels
+    return found
+
+
+def read_ultralytics(out):
+    """As Ultralytics documents its semantic layout: masks_dir mirrors the folders of images."""
+    data = yaml.safe_load((out / "data.yaml").read_text())
+    assert list(data["names"]) == list(range(len(data["names"])))
+    found = {}
+    for name in ("train", "val", "test"):
+        for path in sorted((out / data.get(name, "none")).glob("*.jpg")):
+            folder = out / data["masks_dir"] / path.parent.name
+            with Image.open(path) as picture, Image.open(folder / f"{path.stem}.png") as mask:
+                assert mask.mode == "L"
+                assert picture.size == mask.size
+                found[path.stem] = np.asarray(mask)
+            known = {*data["names"], 255}
+            assert set(np.unique(found[path.stem]).tolist()) <= known
+    return found
+
+
+def read_polygons(out, classes):
+    """Label files of Ultralytics, the polygons filled; later ones over earlier ones."""
+    data = yaml.safe_load((out / "data.yaml").read_text())
+    assert data["names"] == {n: entry.name for n, entry in enumerate(classes.classes)}
+    found = {}
+    for path in sorted((out / "images").glob("*/*.jpg")):
+        with Image.open(path) as picture:
+            width, height = picture.size
+        labels = Image.new("L", (width, height))
+        lines = (out / "labels" / path.parent.name / f"{path.stem}.txt").read_text().splitlines()
+        for line in lines:
+            number, *values = line.split()
+            places = np.array(values, float).reshape(-1, 2)
+            assert len(places) >= 3
+            assert (places > 0).all()
+            assert (places < 1).all()
+            points = (places * (width, height)).astype(int)
+            value = classes.classes[int(number)].id
+            ImageDraw.Draw(labels).polygon([*map(tuple, points.tolist())], fill=value)
+        found[path.stem] = np.asarray(labels)
     return found

@@ -10,6 +10,7 @@ from ovamgen.corpus.dataset import read_samples
 from ovamgen.corpus.export.coco import CocoFormat
 from ovamgen.corpus.export.engine import export_folder
 from ovamgen.corpus.export.options import ExportOptions
+from ovamgen.corpus.export.ultralytics import UltralyticsFormat
 from ovamgen.errors import ConfigError
 from tests.corpus import export_readers as readers
 from tests.corpus.corpora import FEW, MANY, patchwork_samples, write_corpus
@@ -24,6 +25,7 @@ FORMATS = {
     "coco-stuff": (lambda: CocoFormat("stuff"), lambda out: readers.read_coco(out, "stuff")),
     "coco-panoptic": (lambda: CocoFormat("panoptic"), readers.read_panoptic),
     "coco-panoptic-class": (lambda: CocoFormat("panoptic", "class"), readers.read_panoptic),
+    "ultralytics": (UltralyticsFormat, readers.read_ultralytics),
 }
 """What makes each format, and what reads it."""
 
@@ -71,7 +73,7 @@ def test_the_ids_are_those_of_the_masks(exported, masks, kind):
 @every_format
 def test_only_some_classes_at_another_size(corpus, masks, tmp_path, kind):
     kept = [7, 254]
-    options = ExportOptions.parse(size="48x32", only_classes="street lamps,bench")
+    options = ExportOptions.parse(size="48x32", only_classes="lamp,bench")
     export_folder(corpus.url, str(tmp_path), FORMATS[kind][0](), options)
     wanted = {
         key: np.where(np.isin(mask, [*kept, 255]), mask, 0).repeat(2, axis=0).repeat(2, axis=1)

@@ -94,7 +94,7 @@ class ExportFormat(abc.ABC):
     def finish(self, export: Export, parts: Parts, counts: dict[str, int]) -> None:
         """Writes the files of the whole corpus; ``counts`` are samples by split."""
 
-    def describe(self, parts: Parts) -> dict[str, Any]:
+    def describe(self, export: Export, parts: Parts) -> dict[str, Any]:
         """What its part of the card, ``data/export_NAME.md.j2``, speaks of beside its settings."""
         return self.request()
 
@@ -194,7 +194,7 @@ def export_folder(
             counts,
             name=form.name,
             title=form.title,
-            values=form.describe(parts),
+            values=form.describe(export, parts),
         )
         store.put(CARD_NAME, card.encode())
         write_mark(store, EXPORT_NAME, request, counts)

@@ -131,6 +131,51 @@ def ultralytics(
 
 
 @app.command()
+def cvat(
+    corpus: Source,
+    out: NewOut,
+    split: Split = None,
+    size: NewSize = None,
+    only_classes: OnlyClasses = None,
+    partial: Partial = False,
+    source: ViewSource = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the archive that CVAT imports as Segmentation mask 1.1, and its labels.
+
+    Example: `ovamgen export cvat corpus --out cvat`
+    """
+    from ovamgen.corpus.export.cvat import CvatFormat
+
+    asked = _Asked(corpus, out, split, size, only_classes, partial, source, as_json)
+    asked.write(CvatFormat())
+
+
+@app.command()
+def labelstudio(
+    corpus: Source,
+    out: NewOut,
+    image_url: Annotated[
+        str, typer.Option(metavar="PREFIX", help="What stands before KEY.jpg in the tasks.")
+    ] = "/data/local-files/?d=images/",
+    split: Split = None,
+    size: NewSize = None,
+    only_classes: OnlyClasses = None,
+    partial: Partial = False,
+    source: ViewSource = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write tasks for Label Studio, with the masks as brush predictions to be corrected.
+
+    Example: `ovamgen export labelstudio corpus --out tasks`
+    """
+    from ovamgen.corpus.export.label_studio import LabelStudioFormat
+
+    asked = _Asked(corpus, out, split, size, only_classes, partial, source, as_json)
+    asked.write(LabelStudioFormat(image_url))
+
+
+@app.command()
 def hf(
     corpus: Source,
     out: NewOut,

@@ -7,8 +7,9 @@ import numpy as np
 from ovamgen.classes.class_set import ClassSet
 from ovamgen.classes.loading import as_saved
 from ovamgen.config import ShardConfig
-from ovamgen.shards.codec import encode_sample
+from ovamgen.shards.codec import METADATA, encode_sample
 from ovamgen.shards.manifest import write_indexes
+from ovamgen.shards.schema import to_json
 from ovamgen.shards.shard_record import publish_shard
 from ovamgen.storage.store import LocalStore
 from tests.shards.samples import (
@@ -63,7 +64,11 @@ def quick_samples(count, *, shard=0):
     for index in range(count):
         sample = first[index % len(first)]
         key = make_spec(index, shard=shard).key
-        yield dataclasses.replace(sample, key=key, metadata={**sample.metadata, "key": key})
+        metadata = {**sample.metadata, "key": key}
+        members = dict(sample.members) | {METADATA: to_json(metadata).encode()}
+        yield dataclasses.replace(
+            sample, key=key, metadata=metadata, members=tuple(members.items())
+        )
 
 
 FEW = ClassSet.from_record(

@@ -4,10 +4,14 @@ Each reader gives the class ids of every mask by key, 0 background and 255 ignor
 """
 
 import json
+import zipfile
+from xml.etree import ElementTree
 
 import numpy as np
 import yaml
 from PIL import Image, ImageDraw
+
+from tests.corpus.corpora import FEW, MANY
 
 
 def read_coco(out, form="instances"):
@@ -30,7 +34,7 @@ def read_coco(out, form="instances"):
                 assert (left + width, top + height) == (columns.max() + 1, rows.max() + 1)
                 # no two overlap
                 assert (labels[region] == (0 if form == "instances" else 255)).all()
-                labels[region] = annotation["category_id"]
+                labels[region] = annotation["category_id"] % 256  # 256 is the background
             crowds = coco.loadAnns(coco.getAnnIds(imgIds=image["id"], iscrowd=1))
             for annotation in crowds:
                 region = coco.annToMask(annotation) == 1
@@ -61,7 +65,7 @@ def read_panoptic(out):
                 left, top, width, height = segment["bbox"]
                 assert (left, top) == (columns.min(), rows.min())
                 assert (left + width, top + height) == (columns.max() + 1, rows.max() + 1)
-                labels[region] = segment["category_id"]
+                labels[region] = segment["category_id"] % 256  # 256 is the background
             key = annotation["file_name"].removesuffix(".png")
             assert images[annotation["image_id"]]["file_name"] == f"{key}.jpg"
             found[key] = labels
@@ -106,3 +110,93 @@ def read_polygons(out, classes):
             ImageDraw.Draw(labels).polygon([*map(tuple, points.tolist())], fill=value)
         found[path.stem] = np.asarray(labels)
     return found
+
+
+def read_cvat(out):
+    """VOC's layout with masks in the colours of ``labelmap.txt``, as CVAT documents it."""
+    found = {}
+    with zipfile.ZipFile(out / "cvat.zip") as archive:
+        assert archive.testzip() is None
+        rows = archive.read("labelmap.txt").decode().splitlines()
+        assert rows[0].startswith("#")
+        colours = {}
+        for row in rows[1:]:
+            name, colour, parts, actions = row.split(":")
+            assert (parts, actions) == ("", "")
+            colours[tuple(map(int, colour.split(",")))] = name
+        assert len(colours) == len(rows) - 1
+        labels = json.loads((out / "labels.json").read_text())
+        wanted = {"background": "#000000"} | {row["name"]: row["color"] for row in labels}
+        assert {name: "#" + bytes(colour).hex() for colour, name in colours.items()} == wanted
+        lists = [name for name in archive.namelist() if name.startswith("ImageSets/Segmentation/")]
+        for key in [key for name in lists for key in archive.read(name).decode().split()]:
+            with archive.open(f"SegmentationClass/{key}.png") as file, Image.open(file) as mask:
+                assert mask.mode == "RGB"
+                pixels = np.asarray(mask)
+            with archive.open(f"JPEGImages/{key}.jpg") as file, Image.open(file) as image:
+                assert image.size == mask.size
+            found[key] = [[colours[tuple(pixel)] for pixel in row] for row in pixels.tolist()]
+    return found
+
+
+def decode_brush(data):
+    """Label Studio's RLE, bit by bit as thi.ng's rle-pack documents it."""
+    bits = "".join(f"{byte:08b}" for byte in data)
+    place = 0
+
+    def take(size):
+        nonlocal place
+        place += size
+        return int(bits[place - size : place], 2)
+
+    total, value_bits = take(32), take(5) + 1
+    sizes = [take(4) + 1 for _ in range(4)]
+    values = []
+    while len(values) < total:
+        is_run = take(1)
+        length = take(sizes[take(2)]) + 1
+        values += (
+            [take(value_bits)] * length if is_run else [take(value_bits) for _ in range(length)]
+        )
+    assert len(bits) - place < 8
+    return values
+
+
+def read_label_studio(out):
+    """Tasks with brush predictions; the labels of a mask by name."""
+    interface = ElementTree.parse(out / "label_config.xml").getroot()
+    (brush,) = interface.iter("BrushLabels")
+    known = {label.get("value") for label in brush}
+    (image,) = interface.iter("Image")
+    found = {}
+    for path in sorted((out / "tasks").iterdir()):
+        for task in json.loads(path.read_text()):
+            place = task["data"][image.get("value").removeprefix("$")]
+            name = place.removeprefix("/data/local-files/?d=images/")
+            with Image.open(out / "images" / name) as picture:
+                width, height = picture.size
+            labels = np.full((height, width), "background", object)
+            (prediction,) = task["predictions"]
+            assert 0 <= prediction["score"] <= 1
+            for result in prediction["result"]:
+                assert (result["from_name"], result["to_name"]) == ("mask", "image")
+                assert (result["original_width"], result["original_height"]) == (width, height)
+                (label,) = result["value"]["brushlabels"]
+                assert label in known
+                rgba = np.reshape(decode_brush(result["value"]["rle"]), (height, width, 4))
+                assert (rgba == rgba[..., :1]).all()
+                assert set(np.unique(rgba)) <= {0, 255}
+                labels[rgba[..., 3] == 255] = label
+            found[name.removesuffix(".jpg")] = labels
+    return found
+
+
+def by_name(read, ignored):
+    """A reader whose labels are names, as one of ids: those of `FEW` or `MANY`."""
+    ids = {entry.name: entry.id for classes in (FEW, MANY) for entry in classes.classes}
+    ids |= {"background": 0, ignored: 255}
+
+    def by_id(out):
+        return {key: np.vectorize(ids.get)(labels) for key, labels in read(out).items()}
+
+    return by_id

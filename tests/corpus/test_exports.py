@@ -8,7 +8,9 @@ import pytest
 
 from ovamgen.corpus.dataset import read_samples
 from ovamgen.corpus.export.coco import CocoFormat
+from ovamgen.corpus.export.cvat import CvatFormat
 from ovamgen.corpus.export.engine import export_folder
+from ovamgen.corpus.export.label_studio import LabelStudioFormat
 from ovamgen.corpus.export.options import ExportOptions
 from ovamgen.corpus.export.ultralytics import UltralyticsFormat
 from ovamgen.errors import ConfigError
@@ -26,6 +28,8 @@ FORMATS = {
     "coco-panoptic": (lambda: CocoFormat("panoptic"), readers.read_panoptic),
     "coco-panoptic-class": (lambda: CocoFormat("panoptic", "class"), readers.read_panoptic),
     "ultralytics": (UltralyticsFormat, readers.read_ultralytics),
+    "cvat": (CvatFormat, readers.by_name(readers.read_cvat, "ignored")),
+    "labelstudio": (LabelStudioFormat, readers.by_name(readers.read_label_studio, "ignore")),
 }
 """What makes each format, and what reads it."""
 

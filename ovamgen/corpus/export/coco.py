@@ -25,6 +25,8 @@ from ovamgen.errors import ConfigError
 Form = Literal["instances", "panoptic", "stuff"]
 
 _ANNOTATIONS = "annotations"
+_BACKGROUND_CATEGORY = 256
+"""No label of a mask; readers take 0, the background's own, for no category at all."""
 
 
 class CocoFormat(ExportFormat):
@@ -106,7 +108,7 @@ class CocoFormat(ExportFormat):
         rle = self._rle.encode(np.asfortranarray(region.astype(np.uint8)))
         return {
             "image_id": int(key),
-            "category_id": label,
+            "category_id": _category(label),
             "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
             "area": int(self._rle.area(rle)),
             "bbox": self._rle.toBbox(rle).tolist(),
@@ -128,7 +130,7 @@ class CocoFormat(ExportFormat):
                 segments.append(
                     {
                         "id": number,
-                        "category_id": label,
+                        "category_id": _category(label),
                         "area": len(rows),
                         "bbox": [int(side) for side in (left, top, width, height)],
                         "iscrowd": 0,
@@ -172,13 +174,18 @@ class CocoFormat(ExportFormat):
         ]
         if self._form == "instances":
             return found
-        background = {"id": BACKGROUND, "name": "background", "supercategory": "background"}
-        found = [background, *found]
+        background = {"name": "background", "supercategory": "background"}
+        found.append({"id": _BACKGROUND_CATEGORY, **background})
         if self._form == "panoptic":
             for row in found:
-                row["isthing"] = thing if row["id"] else 0
-                row["color"] = export.palette[row["id"]].tolist()
+                is_background = row["id"] == _BACKGROUND_CATEGORY
+                row["isthing"] = 0 if is_background else thing
+                row["color"] = export.palette[BACKGROUND if is_background else row["id"]].tolist()
         return found
+
+
+def _category(label: int) -> int:
+    return label if label != BACKGROUND else _BACKGROUND_CATEGORY
 
 
 def _id_png(ids: Any) -> bytes:

@@ -7,6 +7,7 @@ once ``export.json`` is there. A layout is one `ExportFormat`.
 from __future__ import annotations
 
 import abc
+import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -166,10 +167,14 @@ def export_folder(
         **options.request(classes),
     }
     with filling(store, EXPORT_NAME, request) as done:
+        parts = Parts(export.root)
+        if done is None and store.exists(EXPORT_NAME):
+            # all but the tidying up was done
+            done = json.loads(store.read(EXPORT_NAME))
         if done is not None:
+            parts.remove()
             samples = {name: count for name, count in done.items() if name != "request"}
             return ExportResult(name=form.name, out=store.url, samples=samples)
-        parts = Parts(export.root)
         for record in corpus.records:
             if not parts.has(record.shard_index):
                 with parts.writing(record.shard_index) as part:

@@ -176,6 +176,30 @@ def labelstudio(
 
 
 @app.command()
+def parquet(
+    corpus: Source,
+    out: NewOut,
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="A column with the mask over the image, to look at.")
+    ] = False,
+    split: Split = None,
+    size: NewSize = None,
+    only_classes: OnlyClasses = None,
+    partial: Partial = False,
+    source: ViewSource = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write Parquet for Hugging Face: pictures in rows, features with class names, a card.
+
+    Example: `ovamgen export parquet corpus --out parquet`
+    """
+    from ovamgen.corpus.export.parquet import ParquetFormat
+
+    asked = _Asked(corpus, out, split, size, only_classes, partial, source, as_json)
+    asked.write(ParquetFormat(overlay=overlay))
+
+
+@app.command()
 def hf(
     corpus: Source,
     out: NewOut,

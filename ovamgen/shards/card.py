@@ -75,6 +75,7 @@ def render_card(
         _TEMPLATE,
         run_info,
         set_name="PASCAL VOC" if is_default(classes_of_run) else f"`{classes_of_run.name}`",
+        tags=["webdataset"],
         paths=paths,
         dataset_info=dataset_info,
         split=splits[0],
@@ -82,7 +83,7 @@ def render_card(
         failed=sum(record.failed for record in records),
         shards=len(records),
         size=readable_bytes(sum(record.size_bytes for record in records)),
-        size_category=next((name for limit, name in _SIZES if samples < limit), "n>1M"),
+        size_category=size_category(samples),
         classes=[replace(row, name=cell(row.name), phrase=cell(row.phrase)) for row in classes],
     )
 
@@ -108,6 +109,11 @@ def render(template: str, run_info: Mapping[str, Any], **values: Any) -> str:
         weights=weights_terms(str(value_at(run_info, "model", "id") or "")),
         **values,
     )
+
+
+def size_category(samples: int) -> str:
+    """The Hub's name for so many samples."""
+    return next((name for limit, name in _SIZES if samples < limit), "n>1M")
 
 
 def _text_of(name: str) -> str:

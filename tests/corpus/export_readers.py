@@ -3,11 +3,13 @@
 Each reader gives the class ids of every mask by key, 0 background and 255 ignored.
 """
 
+import io
 import json
 import zipfile
 from xml.etree import ElementTree
 
 import numpy as np
+import pyarrow.parquet as pq
 import yaml
 from PIL import Image, ImageDraw
 
@@ -200,3 +202,15 @@ def by_name(read, ignored):
         return {key: np.vectorize(ids.get)(labels) for key, labels in read(out).items()}
 
     return by_id
+
+
+def read_parquet(out):
+    """By pyarrow and Pillow alone; `tests/corpus/test_export_parquet.py` has ``datasets``."""
+    found = {}
+    for path in sorted((out / "data").iterdir()):
+        for row in pq.read_table(path).to_pylist():
+            with Image.open(io.BytesIO(row["mask"]["bytes"])) as mask:
+                found[row["key"]] = np.asarray(mask)
+            with Image.open(io.BytesIO(row["image"]["bytes"])) as image:
+                assert image.size == mask.size
+    return found

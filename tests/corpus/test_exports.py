@@ -12,6 +12,7 @@ from ovamgen.corpus.export.cvat import CvatFormat
 from ovamgen.corpus.export.engine import export_folder
 from ovamgen.corpus.export.label_studio import LabelStudioFormat
 from ovamgen.corpus.export.options import ExportOptions
+from ovamgen.corpus.export.parquet import ParquetFormat
 from ovamgen.corpus.export.ultralytics import UltralyticsFormat
 from ovamgen.errors import ConfigError
 from tests.corpus import export_readers as readers
@@ -30,6 +31,7 @@ FORMATS = {
     "ultralytics": (UltralyticsFormat, readers.read_ultralytics),
     "cvat": (CvatFormat, readers.by_name(readers.read_cvat, "ignored")),
     "labelstudio": (LabelStudioFormat, readers.by_name(readers.read_label_studio, "ignore")),
+    "parquet": (ParquetFormat, readers.read_parquet),
 }
 """What makes each format, and what reads it."""
 

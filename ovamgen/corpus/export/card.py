@@ -10,9 +10,11 @@ from ovamgen.classes.loading import is_default
 from ovamgen.corpus.export.classes import count_targets
 from ovamgen.corpus.export.options import ExportOptions
 from ovamgen.corpus.open import Corpus
-from ovamgen.shards.card import ClassCount, cell, render
+from ovamgen.shards.card import ClassCount, cell, render, size_category
 
 _TEMPLATE = "export_card.md.j2"
+_NO_HEADER: dict[str, Any] = {"paths": {}, "tags": [], "dataset_info": ""}
+"""What a card has at its beginning for the Hub, which most layouts are not for."""
 
 
 def export_card(
@@ -25,7 +27,6 @@ def export_card(
     name: str,
     title: str,
     values: Mapping[str, Any],
-    header: str = "",
 ) -> str:
     """The card as Markdown.
 
@@ -38,7 +39,8 @@ def export_card(
         name: of the format.
         title: what the layout is called.
         values: what the format's own template, about files and how they are opened, speaks of.
-        header: what stands before everything else.
+            ``paths`` of the files by split, ``tags`` and ``dataset_info`` make a header for the
+            Hub.
     """
     shown = count_targets(corpus)
     rows = [
@@ -50,15 +52,15 @@ def export_card(
         {**corpus.run_info, "fingerprint": corpus.fingerprint},
         format=name,
         title=title,
-        header=header,
         samples=sum(counts.values()),
+        size_category=size_category(sum(counts.values())),
         set_name="PASCAL VOC" if is_default(classes) else f"`{classes.name}`",
         splits=dict(counts),
         altered=_altered(options, kept),
         split=next(iter(counts), "train"),
         description=f"export_{name}.md.j2",
         classes=rows,
-        **values,
+        **{**_NO_HEADER, **values},
     )
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, TypeVar
 
 from ovamgen.shards.output_files import EXPORT_PARTS
+
+T = TypeVar("T")
 
 SAMPLES = "samples"
 """The lines that every export has: split and key of each sample."""
@@ -22,17 +24,23 @@ SAMPLES = "samples"
 class Part:
     """The lines of one shard while they are written."""
 
-    def __init__(self, folder: Path, files: ExitStack) -> None:
+    def __init__(self, shard_index: int, folder: Path, files: ExitStack) -> None:
+        self.shard_index = shard_index
         self._folder = folder
         self._files = files
-        self._open: dict[str, BinaryIO] = {}
+        self._open: dict[str, Any] = {}
 
     def add(self, stream: str, line: str) -> None:
         """Appends a line, without its end, to one of the shard's streams."""
-        if stream not in self._open:
-            path = self._folder / stream
-            self._open[stream] = self._files.enter_context(path.open("wb"))
-        self._open[stream].write(line.encode() + b"\n")
+        file = self.opened(stream, lambda: (self._folder / stream).open("wb"))
+        file.write(line.encode() + b"\n")
+
+    def opened(self, name: str, make: Callable[[], AbstractContextManager[T]]) -> T:
+        """What ``make`` opens, made once for a name and closed with the shard."""
+        if name not in self._open:
+            self._open[name] = self._files.enter_context(make())
+        opened: T = self._open[name]
+        return opened
 
 
 class Parts:
@@ -54,7 +62,7 @@ class Parts:
             shutil.rmtree(temporary)
         temporary.mkdir()
         with ExitStack() as files:
-            yield Part(temporary, files)
+            yield Part(shard_index, temporary, files)
         os.replace(temporary, self._of(shard_index))
 
     def lines(self, stream: str) -> Iterator[str]:

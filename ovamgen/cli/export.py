@@ -9,11 +9,13 @@ import typer
 
 from ovamgen.cli.corpus import NewOut, Partial, Source
 from ovamgen.cli.options import AsJson, ViewSource, show_result
+from ovamgen.console.log_format import say
 from ovamgen.errors import ConfigError
 
 if TYPE_CHECKING:
     from ovamgen.console.progress import RunProgress
-    from ovamgen.corpus.export.engine import ExportFormat
+    from ovamgen.corpus.export.engine import ExportFormat, ExportResult
+    from ovamgen.corpus.export.hf import HfExport
 
 Split = Annotated[
     str | None,
@@ -35,6 +37,16 @@ OnlyClasses = Annotated[
     typer.Option(
         metavar="a,b", help="The classes that stay; pixels of the others become background."
     ),
+]
+Push = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME/DATASET",
+        help="Send the folder to this dataset repository of the Hugging Face Hub, by HF_TOKEN.",
+    ),
+]
+Private = Annotated[
+    bool, typer.Option("--private", help="A repository that --push makes is private.")
 ]
 
 app = typer.Typer(
@@ -182,6 +194,8 @@ def parquet(
     overlay: Annotated[
         bool, typer.Option("--overlay", help="A column with the mask over the image, to look at.")
     ] = False,
+    push: Push = None,
+    private: Private = False,
     split: Split = None,
     size: NewSize = None,
     only_classes: OnlyClasses = None,
@@ -196,7 +210,7 @@ def parquet(
     from ovamgen.corpus.export.parquet import ParquetFormat
 
     asked = _Asked(corpus, out, split, size, only_classes, partial, source, as_json)
-    asked.write(ParquetFormat(overlay=overlay))
+    asked.write(ParquetFormat(overlay=overlay), push=push, private=private)
 
 
 @app.command()
@@ -210,6 +224,8 @@ def hf(
     published: Annotated[
         str, typer.Option(metavar="YYYY-MM-DD", help="The day of it, for croissant.json.")
     ] = "",
+    push: Push = None,
+    private: Private = False,
     partial: Partial = False,
     source: ViewSource = None,
     as_json: AsJson = False,
@@ -220,6 +236,7 @@ def hf(
     """
     from ovamgen.corpus.export.hf import export_hf as run
 
+    _check_push(push, private)
     with _progress(corpus, partial, source) as progress:
         done = run(
             corpus,
@@ -231,7 +248,7 @@ def hf(
             source=source,
             after_shard=lambda count: progress.count(images=count, shards=1),
         )
-    show_result(done, as_json=as_json)
+    _show(done, push, private, as_json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,14 +264,15 @@ class _Asked:
     source: str | None
     as_json: bool
 
-    def write(self, form: ExportFormat) -> None:
-        """Writes the folder in the format's layout, and prints what was written."""
+    def write(self, form: ExportFormat, *, push: str | None = None, private: bool = False) -> None:
+        """Writes the folder in the format's layout, sends it, and prints what was done."""
         from ovamgen.corpus.export.engine import export_folder
         from ovamgen.corpus.export.options import ExportOptions
 
         options = ExportOptions.parse(
             split=self.split, size=self.size, only_classes=self.only_classes
         )
+        _check_push(push, private)
         with _progress(self.corpus, self.partial, self.source) as progress:
             done = export_folder(
                 self.corpus,
@@ -265,7 +283,27 @@ class _Asked:
                 source=self.source,
                 after_sample=lambda: progress.count(images=1),
             )
-        show_result(done, as_json=self.as_json)
+        _show(done, push, private, self.as_json)
+
+
+def _check_push(push: str | None, private: bool) -> None:
+    from ovamgen.corpus.export.push import check_push
+
+    if push is not None:
+        check_push(push)
+    elif private:
+        raise ConfigError("--private is about the repository that --push names: give both")
+
+
+def _show(done: ExportResult | HfExport, push: str | None, private: bool, as_json: bool) -> None:
+    """Sends the folder where that was asked, and prints what was done."""
+    from ovamgen.corpus.export.push import PushedExport, push_to_hub
+
+    if push is None:
+        show_result(done, as_json=as_json)
+    else:
+        url = push_to_hub(done.out, push, private=private, say=say)
+        show_result(PushedExport(export=done, url=url), as_json=as_json)
 
 
 def _progress(url: str, partial: bool, source: str | None) -> RunProgress:

@@ -15,6 +15,7 @@ from ovamgen.corpus.export.options import ExportOptions
 from ovamgen.corpus.export.parquet import ParquetFormat
 from ovamgen.corpus.export.ultralytics import UltralyticsFormat
 from ovamgen.errors import ConfigError
+from ovamgen.integrity.verify import verify
 from tests.corpus import export_readers as readers
 from tests.corpus.corpora import FEW, MANY, patchwork_samples, write_corpus
 from tests.runs import digests
@@ -151,6 +152,11 @@ def test_foreign_folders_and_corpora_without_masks_are_refused(
     with pytest.raises(ConfigError, match="to a local folder"):
         export_folder(corpus.url, "s3://bucket/folder", FORMATS[kind][0]())
     assert not (tmp_path / "new").exists()
+
+
+def test_verify_says_that_an_export_has_no_records(exported):
+    with pytest.raises(ConfigError, match="verify the corpus that it is of"):
+        verify(str(exported("coco")))
 
 
 @pytest.fixture(scope="module")

@@ -117,7 +117,14 @@ def read_polygons(out, classes):
 def read_cvat(out):
     """VOC's layout with masks in the colours of ``labelmap.txt``, as CVAT documents it."""
     found = {}
-    with zipfile.ZipFile(out / "cvat.zip") as archive:
+    for path in sorted(out.glob("cvat-*.zip")):
+        found |= _read_archive(path, json.loads((out / "labels.json").read_text()))
+    return found
+
+
+def _read_archive(path, labels):
+    found = {}
+    with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
         rows = archive.read("labelmap.txt").decode().splitlines()
         assert rows[0].startswith("#")
@@ -127,7 +134,6 @@ def read_cvat(out):
             assert (parts, actions) == ("", "")
             colours[tuple(map(int, colour.split(",")))] = name
         assert len(colours) == len(rows) - 1
-        labels = json.loads((out / "labels.json").read_text())
         wanted = {"background": "#000000"} | {row["name"]: row["color"] for row in labels}
         assert {name: "#" + bytes(colour).hex() for colour, name in colours.items()} == wanted
         lists = [name for name in archive.namelist() if name.startswith("ImageSets/Segmentation/")]

@@ -92,7 +92,7 @@ def test_datumaro_reads_cvats_archive(corpus, masks, tools, tmp_path):
         f"""
 import zipfile
 from datumaro import AnnotationType, Dataset
-zipfile.ZipFile(out / "cvat.zip").extractall("unzipped")
+zipfile.ZipFile(out / "cvat-000000.zip").extractall("unzipped")
 {IDS}
 dataset = Dataset.import_from("unzipped", "voc_segmentation")
 names = [label.name for label in dataset.categories()[AnnotationType.label]]

@@ -129,7 +129,7 @@ def test_everything_that_takes_a_corpus_takes_one_in_a_bucket(local, tmp_path, b
         assert (tmp_path / "voc" / name).read_bytes() == (
             tmp_path / "voc-local" / name
         ).read_bytes()
-    with pytest.raises(ConfigError, match="exported to a local folder"):
+    with pytest.raises(ConfigError, match="writes to a local folder"):
         export_folder(url, f"{base}/voc", VocFormat())
 
     pairs, others = list(segmentation_dataset(url)), list(segmentation_dataset(str(local)))

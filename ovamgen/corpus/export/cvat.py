@@ -7,10 +7,11 @@ VOC's layout with masks in colours and a ``labelmap.txt`` that names them
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
 from typing import BinaryIO
 
 from PIL import Image
@@ -22,6 +23,8 @@ from ovamgen.corpus.export.samples import ExportSample
 from ovamgen.errors import ConfigError
 from ovamgen.shards.output_files import EXPORT_PARTS
 
+SAMPLES_AN_ARCHIVE = 10_000
+"""More make imports that time out, and a list of entries that is held in memory."""
 _FILES = f"{EXPORT_PARTS}/.files"
 """Where images and masks wait for the archive; gone with the parts of the shards."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -32,7 +35,7 @@ _IGNORED = "ignored"
 
 
 class CvatFormat(ExportFormat):
-    """``cvat.zip`` and ``labels.json``."""
+    """``cvat-NNNNNN.zip`` and ``labels.json``."""
 
     name = "cvat"
     title = "CVAT's segmentation mask format"
@@ -61,17 +64,11 @@ class CvatFormat(ExportFormat):
         export.put(f"{_FILES}/SegmentationClass/{sample.key}.png", buffer.getvalue())
 
     def finish(self, export: Export, parts: Parts, counts: dict[str, int]) -> None:
-        """The archive, out of the files that waited."""
-        waiting = export.root / _FILES
-
-        def write(file: BinaryIO) -> None:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                for name, content in _entries(export, parts, counts, waiting):
-                    entry = zipfile.ZipInfo(name, _EPOCH)
-                    entry.external_attr = _MODE
-                    archive.writestr(entry, content)
-
-        export.write("cvat.zip", write)
+        """The archives, out of the files that waited, and the labels."""
+        samples = parts.samples()
+        for number in range(-(-sum(counts.values()) // SAMPLES_AN_ARCHIVE)):
+            some = list(itertools.islice(samples, SAMPLES_AN_ARCHIVE))
+            export.write(f"cvat-{number:06d}.zip", partial(_write_archive, export, some))
         labels = [
             {"name": name, "color": colour, "attributes": []}
             for label, name, colour in _labels(export)
@@ -87,18 +84,26 @@ def _labels(export: Export) -> Iterator[tuple[int, str, str]]:
         yield label, name, "#" + bytes(export.palette[label]).hex()
 
 
-def _entries(
-    export: Export, parts: Parts, counts: dict[str, int], waiting: Path
-) -> Iterator[tuple[str, bytes]]:
-    """Name and content of every entry of the archive, one list or picture at a time."""
+def _write_archive(export: Export, samples: list[tuple[str, str]], file: BinaryIO) -> None:
+    """Writes an archive of the samples, given as split and key."""
+    waiting = export.root / _FILES
     rows = [
         f"{name}:{','.join(str(value) for value in export.palette[label])}::"
         for label, name, _ in _labels(export)
     ]
-    yield "labelmap.txt", "\n".join(["# label:color_rgb:parts:actions", *rows, ""]).encode()
-    for wanted in counts:
-        keys = "".join(f"{key}\n" for split, key in parts.samples() if split == wanted)
-        yield f"ImageSets/Segmentation/{wanted}.txt", keys.encode()
-    for _, key in parts.samples():
-        for name in (f"JPEGImages/{key}.jpg", f"SegmentationClass/{key}.png"):
-            yield name, (waiting / name).read_bytes()
+    lists: dict[str, str] = {}
+    for split, key in samples:
+        lists[split] = lists.get(split, "") + f"{key}\n"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+
+        def add(name: str, content: bytes) -> None:
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.external_attr = _MODE
+            archive.writestr(entry, content)
+
+        add("labelmap.txt", "\n".join(["# label:color_rgb:parts:actions", *rows, ""]).encode())
+        for split, keys in sorted(lists.items()):
+            add(f"ImageSets/Segmentation/{split}.txt", keys.encode())
+        for _, key in samples:
+            for name in (f"JPEGImages/{key}.jpg", f"SegmentationClass/{key}.png"):
+                add(name, (waiting / name).read_bytes())

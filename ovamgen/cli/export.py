@@ -236,7 +236,7 @@ def hf(
     """
     from ovamgen.corpus.export.hf import export_hf as run
 
-    _check_push(push, private)
+    _check_push(push, private, out)
     with _progress(corpus, partial, source) as progress:
         done = run(
             corpus,
@@ -272,7 +272,7 @@ class _Asked:
         options = ExportOptions.parse(
             split=self.split, size=self.size, only_classes=self.only_classes
         )
-        _check_push(push, private)
+        _check_push(push, private, self.out)
         with _progress(self.corpus, self.partial, self.source) as progress:
             done = export_folder(
                 self.corpus,
@@ -286,22 +286,22 @@ class _Asked:
         _show(done, push, private, self.as_json)
 
 
-def _check_push(push: str | None, private: bool) -> None:
-    from ovamgen.corpus.export.push import check_push
-
+def _check_push(push: str | None, private: bool, out: str) -> None:
     if push is not None:
-        check_push(push)
+        from ovamgen.corpus.export.push import check_push
+
+        check_push(push, out)
     elif private:
         raise ConfigError("--private is about the repository that --push names: give both")
 
 
 def _show(done: ExportResult | HfExport, push: str | None, private: bool, as_json: bool) -> None:
     """Sends the folder where that was asked, and prints what was done."""
-    from ovamgen.corpus.export.push import PushedExport, push_to_hub
-
     if push is None:
         show_result(done, as_json=as_json)
     else:
+        from ovamgen.corpus.export.push import PushedExport, push_to_hub
+
         url = push_to_hub(done.out, push, private=private, say=say)
         show_result(PushedExport(export=done, url=url), as_json=as_json)
 

@@ -101,6 +101,7 @@ def test_a_hub_that_refuses(corpus, tmp_path, token, faults, code, told):
     [
         (["--push", "a/b/c"], "expects a repository such as NAME/DATASET, got 'a/b/c'"),
         (["--push", "me/things"], "HF_HUB_OFFLINE says not to reach it"),
+        (["--push", "me/things", "--out", "s3://b/c"], "--push sends a local folder: give one"),
         (["--private"], "--private is about the repository that --push names"),
     ],
 )

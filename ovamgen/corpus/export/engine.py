@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import json
+import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from ovamgen.corpus.export.splits import Splits
 from ovamgen.corpus.open import Corpus, open_corpus
 from ovamgen.corpus.output import filling, write_mark
 from ovamgen.errors import ConfigError, ShardError
-from ovamgen.shards.output_files import CARD_NAME, EXPORT_NAME
+from ovamgen.shards.output_files import CARD_NAME, EXPORT_NAME, EXPORT_PARTS
 from ovamgen.storage.store import LocalStore, open_store
 from ovamgen.storage.whole_files import write_whole
 
@@ -63,7 +64,11 @@ class Export:
 
     def write(self, name: str, content: bytes | Callable[[BinaryIO], object]) -> None:
         """Writes a file of the whole corpus, from its bytes or by what writes them."""
-        write_whole(self.root / name, content, make_folder=True)
+        path, whole = self.root / name, self.root / EXPORT_PARTS / ".whole"
+        # what a killed process left of it is gone with the parts
+        write_whole(whole, content, name=str(path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(whole, path)
 
 
 class ExportFormat(abc.ABC):

@@ -23,6 +23,7 @@ from ovamgen import __version__
 from ovamgen.corpus.export.engine import ExportResult
 from ovamgen.corpus.export.hf import HfExport
 from ovamgen.errors import ConfigError, ShardError
+from ovamgen.storage.store import LocalStore, open_store
 
 _ATTEMPTS = 3
 _MAY_PASS = (408, 429, 500, 502, 503, 504)
@@ -44,11 +45,12 @@ class PushedExport:
         return {**self.export.to_json(), "pushed": self.url}
 
 
-def check_push(repo: str) -> None:
+def check_push(repo: str, out: str) -> None:
     """Checks what a push needs, before hours of exporting.
 
     Raises:
-        ConfigError: no name of a repository, no token, or the Hub must not be reached.
+        ConfigError: no name of a repository, no local folder, no token, or the Hub must not be
+            reached.
     """
     from huggingface_hub import constants, get_token
     from huggingface_hub.errors import HFValidationError
@@ -62,6 +64,8 @@ def check_push(repo: str) -> None:
         raise ConfigError(
             f"--push expects a repository such as NAME/DATASET, got '{repo}'"
         ) from None
+    if not isinstance(open_store(out), LocalStore):
+        raise ConfigError(f"--push sends a local folder: give one as --out, got {out}")
     if constants.HF_HUB_OFFLINE:
         raise ConfigError("--push needs the Hub, and HF_HUB_OFFLINE says not to reach it: unset it")
     if not get_token():

@@ -50,6 +50,7 @@ NOT_RUN = {
     ("docs/object-stores.md", "export AWS_ENDPOINT_URL="): BUCKET,
     ("docs/object-stores.md", "ovamgen generate"): BUCKET,
     ("docs/object-stores.md", "ovamgen status"): BUCKET,
+    ("docs/exports.md", "ovamgen export hf corpus --push"): NETWORK,
     ("docs/heads.md", "ovamgen heads import grounded-diffusion.pth"): SD,
     ("docs/heads.md", "ovamgen generate --captions captions.csv"): SD,
     ("docs/heads.md", "ovamgen evaluate compare --dataset samples"): SD,

@@ -11,7 +11,7 @@ import typer
 from typer import rich_utils
 
 from ovamgen import __version__
-from ovamgen.cli import annotate, evaluate, prompts, report, samples, train
+from ovamgen.cli import annotate, evaluate, export, prompts, report, samples, train
 from ovamgen.cli import attribute as images
 from ovamgen.cli import bench as benches
 from ovamgen.cli import classes as class_commands
@@ -56,13 +56,6 @@ heads = typer.Typer(
     help="""Train or import the networks of Grounded Diffusion and DatasetDM.
 
     Example: `ovamgen heads show own-head.safetensors`
-    """,
-    no_args_is_help=True,
-)
-export = typer.Typer(
-    help="""Write a corpus in the layout of other tools.
-
-    Example: `ovamgen export voc corpus --out voc`
     """,
     no_args_is_help=True,
 )
@@ -119,9 +112,7 @@ evaluation.command("segmentor")(train.evaluate_segmentor)
 evaluation.command("table-s1")(evaluate.table_s1)
 app.command()(hand_on.select)
 app.command(cls=RunCommand)(hand_on.reannotate)
-app.add_typer(export, name="export")
-export.command("voc")(hand_on.export_voc)
-export.command("hf")(hand_on.export_hf)
+app.add_typer(export.app, name="export")
 
 
 def _version(asked: bool) -> bool:

@@ -1,4 +1,4 @@
-"""``select``, ``reannotate`` and ``export``: finished shards, handed on."""
+"""``select`` and ``reannotate``: finished shards, handed on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from ovamgen.console.wording import counted
 from ovamgen.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ovamgen.console.progress import RunProgress
     from ovamgen.corpus.select.select import Selection
 
 Source = Annotated[
@@ -166,79 +165,6 @@ def reannotate(
     )
     show("\n".join(done.lines()))
     done.check_complete()
-
-
-def export_voc(
-    corpus: Source,
-    out: NewOut,
-    val_share: Annotated[
-        float, typer.Option(help="Share of the samples in val.txt, chosen by key.")
-    ] = 0.1,
-    partial: Partial = False,
-    source: ViewSource = None,
-    as_json: AsJson = False,
-) -> None:
-    """Write a VOCdevkit: palette masks, ImageSets, a class table, an mmsegmentation config.
-
-    Example: `ovamgen export voc corpus --out voc`
-    """
-    from ovamgen.corpus.export.voc import export_voc as run
-
-    with _progress(corpus, partial, source) as progress:
-        done = run(
-            corpus,
-            out,
-            val_share=val_share,
-            partial=partial,
-            source=source,
-            after_sample=lambda: progress.count(images=1),
-        )
-    show_result(done, as_json=as_json)
-
-
-def export_hf(
-    corpus: Source,
-    out: NewOut,
-    link: Annotated[
-        bool, typer.Option(help="Give tars a second name where that can be, or copy them.")
-    ] = True,
-    creator: Annotated[str, typer.Option(help="Who publishes it, for croissant.json.")] = "",
-    published: Annotated[
-        str, typer.Option(metavar="YYYY-MM-DD", help="The day of it, for croissant.json.")
-    ] = "",
-    partial: Partial = False,
-    source: ViewSource = None,
-    as_json: AsJson = False,
-) -> None:
-    """Write a Hugging Face dataset: WebDataset tars, card, Croissant metadata, wids index.
-
-    Example: `ovamgen export hf selected --out dataset`
-    """
-    from ovamgen.corpus.export.hf import export_hf as run
-
-    with _progress(corpus, partial, source) as progress:
-        done = run(
-            corpus,
-            out,
-            link=link,
-            creator=creator,
-            published=published,
-            partial=partial,
-            source=source,
-            after_shard=lambda count: progress.count(images=count, shards=1),
-        )
-    show_result(done, as_json=as_json)
-
-
-def _progress(url: str, partial: bool, source: str | None) -> RunProgress:
-    """Returns the progress of work on each sample of a corpus."""
-    from ovamgen.console.progress import RunProgress
-    from ovamgen.corpus.open import open_corpus
-
-    corpus = open_corpus(url, partial=partial, source=source)
-    return RunProgress(
-        total_samples=corpus.samples, done_samples=0, total_shards=len(corpus.records)
-    )
 
 
 def _quantiles(text: str) -> tuple[float, float] | None:

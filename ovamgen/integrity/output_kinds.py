@@ -40,6 +40,11 @@ def layout_of(store: Store, names: Mapping[str, int]) -> Layout:
     if SELECTION_NAME in names:
         return "view" if _is_view(store, has_shards) else "selection"
     if EXPORT_NAME in names:
+        if not has_shards and MANIFEST_NAME not in names:
+            raise ConfigError(
+                f"{store.url} is an export in the layout of another tool, which has no records to "
+                "be verified by: verify the corpus that it is of, and export again if in doubt"
+            )
         return "export"
     if INCOMPLETE_NAME in names:
         return "selection"

@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import PurePosixPath
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from ovamgen.classes.loading import from_saved, is_default
 from ovamgen.console.log_format import printable
@@ -71,12 +71,11 @@ def render_card(
     }
     config = run_info.get("config")
     classes_of_run = from_saved(config if isinstance(config, Mapping) else {})
-    environment = Environment(
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    text = (resources.files("ovamgen") / "data" / _TEMPLATE).read_text("utf-8")
-    return environment.from_string(text).render(
+    return render(
+        _TEMPLATE,
+        run_info,
         set_name="PASCAL VOC" if is_default(classes_of_run) else f"`{classes_of_run.name}`",
+        tags=["webdataset"],
         paths=paths,
         dataset_info=dataset_info,
         split=splits[0],
@@ -84,12 +83,41 @@ def render_card(
         failed=sum(record.failed for record in records),
         shards=len(records),
         size=readable_bytes(sum(record.size_bytes for record in records)),
-        size_category=next((name for limit, name in _SIZES if samples < limit), "n>1M"),
-        classes=[replace(row, name=_cell(row.name), phrase=_cell(row.phrase)) for row in classes],
+        size_category=size_category(samples),
+        classes=[replace(row, name=cell(row.name), phrase=cell(row.phrase)) for row in classes],
+    )
+
+
+def render(template: str, run_info: Mapping[str, Any], **values: Any) -> str:
+    """A card from a template of the package, with what every card says of how samples were made.
+
+    Args:
+        template: its file's name.
+        run_info: as for `render_card`.
+        values: what else the template has a place for.
+    """
+    environment = Environment(
+        loader=FunctionLoader(_text_of),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(template).render(
         made=_made(run_info),
         trained=bool(value_at(run_info, "model", "trained") is not False),
         weights=weights_terms(str(value_at(run_info, "model", "id") or "")),
+        **values,
     )
+
+
+def size_category(samples: int) -> str:
+    """The Hub's name for so many samples."""
+    return next((name for limit, name in _SIZES if samples < limit), "n>1M")
+
+
+def _text_of(name: str) -> str:
+    return (resources.files("ovamgen") / "data" / name).read_text("utf-8")
 
 
 def _made(run_info: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -121,7 +149,7 @@ def _code(text: str) -> str:
     return _one_line(text).replace("`", "'").replace("<", "&lt;").replace("|", "\\|")
 
 
-def _cell(text: object) -> str:
+def cell(text: object) -> str:
     """Text for a cell of a table, as text and never as markup."""
     return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", _one_line(str(text)))
 

@@ -65,8 +65,8 @@ DEVKIT = "VOCdevkit/VOC2012"
 """Images, masks and lists of an export in VOC's layout."""
 MMSEG_NAME = "mmseg_config.py"
 """A configuration of mmsegmentation that trains on an export in VOC's layout."""
-VOC_PARTS = ".parts"
-"""Names of the samples of an export in VOC's layout by shard, until its lists are written."""
+EXPORT_PARTS = ".parts"
+"""What an export has of each shard, until it is whole."""
 
 FILES: dict[Layout, tuple[str, ...]] = {
     "run": (PLAN_NAME, RUN_NAME, *INDEXES, CONTACT_SHEET_NAME, REPORT_NAME),

@@ -64,6 +64,11 @@ def test_the_funnel_is_a_table(corpus, tmp_path):
         (["reannotate", "--workers", "0"], "--workers must be at least 1"),
         (["reannotate"], "with its run.yaml"),
         (["export", "voc", "--val-share", "2"], "from 0 to 1"),
+        (["export", "voc", "--val-share", "0.1", "--split", "train=1"], "give one of them"),
+        (["export", "coco", "--min-area", "0"], "--min-area must be at least 1 pixel, got 0"),
+        (["export", "parquet", "--split", "train=0.9"], "add up to 1"),
+        (["export", "cvat", "--size", "big"], "--size expects pixels"),
+        (["export", "labelstudio", "--only-classes", "caat"], "did you mean 'cat'?"),
     ],
 )
 def test_wrong_options_are_one_line(corpus, tmp_path, command, message):
@@ -80,6 +85,50 @@ def test_a_wrong_option_ends_with_its_exit_code(corpus, tmp_path):
     done = ovamgen("select", corpus, "--out", tmp_path / "new", "--min-score", "7")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "ovamgen: --min-score must be from 0 to 1, got 7.0\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "meant"),
+    [
+        ("coca", "coco"),
+        ("label-studio", "labelstudio"),
+        ("yolo-ultralytic", "ultralytics"),
+        ("parket", "parquet"),
+    ],
+)
+def test_an_unknown_format_is_answered_with_the_nearest_name(corpus, tmp_path, kind, meant):
+    done = ovamgen("export", kind, corpus, "--out", tmp_path / "new")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"No such command '{kind}'. Did you mean '{meant}'?" in done.stderr
+
+
+FOLDERS = [
+    ["voc"],
+    ["coco"],
+    ["coco", "--form", "panoptic", "--regions", "class", "--min-area", "4"],
+    ["ultralytics"],
+    ["ultralytics", "--form", "polygons"],
+    ["cvat"],
+    ["parquet", "--overlay"],
+    ["labelstudio", "--image-url", "https://pictures.example/"],
+]
+
+
+@pytest.mark.parametrize("command", FOLDERS, ids=" ".join)
+def test_every_export_from_the_command_line(corpus, tmp_path, command):
+    more = ("--split", "train=0.8,val=0.2", "--size", "32", "--only-classes", "cat,tv", "--json")
+    done = in_process("export", *command, corpus, "--out", tmp_path / "out", *more)
+    assert done.exit_code == 0, (done.output, done.exception)
+    result = json.loads(done.stdout)
+    assert result.pop("out") == str(tmp_path / "out")
+    assert sum(result.values()) == 18
+    mark = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert {name: mark["request"][name] for name in ("split", "size", "only_classes")} == {
+        "split": "train=0.8,val=0.2",
+        "size": "32",
+        "only_classes": ["cat", "tvmonitor"],
+    }
+    assert "resized to 32" in (tmp_path / "out" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,9 @@ import pytest
 from PIL import Image
 
 from ovamgen.corpus.dataset import read_samples
-from ovamgen.corpus.export.voc import export_voc, is_val, palette_png
+from ovamgen.corpus.export.engine import export_folder
+from ovamgen.corpus.export.splits import Splits
+from ovamgen.corpus.export.voc import VocFormat, palette_png
 from ovamgen.corpus.select.filters import SelectionSettings
 from ovamgen.corpus.select.select import select
 from ovamgen.corpus.view import read_view
@@ -78,7 +80,7 @@ def corpus(tmp_path_factory):
 @pytest.fixture(scope="module")
 def exported(corpus, tmp_path_factory):
     out = tmp_path_factory.mktemp("voc")
-    done = export_voc(corpus.url, str(out), val_share=0.3)
+    done = export_folder(corpus.url, str(out), VocFormat(0.3))
     return out, done
 
 
@@ -86,7 +88,7 @@ def test_torchvisions_layout_has_exact_ids(corpus, exported):
     out, done = exported
     samples = {sample.key: sample for sample in read_samples(corpus.url)}
     train, val = VocSegmentation(out, "train"), VocSegmentation(out, "val")
-    assert (len(train), len(val)) == (done.train, done.val)
+    assert (len(train), len(val)) == (done.samples["train"], done.samples["val"])
     assert 5 < len(val) < 25
     assert not set(train.names) & set(val.names)
     assert VocSegmentation(out, "trainval").names == sorted([*train.names, *val.names])
@@ -167,13 +169,17 @@ def test_class_table(exported):
     }
 
 
+def is_val(key, share):
+    return Splits.with_val(share).of(key) == "val"
+
+
 def test_a_key_stays_on_its_side_when_others_come_or_go(corpus, tmp_path):
     view = str(tmp_path / "view")
     settings = SelectionSettings(area_quantiles=None, drop_uniform=False, classes=("cat", "tv"))
     select(corpus.url, view, settings)
-    done = export_voc(view, str(tmp_path / "voc"), val_share=0.3, source=corpus.url)
+    done = export_folder(view, str(tmp_path / "voc"), VocFormat(0.3), source=corpus.url)
     keys = list(read_view(view, corpus.url).keys)
-    assert done.train + done.val == len(keys) == 18
+    assert done.samples["train"] + done.samples["val"] == len(keys) == 18
     val = VocSegmentation(tmp_path / "voc", "val").names
     assert val == [key for key in keys if is_val(key, 0.3)]
     shares = [is_val(f"{index:011d}", 0.25) for index in range(4000)]
@@ -197,14 +203,14 @@ def test_an_interrupted_export_says_so_and_goes_on(corpus, exported, tmp_path):
             raise Killed
 
     with pytest.raises(Killed):
-        export_voc(corpus.url, str(out), val_share=0.3, after_sample=kill)
+        export_folder(corpus.url, str(out), VocFormat(0.3), after_sample=kill)
     assert (out / "INCOMPLETE.json").exists()
     assert not (out / "export.json").exists()
     assert not list(out.glob("VOCdevkit/VOC2012/ImageSets/Segmentation/*"))
     with pytest.raises(ConfigError, match="made with other val_share"):
-        export_voc(corpus.url, str(out), val_share=0.2)
+        export_folder(corpus.url, str(out), VocFormat(0.2))
     count = 100
-    export_voc(corpus.url, str(out), val_share=0.3, after_sample=kill)
+    export_folder(corpus.url, str(out), VocFormat(0.3), after_sample=kill)
     assert count == 125  # the first shard of 20 was not made again
     assert not (out / "INCOMPLETE.json").exists()
     assert digests(out) == digests(exported[0])
@@ -213,21 +219,21 @@ def test_an_interrupted_export_says_so_and_goes_on(corpus, exported, tmp_path):
 def test_a_whole_export_is_left_alone(corpus, exported):
     out, done = exported
     before = digests(out)
-    assert export_voc(corpus.url, str(out), val_share=0.3) == done
+    assert export_folder(corpus.url, str(out), VocFormat(0.3)) == done
     assert digests(out) == before
     with pytest.raises(ConfigError, match="must be empty or hold what the same command made"):
-        export_voc(corpus.url, str(out), val_share=0.4)
+        export_folder(corpus.url, str(out), VocFormat(0.4))
 
 
 def test_foreign_folders_are_refused(corpus, tmp_path):
     (tmp_path / "mine.txt").write_text("")
     with pytest.raises(ConfigError, match=r"holds mine\.txt"):
-        export_voc(corpus.url, str(tmp_path))
+        export_folder(corpus.url, str(tmp_path), VocFormat())
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
     with pytest.raises(ConfigError, match="from 0 to 1"):
-        export_voc(corpus.url, str(tmp_path / "new"), val_share=1.5)
+        export_folder(corpus.url, str(tmp_path / "new"), VocFormat(1.5))
     with pytest.raises(ConfigError, match="at least one finished shard"):
-        export_voc(str(tmp_path), str(tmp_path / "new"))
+        export_folder(str(tmp_path), str(tmp_path / "new"), VocFormat())
 
 
 def test_masks_that_are_not_vocs_are_refused(tmp_path):
@@ -242,14 +248,14 @@ def test_masks_that_are_not_vocs_are_refused(tmp_path):
         fingerprint=FINGERPRINT,
     )
     with pytest.raises(ShardError, match=r"00000000000 in train-000000\.tar must hold labels 0 to"):
-        export_voc(store.url, str(tmp_path / "voc"), partial=True)
+        export_folder(store.url, str(tmp_path / "voc"), VocFormat(), partial=True)
     assert not (tmp_path / "voc" / "export.json").exists()
     assert json.loads((tmp_path / "voc" / "INCOMPLETE.json").read_text())["samples"] == 1
 
 
 def peak_of_export(root, out):
     tracemalloc.start()
-    export_voc(str(root), str(out))
+    export_folder(str(root), str(out), VocFormat())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return peak

@@ -9,8 +9,9 @@ import yaml
 from PIL import Image
 
 from ovamgen.classes.class_set import ClassSet
+from ovamgen.corpus.export.engine import export_folder
 from ovamgen.corpus.export.hf import export_hf
-from ovamgen.corpus.export.voc import export_voc
+from ovamgen.corpus.export.voc import VocFormat
 from ovamgen.corpus.open import open_corpus
 from ovamgen.corpus.reannotate import reannotate
 from ovamgen.corpus.select.clip import class_texts
@@ -56,7 +57,7 @@ def test_reannotating_reads_the_classes_from_the_record(yard, tmp_path):
 
 
 def test_voc_layout_of_own_classes(yard, tmp_path):
-    export_voc(str(yard), str(tmp_path), val_share=0.3)
+    export_folder(str(yard), str(tmp_path), VocFormat(0.3))
     base = tmp_path / "VOCdevkit" / "VOC2012"
     record = yaml.safe_load((base / "classes.yaml").read_text())
     assert ClassSet.from_record(record) == YARD
@@ -75,7 +76,7 @@ def test_voc_layout_of_own_classes(yard, tmp_path):
 
 
 def test_mmsegmentations_config_names_the_classes(yard, tmp_path):
-    export_voc(str(yard), str(tmp_path), val_share=0.3)
+    export_folder(str(yard), str(tmp_path), VocFormat(0.3))
     text = (tmp_path / "mmseg_config.py").read_text()
     assert "VOC 2012" not in text
     assert "PascalVOC" not in text

@@ -9,7 +9,8 @@ from PIL import Image
 
 from ovamgen.classes.class_set import ClassSet
 from ovamgen.classes.loading import default_classes
-from ovamgen.corpus.export.voc import export_voc
+from ovamgen.corpus.export.engine import export_folder
+from ovamgen.corpus.export.voc import VocFormat
 from ovamgen.errors import ConfigError
 from ovamgen.masks.confusion import ConfusionMatrix
 from ovamgen.pictures.voc import VocFolder
@@ -31,7 +32,7 @@ def settings(**values):
 def exported(yard, tmp_path_factory):
     """The corpus as pictures in VOC's layout, which say that they are of the yard."""
     root = tmp_path_factory.mktemp("exported")
-    export_voc(str(yard), str(root), val_share=0.4)
+    export_folder(str(yard), str(root), VocFormat(0.4))
     return root / "VOCdevkit"
 
 

@@ -13,8 +13,9 @@ import pytest
 from ovamgen import mini
 from ovamgen.config import build_config
 from ovamgen.corpus.dataset import segmentation_dataset
+from ovamgen.corpus.export.engine import export_folder
 from ovamgen.corpus.export.hf import export_hf
-from ovamgen.corpus.export.voc import export_voc
+from ovamgen.corpus.export.voc import VocFormat
 from ovamgen.corpus.reannotate import reannotate
 from ovamgen.corpus.select.filters import SelectionSettings
 from ovamgen.corpus.select.select import select
@@ -120,16 +121,16 @@ def test_everything_that_takes_a_corpus_takes_one_in_a_bucket(local, tmp_path, b
     export_hf(url, f"{base}/hf")
     export_hf(str(local), str(tmp_path / "hf"))
     same(tmp_path / "hf", "hf")
-    export_voc(f"{base}/view", str(tmp_path / "voc"))
-    export_voc(str(local), str(tmp_path / "voc-local"))
+    export_folder(f"{base}/view", str(tmp_path / "voc"), VocFormat())
+    export_folder(str(local), str(tmp_path / "voc-local"), VocFormat())
     made = [name for name in digests(tmp_path / "voc") if name.endswith((".jpg", ".png", ".txt"))]
     assert len(made) == 2 * 22 + 3
     for name in made:
         assert (tmp_path / "voc" / name).read_bytes() == (
             tmp_path / "voc-local" / name
         ).read_bytes()
-    with pytest.raises(ConfigError, match="exported to a local folder"):
-        export_voc(url, f"{base}/voc")
+    with pytest.raises(ConfigError, match="writes to a local folder"):
+        export_folder(url, f"{base}/voc", VocFormat())
 
     pairs, others = list(segmentation_dataset(url)), list(segmentation_dataset(str(local)))
     assert len(pairs) == len(others) == 22

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -55,6 +55,10 @@ class HfExport:
             f"dataset        {self.out}",
             f"samples        {self.samples} in {counted(self.shards, 'shard')}",
         ]
+
+    def to_json(self) -> dict[str, Any]:
+        """The folder and its counts, for programs."""
+        return asdict(self)
 
 
 def export_hf(

@@ -6,13 +6,10 @@ As torchvision's ``VOCSegmentation`` and mmsegmentation's ``PascalVOCDataset`` r
 
 from __future__ import annotations
 
-import hashlib
 import io
-import shutil
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from functools import partial
 from importlib import resources
-from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -20,115 +17,67 @@ from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
 from ovamgen.bounds import MAX_SIDE_PX
-from ovamgen.classes.class_entry import BACKGROUND, IGNORE
 from ovamgen.classes.labels import palette_of
 from ovamgen.classes.loading import is_default
 from ovamgen.corpus.export.classes import class_file, class_table, count_targets, label_names
-from ovamgen.corpus.open import Corpus, open_corpus
-from ovamgen.corpus.output import filling, write_mark
+from ovamgen.corpus.export.engine import Export, ExportFormat
+from ovamgen.corpus.export.parts import Part, Parts
+from ovamgen.corpus.export.samples import ExportSample
+from ovamgen.corpus.export.splits import Splits
 from ovamgen.errors import ConfigError, ShardError
-from ovamgen.records import ShardRecord
-from ovamgen.shards.arrays import decode_jpeg, decode_png
-from ovamgen.shards.codec import IMAGE, MASK
-from ovamgen.shards.output_files import (
-    CLASS_FILE_NAME,
-    CLASSES_NAME,
-    DEVKIT,
-    EXPORT_NAME,
-    MMSEG_NAME,
-    VOC_PARTS,
-)
-from ovamgen.storage.store import LocalStore, open_store
-from ovamgen.storage.whole_files import write_whole
+from ovamgen.shards.output_files import CLASS_FILE_NAME, CLASSES_NAME, DEVKIT, MMSEG_NAME
 
+_LISTS = f"{DEVKIT}/ImageSets/Segmentation"
 _TEMPLATE = "mmseg_config.py.j2"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VocExport:
-    """What was written; counts are of samples."""
-
-    out: str
-    train: int
-    val: int
-
-    def lines(self) -> list[str]:
-        """As text for people."""
-        return [
-            f"VOC layout     {self.out}/{DEVKIT}",
-            f"samples        {self.train} train, {self.val} val",
-        ]
-
-
-def export_voc(
-    url: str,
-    out: str,
-    *,
-    val_share: float = 0.1,
-    partial: bool = False,
-    source: str | None = None,
-    after_sample: Callable[[], None] = lambda: None,
-) -> VocExport:
-    """The corpus as ``OUT/VOCdevkit/VOC2012``, with ``classes.csv`` and ``mmseg_config.py``.
+class VocFormat(ExportFormat):
+    """``VOCdevkit/VOC2012``, ``classes.csv`` and ``mmseg_config.py``.
 
     Of other classes than VOC's, ``classes.yaml`` is among them, beside the images, and says which
     they are to whoever reads the folder.
-
-    ``export.json`` is written last; until then ``INCOMPLETE.json`` is there, and the same command
-    goes on with the shards that are left. Killed processes leave nothing that is taken for
-    finished; files are not forced to the disk one by one, so after a power cut export anew.
-
-    Args:
-        url: the folder of a run or of a view.
-        out: an empty local folder, or one that the same export began.
-        val_share: of the samples that are listed in ``val.txt``, [0, 1]. Which ones is decided by
-            each key alone: a sample stays on its side when others come or go.
-        partial: a run that is not finished will do.
-        source: of a view, the corpus that it is of; by default the one beside it.
-        after_sample: called after each sample.
-
-    Raises:
-        ConfigError: nothing to export, an output that holds something else.
-        ShardError: a shard is damaged, or a mask holds labels that the classes do not have.
     """
-    if not 0 <= val_share <= 1:
-        raise ConfigError(f"the share of validation samples must be from 0 to 1, got {val_share}")
-    corpus = open_corpus(url, partial=partial, source=source)
-    store = open_store(out)
-    if not isinstance(store, LocalStore):
-        raise ConfigError(f"VOC's layout is exported to a local folder, got {out}")
-    request = {
-        "command": "export voc",
-        "source_fingerprint": corpus.fingerprint,
-        "samples": corpus.samples,
-        "val_share": val_share,
-    }
-    with filling(store, EXPORT_NAME, request) as done:
-        if done is not None:
-            return VocExport(out=store.url, train=int(done["train"]), val=int(done["val"]))
-        root = Path(store.url)
-        parts = root / VOC_PARTS
-        for folder in (parts, *_folders(root)):
-            folder.mkdir(parents=True, exist_ok=True)
-        for record in corpus.records:
-            part = parts / f"{record.shard_index:06d}.txt"
-            if not part.exists():
-                _write_text(part, _export_shard(corpus, record, root, after_sample))
-        train, val = _write_lists(root, val_share)
-        if train + val != corpus.samples:
-            raise ShardError(
-                f"{store.url} must hold {corpus.samples} samples, got {train + val}: empty the "
-                "folder and export again"
+
+    name = "voc"
+    title = "PASCAL VOC's layout"
+
+    def __init__(self, val_share: float | None = 0.1) -> None:
+        """``val_share`` of the samples, [0, 1], is listed in ``val.txt``; None has no rule for it.
+
+        Raises:
+            ConfigError: it is no share.
+        """
+        self._request = {} if val_share is None else {"val_share": val_share}
+        self.splits = None if val_share is None else Splits.with_val(val_share)
+
+    def request(self) -> dict[str, Any]:
+        """The share of ``val.txt``."""
+        return self._request
+
+    def check(self, export: Export) -> None:
+        """Checks that there is something to train on: mmsegmentation's configuration needs it."""
+        splits = export.options.splits
+        if splits is not None and "train" not in splits.names:
+            raise ConfigError(
+                f"export voc needs a split named train, got --split {splits}: name one so"
             )
-        classes = corpus.classes
-        store.put(CLASSES_NAME, class_table(classes, count_targets(corpus)))
+
+    def write_sample(self, sample: ExportSample, export: Export, part: Part) -> None:
+        """The image as it is, the mask with the palette."""
+        export.put(f"{DEVKIT}/JPEGImages/{sample.key}.jpg", sample.jpeg)
+        mask = palette_png(sample.labels, export.palette.tobytes())
+        export.put(f"{DEVKIT}/SegmentationClass/{sample.key}.png", mask)
+
+    def finish(self, export: Export, parts: Parts, counts: dict[str, int]) -> None:
+        """Lists of names, the class table, and the configuration."""
+        lists = {name: {name} for name in counts} | {"trainval": {"train", "val"}}
+        for name, splits in lists.items():
+            export.write(f"{_LISTS}/{name}.txt", partial(_write_list, parts, splits))
+        classes = export.classes
+        export.write(CLASSES_NAME, class_table(classes, count_targets(export.corpus)))
         if not is_default(classes):
-            store.put(f"{DEVKIT}/{CLASS_FILE_NAME}", class_file(classes))
-        store.put(MMSEG_NAME, _mmseg_config(corpus).encode())
-        result = VocExport(out=store.url, train=train, val=val)
-        write_mark(store, EXPORT_NAME, request, {"train": train, "val": val})
-        shutil.rmtree(parts)
-    return result
+            export.write(f"{DEVKIT}/{CLASS_FILE_NAME}", class_file(classes))
+        export.write(MMSEG_NAME, _mmseg_config(export).encode())
 
 
 def palette_png(labels: UInt8[np.ndarray, "H W"], palette: bytes) -> bytes:
@@ -141,69 +90,15 @@ def palette_png(labels: UInt8[np.ndarray, "H W"], palette: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def is_val(key: str, val_share: float) -> bool:
-    """Whether a sample is one for validation, by its key alone."""
-    number = int.from_bytes(hashlib.sha256(f"val {key}".encode()).digest()[:8], "big")
-    return number < val_share * 2**64
+def _write_list(parts: Parts, wanted: set[str], file: BinaryIO) -> None:
+    for split, key in parts.samples():
+        if split in wanted:
+            file.write(f"{key}\n".encode())
 
 
-def _folders(root: Path) -> tuple[Path, Path, Path]:
-    base = root / DEVKIT
-    return base / "JPEGImages", base / "SegmentationClass", base / "ImageSets" / "Segmentation"
-
-
-def _export_shard(
-    corpus: Corpus, record: ShardRecord, root: Path, after_sample: Callable[[], None]
-) -> Iterator[str]:
-    """Writes the files of a shard's samples; the lines of their names."""
-    images, masks, _ = _folders(root)
-    classes = corpus.classes
-    palette = palette_of(classes).tobytes()
-    allowed = np.isin(np.arange(256), [BACKGROUND, *(e.id for e in classes.classes), IGNORE])
-    for key, members in corpus.read(record):
-        for name in (IMAGE, MASK):
-            if name not in members:
-                raise ShardError(f"sample {key} in {record.name} has no member {name}")
-        labels = decode_png(members[MASK], name=f"the mask of sample {key}")
-        unknown = np.unique(labels[~allowed[labels]])
-        if len(unknown):
-            raise ShardError(
-                f"the mask of sample {key} in {record.name} must hold labels "
-                f"{classes.told_labels} and {IGNORE}, got {unknown.tolist()}"
-            )
-        decode_jpeg(members[IMAGE], labels.shape, f"the image of sample {key}")
-        (images / f"{key}.jpg").write_bytes(members[IMAGE])
-        (masks / f"{key}.png").write_bytes(palette_png(labels, palette))
-        after_sample()
-        yield f"{key}\n"
-
-
-def _write_lists(root: Path, val_share: float) -> tuple[int, int]:
-    """Samples in ``train.txt`` and ``val.txt``, written shard by shard."""
-    folder = _folders(root)[2]
-    counts = {"train": 0, "val": 0}
-
-    def lines(wanted: str) -> Iterator[str]:
-        for part in sorted((root / VOC_PARTS).glob("*.txt")):
-            with part.open() as file:
-                for line in file:
-                    name = "val" if is_val(line.rstrip("\n"), val_share) else "train"
-                    if wanted == "trainval":
-                        counts[name] += 1
-                    if wanted in (name, "trainval"):
-                        yield line
-
-    for name in ("train", "val", "trainval"):
-        _write_text(folder / f"{name}.txt", lines(name))
-    return counts["train"], counts["val"]
-
-
-def _write_text(path: Path, lines: Iterable[str]) -> None:
-    write_whole(path, lambda file: file.writelines(line.encode() for line in lines))
-
-
-def _mmseg_config(corpus: Corpus) -> str:
+def _mmseg_config(export: Export) -> str:
     """A configuration for mmsegmentation 1.x that trains on the export; text, nothing imported."""
+    corpus = export.corpus
     row = corpus.metadata(corpus.records[0], ["height", "width"]).slice(0, 1).to_pylist()[0]
     size = {name: row[name] for name in ("height", "width")}
     for name, value in size.items():
@@ -213,7 +108,9 @@ def _mmseg_config(corpus: Corpus) -> str:
                 f"the {name} of a sample in {corpus.store.url} must be pixels, 1 to {MAX_SIDE_PX}, "
                 f"got {value!a:.80}"
             )
-    classes = corpus.classes
+    if export.options.size:
+        size = dict(zip(size, export.options.size.of(**size), strict=True))
+    classes = export.classes
     environment = Environment(
         undefined=StrictUndefined,
         line_statement_prefix="#%",

@@ -1,0 +1,144 @@
+"""The samples of a shard as formats get them: checked, divided, resized, of the classes asked for.
+
+The one place where ``--split``, ``--size`` and ``--only-classes`` are applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from ovamgen.classes.class_entry import BACKGROUND, IGNORE
+from ovamgen.classes.class_set import ClassSet
+from ovamgen.config import ShardConfig
+from ovamgen.corpus.export.options import ExportOptions
+from ovamgen.corpus.export.splits import Splits
+from ovamgen.corpus.open import Corpus
+from ovamgen.errors import ConfigError, ShardError
+from ovamgen.records import ShardRecord
+from ovamgen.shards.arrays import encode_jpeg, encode_png
+from ovamgen.shards.codec import IMAGE, MASK, DecodedSample, decode_sample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ExportSample:
+    """One sample; image and mask agree in size, and every label is one of the classes kept."""
+
+    key: str
+    split: str
+    image: UInt8[np.ndarray, "H W 3"]
+    """RGB."""
+    jpeg: bytes
+    """The image's file: the shard's own, where nothing was altered."""
+    labels: UInt8[np.ndarray, "H W"]
+    """Class ids, 0 background, 255 ignore."""
+    png: bytes
+    """The mask's file, 8 bits and one channel: the shard's own, where nothing was altered."""
+    caption: str
+    class_ids: tuple[int, ...]
+    """Of the targets that were asked of the model, without classes that were left out."""
+    scores: tuple[float, ...]
+    """Of the same, [0, 1]."""
+
+
+def check_masks(corpus: Corpus) -> None:
+    """Checks that the first sample has an image and a mask; all of a corpus have the same members.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    _, members = next(corpus.read(corpus.records[0]))
+    if missing := [name for name in (IMAGE, MASK) if name not in members]:
+        raise ConfigError(
+            f"expected a corpus of images and masks, but the samples of {corpus.store.url} have no "
+            f"{' and no '.join(missing)}: give the folder that 'ovamgen generate' wrote to"
+        )
+
+
+def export_samples(
+    corpus: Corpus,
+    record: ShardRecord,
+    options: ExportOptions,
+    *,
+    splits: Splits | None,
+    classes: ClassSet,
+    kept: ClassSet,
+) -> Iterator[ExportSample]:
+    """The samples of a shard, in order.
+
+    Args:
+        corpus: whose samples they are.
+        record: of the shard.
+        options: what is altered.
+        splits: how they are divided; None keeps the shard's split.
+        classes: of the corpus.
+        kept: those of them that stay.
+
+    Raises:
+        ShardError: the shard is damaged, or a mask holds labels that the classes do not have.
+    """
+    allowed, staying = _labels_of(classes), _labels_of(kept)
+    for key, members in corpus.read(record):
+        sample = decode_sample(members)
+        if sample.key != key:
+            raise ShardError(f"{record.name}: sample {key} says that its key is {sample.key}")
+        unknown = np.unique(sample.labels[~np.isin(sample.labels, allowed)])
+        if len(unknown):
+            raise ShardError(
+                f"the mask of sample {key} in {record.name} must hold labels "
+                f"{classes.told_labels} and {IGNORE}, got {unknown.tolist()}"
+            )
+        image, jpeg = _image(sample, members[IMAGE], options)
+        labels, png = _mask(sample, members[MASK], options, staying)
+        ids = sample.metadata["class_ids"]
+        targets = [
+            pair for pair in zip(ids, sample.metadata["scores"], strict=True) if pair[0] in staying
+        ]
+        yield ExportSample(
+            key=key,
+            split=splits.of(key) if splits else record.split,
+            image=image,
+            jpeg=jpeg,
+            labels=labels,
+            png=png,
+            caption=sample.caption,
+            class_ids=tuple(class_id for class_id, _ in targets),
+            scores=tuple(score for _, score in targets),
+        )
+
+
+def _labels_of(classes: ClassSet) -> list[int]:
+    return [BACKGROUND, *(entry.id for entry in classes.classes), IGNORE]
+
+
+def _image(
+    sample: DecodedSample, jpeg: bytes, options: ExportOptions
+) -> tuple[UInt8[np.ndarray, "H W 3"], bytes]:
+    size = sample.image.shape[:2]
+    new = options.size.of(*size) if options.size else size
+    if new == size:
+        return sample.image, jpeg
+    image = _resized(sample.image, new, Image.Resampling.LANCZOS)
+    return image, encode_jpeg(image, ShardConfig().jpeg_quality)
+
+
+def _mask(
+    sample: DecodedSample, png: bytes, options: ExportOptions, kept: list[int]
+) -> tuple[UInt8[np.ndarray, "H W"], bytes]:
+    labels = sample.labels
+    if options.size:
+        labels = _resized(labels, options.size.of(*labels.shape), Image.Resampling.NEAREST)
+    labels = np.where(np.isin(labels, kept), labels, np.uint8(BACKGROUND))
+    if np.array_equal(labels, sample.labels):
+        return labels, png
+    return labels, encode_png(labels)
+
+
+def _resized(
+    pixels: UInt8[np.ndarray, "H W ..."], size: tuple[int, int], filter: Image.Resampling
+) -> UInt8[np.ndarray, "h w ..."]:
+    return np.array(Image.fromarray(pixels).resize(size[::-1], filter))

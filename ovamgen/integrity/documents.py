@@ -7,11 +7,11 @@ out. Whatever cannot be believed is a finding, never an exception.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ovamgen.bounds import MAX_MANIFEST_BYTES
 from ovamgen.config import canonical_json
 from ovamgen.corpus.open import classes_of
 from ovamgen.errors import OvamgenError, ShardError
@@ -23,6 +23,7 @@ from ovamgen.run.files import MAX_RUN_FILE_BYTES, parse_run_file, read_plan, run
 from ovamgen.shards.manifest import digest_of_run_info, sha256_of
 from ovamgen.shards.output_files import MANIFEST_NAME, PLAN_NAME, RUN_NAME
 from ovamgen.shards.schema import SCHEMA_VERSION
+from ovamgen.storage.plain_json import load_plain_json
 from ovamgen.storage.store import Store
 
 
@@ -61,7 +62,7 @@ def read_papers(store: Store, names: Mapping[str, int], findings: Findings) -> P
     papers = Papers(run_file_is_there=RUN_NAME in names)
     if MANIFEST_NAME in names:
         try:
-            papers.manifest = parse_manifest(store.read(MANIFEST_NAME))
+            papers.manifest = parse_manifest(store.read(MANIFEST_NAME, MAX_MANIFEST_BYTES))
         except ShardError as error:
             findings.add(MANIFEST_NAME, "the manifest of the output", error)
     manifest = papers.manifest
@@ -90,7 +91,7 @@ def parse_manifest(data: bytes) -> Manifest:
         ShardError: no ovamgen wrote them.
     """
     try:
-        values = json.loads(data)
+        values = load_plain_json(data)
         whole = canonical_json(values).encode() == data
     except (ValueError, RecursionError) as error:
         raise ShardError(f"it cannot be read as JSON: {error}") from None

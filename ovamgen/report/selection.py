@@ -72,7 +72,7 @@ def _spread(items: Sequence[T], count: int) -> list[T]:
 def _candidates(store: Store, record: ShardRecord) -> list[_Candidate]:
     rows = read_metadata(store, record, _COLUMNS).to_pylist()
     return [
-        _Candidate(record, row["key"], row["class_ids"][0], tuple(row["previews"]))
+        _Candidate(record, row["key"], row["class_ids"][0], tuple(row["previews"] or ()))
         for row in rows
         if row["status"] == "ok" and not row["unsafe"]
     ]

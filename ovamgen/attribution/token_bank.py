@@ -7,7 +7,6 @@ said in the bank and decided elsewhere. No pickle is ever read here.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +23,7 @@ from ovamgen.config import SHIPPED, RunConfig, bank_file, canonical_json, lacks
 from ovamgen.config.token_source import Missing
 from ovamgen.console.wording import listed
 from ovamgen.errors import ConfigError
+from ovamgen.storage.plain_json import load_plain_json
 from ovamgen.storage.reading import read_file
 from ovamgen.storage.retrying import RemoteError
 from ovamgen.storage.urls import check_no_credentials
@@ -162,7 +162,7 @@ class TokenBank:
         Raises:
             ConfigError: the place cannot be written.
         """
-        write_whole(Path(path), self.to_bytes(), durable=True, name=f"token bank {path}")
+        write_whole(Path(path), self.to_bytes(), name=f"token bank {path}")
 
     @classmethod
     def load(cls, path: str | Path) -> TokenBank:
@@ -177,8 +177,8 @@ class TokenBank:
         data = _read(place, name)
         try:
             tensors = load_tensors(data)
-            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-            described = json.loads(header["__metadata__"][_METADATA_KEY])
+            header = load_plain_json(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            described = load_plain_json(header["__metadata__"][_METADATA_KEY])
             if described["format"] != FORMAT:
                 raise ConfigError(f"{name}: format {FORMAT} expected, got {described['format']}")
             names = tuple(str(entry) for entry in described["classes"])

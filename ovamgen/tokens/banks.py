@@ -7,7 +7,6 @@ provenance as JSON text in ``_provenance``; an ``.npy`` one structured array wit
 
 from __future__ import annotations
 
-import json
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,6 +21,7 @@ from ovamgen.engine.engine import PipelineAttention
 from ovamgen.errors import ConfigError
 from ovamgen.records import ModelInfo
 from ovamgen.storage.damaged_files import BROKEN_ARRAYS
+from ovamgen.storage.plain_json import load_plain_json
 from ovamgen.storage.whole_files import write_whole
 from ovamgen.tokens.authors_tokens import import_authors_tokens
 
@@ -138,7 +138,7 @@ def export_bank(bank: TokenBank, out: str | Path) -> Path:
         else:
             np.save(file, _structured(bank, pairs), allow_pickle=False)
 
-    write_whole(path, fill, durable=True)
+    write_whole(path, fill)
     return path
 
 
@@ -176,7 +176,7 @@ def read_plain_arrays(path: str | Path) -> TokenBank:
                     )
                 pairs = {key: content[key] for key in content.files if key != _PROVENANCE}
                 if _PROVENANCE in content.files:
-                    found = json.loads(str(content[_PROVENANCE]))
+                    found = load_plain_json(str(content[_PROVENANCE]))
                     provenance = {str(key): str(value) for key, value in found.items()}
             else:
                 pairs = {str(entry["name"]): entry["pair"] for entry in content}

@@ -39,7 +39,7 @@ from ovamgen.shards.output_files import (
     VOC_PARTS,
 )
 from ovamgen.storage.store import LocalStore, open_store
-from ovamgen.storage.whole_files import write_whole
+from ovamgen.storage.whole_files import flush, make_folders, write_whole
 
 _TEMPLATE = "mmseg_config.py.j2"
 
@@ -75,8 +75,8 @@ def export_voc(
     they are to whoever reads the folder.
 
     ``export.json`` is written last; until then ``INCOMPLETE.json`` is there, and the same command
-    goes on with the shards that are left. Killed processes leave nothing that is taken for
-    finished; files are not forced to the disk one by one, so after a power cut export anew.
+    goes on with the shards that are left. Neither a killed process nor a power cut leaves anything
+    that is taken for finished.
 
     Args:
         url: the folder of a run or of a view.
@@ -109,7 +109,7 @@ def export_voc(
         root = Path(store.url)
         parts = root / VOC_PARTS
         for folder in (parts, *_folders(root)):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folders(folder)
         for record in corpus.records:
             part = parts / f"{record.shard_index:06d}.txt"
             if not part.exists():
@@ -172,10 +172,15 @@ def _export_shard(
                 f"{classes.told_labels} and {IGNORE}, got {unknown.tolist()}"
             )
         decode_jpeg(members[IMAGE], labels.shape, f"the image of sample {key}")
-        (images / f"{key}.jpg").write_bytes(members[IMAGE])
-        (masks / f"{key}.png").write_bytes(palette_png(labels, palette))
+        image, mask = images / f"{key}.jpg", masks / f"{key}.png"
+        for path, content in ((image, members[IMAGE]), (mask, palette_png(labels, palette))):
+            path.write_bytes(content)
+            flush(path)
         after_sample()
         yield f"{key}\n"
+    # the list of the shard says that its pictures are there
+    flush(images)
+    flush(masks)
 
 
 def _write_lists(root: Path, val_share: float) -> tuple[int, int]:

@@ -36,6 +36,7 @@ from ovamgen.shards.manifest import write_indexes
 from ovamgen.shards.output_files import PLAN_NAME, RECORDS, RUN_NAME, record_name
 from ovamgen.shards.shard_record import finished_shards, read_record
 from ovamgen.storage.store import Store, open_store
+from ovamgen.storage.urls import without_query
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +172,9 @@ class Run:
             "fingerprint": self.fingerprint,
             "identity": identity(self.config, self.inputs),
             # how fast and where is no property of the corpus, and changes from resume to resume
-            "config": self.config.model_dump(mode="json", exclude={"out", "runtime"}),
+            "config": _written_down(
+                self.config.model_dump(mode="json", exclude={"out", "runtime"})
+            ),
             "inputs": self.inputs,
             "model": {
                 **digests,
@@ -245,6 +248,19 @@ def open_run(config: RunConfig) -> Iterator[Run]:
             raise
         finally:
             store.sweep()
+
+
+def _written_down(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration without the queries of the URLs that it names."""
+    for section, name in (
+        ("plan", "captions"),
+        ("plan", "instances"),
+        ("attribution", "tokens"),
+        ("attribution", "head"),
+    ):
+        if url := config[section].get(name):
+            config[section][name] = without_query(url)
+    return config
 
 
 def _refuse_another(store: Store, changed: list[str], *, may_replace: bool = True) -> None:

@@ -59,8 +59,7 @@ def _check_values(table: pa.Table, name: str, prefix: str) -> None:
     for column in table.column_names:
         rows = table if column in _PLANNED or column == "key" else made
         values = rows.column(column)
-        # of a corpus with stored heatmaps: those stand in for previews
-        must(column == "previews" or not values.null_count, column, "have a value in every row")
+        must(values.null_count == 0, column, "have a value in every row")
         if pa.types.is_list(values.type):
             values = pc.list_flatten(values)
             must(values.null_count == 0, column, "hold no empty value")

@@ -20,7 +20,7 @@ from ovamgen.config import canonical_json
 from ovamgen.corpus.view import View, read_view
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import SampleFailure, SampleSpec, ShardRecord, Target
-from ovamgen.run.files import read_run_file
+from ovamgen.run.files import check_sections, read_run_file
 from ovamgen.shards.finished_shard import damaged, read_members, read_metadata
 from ovamgen.shards.output_files import MANIFEST_NAME
 from ovamgen.shards.schema import METADATA_SCHEMA
@@ -223,6 +223,7 @@ def run_info_of(store: Store) -> dict[str, Any]:
         info = load_plain_json(store.read(MANIFEST_NAME, MAX_MANIFEST_BYTES))["run"]
         if not isinstance(info, dict):
             raise TypeError("what it says of the run is no object")
+        check_sections(info)
     except (ValueError, KeyError, TypeError):
         raise ShardError(
             f"{MANIFEST_NAME} in {store.url} is damaged: run 'ovamgen generate' again"

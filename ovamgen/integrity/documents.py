@@ -19,7 +19,13 @@ from ovamgen.integrity.findings import Findings
 from ovamgen.integrity.shard_check import parse_record
 from ovamgen.plan.planning import Plan
 from ovamgen.records import ShardRecord
-from ovamgen.run.files import MAX_RUN_FILE_BYTES, parse_run_file, read_plan, run_file_bytes
+from ovamgen.run.files import (
+    MAX_RUN_FILE_BYTES,
+    check_sections,
+    parse_run_file,
+    read_plan,
+    run_file_bytes,
+)
 from ovamgen.shards.manifest import digest_of_run_info, sha256_of
 from ovamgen.shards.output_files import MANIFEST_NAME, PLAN_NAME, RUN_NAME
 from ovamgen.shards.schema import SCHEMA_VERSION
@@ -108,6 +114,10 @@ def parse_manifest(data: bytes) -> Manifest:
         raise ShardError("its fields are of wrong types")
     if has_digests and digest_of_run_info(run) != values["run_sha256"]:
         raise ShardError("what it holds of the run is not what its digest says")
+    try:
+        check_sections(run)
+    except ValueError as error:
+        raise ShardError(f"what it says of the run is damaged: {error}") from None
     classes_of(run, MANIFEST_NAME)
     records = [parse_record(canonical_json(entry).encode()) for entry in shards]
     counts = {

@@ -73,3 +73,10 @@ MAX_MODEL_SIZES: Mapping[str, int] = MappingProxyType(
 """Numbers in the configurations of a model's parts; a network is built before its weights show."""
 MAX_MODEL_LIST = 10**4
 """Entries of a list in such a configuration."""
+
+MAX_TOKENS_BYTES = 256 * 2**20
+"""Size of a token bank, packed and unpacked."""
+MAX_PICKLE_BYTES = 64 * 2**20
+"""Size of the authors' token file."""
+MAX_PICKLE_OPERATIONS = 10**5
+"""Operations of the pickle in it; the released one has a few hundred."""

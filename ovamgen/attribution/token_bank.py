@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from ovamgen.bounds import MAX_TOKENS_BYTES
 from ovamgen.classes.class_entry import ClassEntry
 from ovamgen.config import SHIPPED, RunConfig, bank_file, canonical_json, lacks
 from ovamgen.config.token_source import Missing
@@ -35,7 +36,6 @@ TAU = "tau"
 TAU_FROM = "tau_from"
 """The entry that says where it is from."""
 _METADATA_KEY = "ovamgen"
-_LARGEST_FILE_BYTES = 256 * 1024**2
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -269,15 +269,15 @@ def check_covers(bank: TokenBank, classes: Iterable[ClassEntry], missing: Missin
 
 def _read(path: str, name: str) -> bytes:
     try:
-        data = read_file(path, lambda file: file.read(_LARGEST_FILE_BYTES + 1))
+        data = read_file(path, lambda file: file.read(MAX_TOKENS_BYTES + 1))
     except RemoteError as error:
         if error.failure.kind == "missing":
             raise ConfigError(
                 f"{name} does not exist: give a .safetensors file, 'words' or 'untrained'"
             ) from None
         raise ConfigError(f"{name} cannot be read: {error.explanation}") from None
-    if len(data) > _LARGEST_FILE_BYTES:
-        raise ConfigError(f"{name} is larger than {_LARGEST_FILE_BYTES} bytes: not a token bank")
+    if len(data) > MAX_TOKENS_BYTES:
+        raise ConfigError(f"{name} is larger than {MAX_TOKENS_BYTES} bytes: not a token bank")
     return data
 
 

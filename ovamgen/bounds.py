@@ -28,19 +28,28 @@ MAX_HEADER_BYTES = 64 * 2**10
 MAX_MEMBERS = 16
 """Members of a sample."""
 
+MAX_HEATMAP_BYTES = 256 * 2**20
+"""Unpacked size of a sample's stored heatmaps."""
+
 MAX_YAML_BYTES = 4 * 2**20
+"""Size of a YAML file: ``run.yaml``, configurations, class files."""
 MAX_YAML_DEPTH = 64
+"""Levels of YAML."""
 MAX_YAML_NUMBER = 400
-"""Characters of a number: the time to read one grows with the square of its length."""
+"""Characters of a number in YAML: the time to read one grows with the square of its length."""
 MAX_YAML_VALUES = 50_000
-"""Values of a file, keys and lists included: reading them takes seconds."""
+"""Values of a YAML file, keys and lists included: reading them takes seconds."""
 
 MAX_JSON_VALUES = 10**7
-"""Values of a file; a record of a manifest has eleven."""
+"""Values of a JSON file; a record of a manifest has eleven."""
 MAX_JSON_DEPTH = 64
+"""Levels of JSON."""
+MAX_RECORD_BYTES = 64 * 2**10
+"""Size of a shard's record."""
 MAX_MARK_BYTES = 64 * 2**20
 """Size of ``selection.json``, ``export.json`` and ``INCOMPLETE.json``."""
 MAX_MANIFEST_BYTES = 2**30
+"""Size of ``manifest.json``."""
 
 MAX_TABLE_BYTES = 2**30
 """Unpacked size of a Parquet table that is read whole."""

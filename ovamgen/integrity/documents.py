@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ovamgen.bounds import MAX_MANIFEST_BYTES
+from ovamgen.bounds import MAX_MANIFEST_BYTES, MAX_YAML_BYTES
 from ovamgen.config import canonical_json
 from ovamgen.corpus.open import classes_of
 from ovamgen.errors import OvamgenError, ShardError
@@ -20,7 +20,6 @@ from ovamgen.integrity.shard_check import parse_record
 from ovamgen.plan.planning import Plan
 from ovamgen.records import ShardRecord
 from ovamgen.run.files import (
-    MAX_RUN_FILE_BYTES,
     check_sections,
     parse_run_file,
     read_plan,
@@ -171,7 +170,7 @@ def _fingerprint(identity: Mapping[str, Any]) -> str:
 def _read_run_file(store: Store, papers: Papers, findings: Findings) -> None:
     manifest = papers.manifest
     try:
-        data = store.read(RUN_NAME, MAX_RUN_FILE_BYTES)
+        data = store.read(RUN_NAME, MAX_YAML_BYTES)
         digest = hashlib.sha256(data).hexdigest()
         papers.run = check_run_file(data)
     except ShardError as error:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from ovamgen import fault_points
+from ovamgen.bounds import MAX_YAML_BYTES
 from ovamgen.classes.loading import as_saved, from_saved
 from ovamgen.config import RunConfig, build_config, canonical_json
 from ovamgen.errors import ConfigError, ShardError
@@ -28,7 +29,6 @@ from ovamgen.storage.store import Store
 
 log = logging.getLogger(__name__)
 
-MAX_RUN_FILE_BYTES = 4 * 1024**2
 _REQUIRED = {"fingerprint": str, "identity": dict, "model": dict, "config": dict, "inputs": dict}
 _SECTIONS = ("plan", "model", "synthesis", "attribution", "masks", "shards")
 _PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow", "pyarrow", "pydensecrf2")
@@ -88,7 +88,7 @@ def read_run_file(store: Store) -> dict[str, Any] | None:
     if not store.exists(RUN_NAME):
         return None
     try:
-        return parse_run_file(store.read(RUN_NAME, MAX_RUN_FILE_BYTES))
+        return parse_run_file(store.read(RUN_NAME, MAX_YAML_BYTES))
     except (ValueError, ShardError) as error:
         raise ConfigError(
             f"{store.url}/{RUN_NAME} is damaged: {error}; restore it, or give another --out"

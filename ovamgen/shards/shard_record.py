@@ -13,6 +13,7 @@ from dataclasses import asdict, fields
 from typing import TypeVar
 
 from ovamgen import fault_points
+from ovamgen.bounds import MAX_RECORD_BYTES
 from ovamgen.config import canonical_json
 from ovamgen.errors import ShardError
 from ovamgen.records import EncodedSample, SampleFailure, SampleSpec, ShardRecord
@@ -29,7 +30,6 @@ from ovamgen.shards.writer import metadata_parquet, write_tar
 from ovamgen.storage.interface import Store
 from ovamgen.storage.plain_json import load_plain_json
 
-MAX_RECORD_BYTES = 64 * 1024
 _TYPES = {"int": int, "str": str}
 _FIELDS = {field.name: _TYPES[str(field.type)] for field in fields(ShardRecord)}
 """The types of a record's values, by name."""

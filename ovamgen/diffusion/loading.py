@@ -104,9 +104,13 @@ def _load_scheduler(folder: Path) -> Any:
     config = diffusers.PNDMScheduler.load_config(folder / "scheduler")
     name = config.get("_class_name")
     kind: Any = getattr(diffusers, str(name), diffusers.PNDMScheduler)
-    if not isinstance(kind, type) or not issubclass(kind, diffusers.SchedulerMixin):
+    if not _is_scheduler(kind):
         raise ConfigError(
             f"model folder {folder}: scheduler/scheduler_config.json must name a scheduler of "
             f"diffusers, got {name!r:.80}"
         )
     return kind.from_config(config)
+
+
+def _is_scheduler(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ovamgen.errors import ShardError
 from ovamgen.records import ShardRecord
 from ovamgen.shards.codec import DecodedSample, decode_sample
 from ovamgen.shards.finished_shard import read_members, read_metadata
+from ovamgen.shards.output_files import metadata_name
 from ovamgen.storage.interface import Store
 
 T = TypeVar("T")

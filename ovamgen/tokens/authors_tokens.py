@@ -200,21 +200,25 @@ _REFUSED_CODES = frozenset(
 )
 
 
-def _counted(load: Callable[[Any], None]) -> Callable[[Any], None]:
-    """The operation, which is refused beyond `MAX_PICKLE_OPERATIONS`: each may hold memory."""
+_KEYS = {pickle.SETITEM[0]: slice(-2, -1), pickle.SETITEMS[0]: slice(None, None, 2)}
+"""Where the keys of a dictionary stand in the stack, by the operation that sets them."""
+
+
+def _counted(load: Callable[[Any], None], keys: slice | None) -> Callable[[Any], None]:
+    """The operation; refused beyond `MAX_PICKLE_OPERATIONS`, and where keys are no names.
+
+    Each operation may hold memory, and whatever is a key is hashed.
+    """
 
     def load_counted(unpickler: Any) -> None:
         unpickler.operations += 1
         if unpickler.operations > MAX_PICKLE_OPERATIONS:
             raise pickle.UnpicklingError(f"it has more than {MAX_PICKLE_OPERATIONS} operations")
+        if keys is not None and any(type(key) is not str for key in unpickler.stack[keys]):
+            raise pickle.UnpicklingError("a dictionary of names expected")
         load(unpickler)
 
     return load_counted
-
-
-def _check_names(keys: Sequence[object]) -> None:
-    if not all(type(key) is str for key in keys):
-        raise pickle.UnpicklingError("a dictionary of names expected")
 
 
 class _Unpickler(pickle._Unpickler):
@@ -225,24 +229,11 @@ class _Unpickler(pickle._Unpickler):
     """
 
     dispatch = {  # noqa: RUF012 (the name and kind that pickle looks for)
-        code: _counted(load)
+        code: _counted(load, _KEYS.get(code))
         for code, load in pickle._Unpickler.dispatch.items()
         if code not in _REFUSED_CODES
     }
     operations = 0
-
-    def load_setitem(self) -> None:
-        """One item of a dictionary."""
-        _check_names(self.stack[-2:-1])
-        pickle._Unpickler.load_setitem(self)
-
-    def load_setitems(self) -> None:
-        """Several of them."""
-        _check_names(self.stack[::2])
-        pickle._Unpickler.load_setitems(self)
-
-    dispatch[pickle.SETITEM[0]] = _counted(load_setitem)
-    dispatch[pickle.SETITEMS[0]] = _counted(load_setitems)
 
     def find_class(self, module: str, name: str) -> Any:
         """The stand-in of a name; anything else is refused."""

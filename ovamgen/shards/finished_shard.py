@@ -28,15 +28,16 @@ def read_metadata(
             ovamgen writes.
     """
     name = f"{metadata_name(record.shard_index)} in {store.url}"
-    names = METADATA_SCHEMA.names if columns is None else columns
-    schema = pa.schema([METADATA_SCHEMA.field(column) for column in names])
+    names = METADATA_SCHEMA.names if columns is None else [*columns]
+    # which values a row may lack is decided by its status
+    schema = pa.schema([METADATA_SCHEMA.field(n) for n in dict.fromkeys([*names, "status"])])
     rows = record.samples + record.failed
     with store.open(metadata_name(record.shard_index)) as file:
         table = read_columns(file, name, schema, min(rows, MAX_SHARD_SIZE))
     if table.num_rows != rows:
         raise ShardError(f"{name} must have {rows} rows as its record says, got {table.num_rows}")
     _check_values(table, name, f"{record.shard_index:06d}")
-    return table
+    return table.select(names)
 
 
 _PLANNED = frozenset({"status", "stage", "reason", *PLANNED_FIELDS})
@@ -53,9 +54,7 @@ def _check_values(table: pa.Table, name: str, prefix: str) -> None:
         if not (holds.as_py() if isinstance(holds, pa.Scalar) else holds):
             raise ShardError(f"the column {column} of {name} must {what}")
 
-    made = table
-    if "status" in table.column_names:
-        made = table.filter(pc.equal(table.column("status"), "ok"))
+    made = table.filter(pc.equal(table.column("status"), "ok"))
     for column in table.column_names:
         rows = table if column in _PLANNED or column == "key" else made
         values = rows.column(column)

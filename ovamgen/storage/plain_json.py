@@ -37,7 +37,7 @@ def _count(data: bytes | str, mark: str) -> int:
 
 def _check_depth(value: Any) -> None:
     level = [value]
-    for _ in range(MAX_JSON_DEPTH + 1):
+    for _ in range(MAX_JSON_DEPTH):
         level = [
             inner
             for node in level

@@ -1,10 +1,13 @@
-"""The bounds of what is read from elsewhere, for keys, pictures, tars and YAML.
+"""The bounds of what is read from elsewhere; SECURITY.md has them as a table.
 
-Bounds of whole files stand with their readers (SECURITY.md lists them). Each is far beyond what
-ovamgen writes, or what it can write at all. Whoever reads names the bound that was passed.
+Each is far beyond what ovamgen writes, or what it can write at all. Whoever reads names the bound
+that was passed.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
 
 MAX_KEY_DIGITS = 11
 """Digits of a sample's key: six of the shard, five of the index."""
@@ -25,7 +28,64 @@ MAX_HEADER_BYTES = 64 * 2**10
 MAX_MEMBERS = 16
 """Members of a sample."""
 
+MAX_HEATMAP_BYTES = 256 * 2**20
+"""Unpacked size of a sample's stored heatmaps."""
+
 MAX_YAML_BYTES = 4 * 2**20
+"""Size of a YAML file: ``run.yaml``, configurations, class files."""
 MAX_YAML_DEPTH = 64
+"""Levels of YAML."""
 MAX_YAML_NUMBER = 400
-"""Characters of a number: the time to read one grows with the square of its length."""
+"""Characters of a number in YAML: the time to read one grows with the square of its length."""
+MAX_YAML_VALUES = 50_000
+"""Values of a YAML file, keys and lists included: reading them takes seconds."""
+
+MAX_JSON_VALUES = 10**7
+"""Values of a JSON file; a record of a manifest has eleven."""
+MAX_JSON_DEPTH = 64
+"""Levels of JSON."""
+MAX_RECORD_BYTES = 64 * 2**10
+"""Size of a shard's record."""
+MAX_MARK_BYTES = 64 * 2**20
+"""Size of ``selection.json``, ``export.json`` and ``INCOMPLETE.json``."""
+MAX_MANIFEST_BYTES = 2**30
+"""Size of ``manifest.json``."""
+
+MAX_TABLE_BYTES = 2**30
+"""Unpacked size of a Parquet table that is read whole."""
+MAX_VIEW_ROWS = 10**8
+"""Rows of a view's table."""
+
+MAX_MODEL_CONFIG_BYTES = 4 * 2**20
+"""Size of one JSON file of a model folder."""
+MAX_TOKENIZER_BYTES = 32 * 2**20
+"""Size of a tokenizer's files together."""
+MAX_MODEL_SIZES: Mapping[str, int] = MappingProxyType(
+    {
+        "block_out_channels": 2**15,
+        "cross_attention_dim": 2**16,
+        "hidden_size": 2**16,
+        "in_channels": 2**10,
+        "intermediate_size": 2**18,
+        "latent_channels": 2**10,
+        "layers_per_block": 64,
+        "max_position_embeddings": 2**14,
+        "num_attention_heads": 2**12,
+        "num_hidden_layers": 512,
+        "num_train_timesteps": 10**5,
+        "out_channels": 2**10,
+        "sample_size": 2**12,
+        "transformer_layers_per_block": 128,
+        "vocab_size": 2**20,
+    }
+)
+"""Numbers in the configurations of a model's parts; a network is built before its weights show."""
+MAX_MODEL_LIST = 10**4
+"""Entries of a list in such a configuration."""
+
+MAX_TOKENS_BYTES = 256 * 2**20
+"""Size of a token bank, packed and unpacked."""
+MAX_PICKLE_BYTES = 64 * 2**20
+"""Size of the authors' token file."""
+MAX_PICKLE_OPERATIONS = 10**5
+"""Operations of the pickle in it; the released one has a few hundred."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import gzip
-import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -18,7 +17,10 @@ from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
 from ovamgen import mini
+from ovamgen.bounds import MAX_TOKENIZER_BYTES
 from ovamgen.errors import ConfigError
+from ovamgen.storage.plain_files import read_given
+from ovamgen.storage.plain_json import load_plain_json
 
 CLIP_MAX_LENGTH = 77
 """Tokens that CLIP's text encoder reads, ``<SoT>`` and ``<EoT>`` among them."""
@@ -267,7 +269,7 @@ def _max_length(settings: Mapping[str, Any], file: Path) -> int:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        data = json.loads(_read_text(file))
+        data = load_plain_json(_read_text(file))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file} cannot be read as JSON: {error}") from None
     if not isinstance(data, dict):
@@ -277,7 +279,7 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 def _read_text(file: Path) -> str:
     try:
-        return file.read_text("utf-8")
+        return read_given(file, MAX_TOKENIZER_BYTES).decode("utf-8")
     except FileNotFoundError:
         raise ConfigError(
             f"{file} does not exist: a model's tokenizer is tokenizer.json, or vocab.json and "

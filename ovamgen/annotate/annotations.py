@@ -8,7 +8,6 @@ annotations need not know about it: to them such a sample has no annotation.
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +18,7 @@ from jaxtyping import Bool
 from ovamgen.annotate.pictures import picture_size
 from ovamgen.errors import ConfigError
 from ovamgen.pictures.sample_folder import Sample, SampleFolder, read_mask, save_mask
+from ovamgen.storage.whole_files import flush, make_folders, put_in_place
 
 LEFT_OUT = "left_out"
 
@@ -202,14 +202,18 @@ class Annotations:
 
 def _move(source: Path, target: Path) -> None:
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(source, target)
+        make_folders(target.parent)
+        put_in_place(source, target)
+        flush(source.parent)
     except OSError as error:
         raise ConfigError(f"{source} cannot be moved to {target}: {error}") from None
 
 
 def _remove(path: Path) -> None:
     try:
-        path.unlink(missing_ok=True)
+        path.unlink()
+        flush(path.parent)
+    except FileNotFoundError:
+        return
     except OSError as error:
         raise ConfigError(f"{path} cannot be removed: {error}") from None

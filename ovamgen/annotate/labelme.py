@@ -6,7 +6,6 @@ The format is that of https://github.com/wkentaro/labelme (5.x): ``imageHeight``
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from PIL import Image, ImageDraw
 
 from ovamgen.classes.class_set import ClassSet
 from ovamgen.errors import ConfigError
+from ovamgen.storage.plain_json import load_plain_json
 
 Point = tuple[float, float]
 _LARGEST_COORDINATE_PX = 1e6
@@ -91,7 +91,7 @@ def labelme_mask(
 
 def _content(data: bytes, name: str) -> dict[str, Any]:
     try:
-        content = json.loads(data)
+        content = load_plain_json(data)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{name} must be labelme's JSON, it cannot be read: {error}") from None
     shapes = content.get("shapes") if isinstance(content, dict) else None

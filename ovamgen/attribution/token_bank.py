@@ -7,7 +7,6 @@ said in the bank and decided elsewhere. No pickle is ever read here.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,11 +18,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from ovamgen.bounds import MAX_TOKENS_BYTES
 from ovamgen.classes.class_entry import ClassEntry
 from ovamgen.config import SHIPPED, RunConfig, bank_file, canonical_json, lacks
 from ovamgen.config.token_source import Missing
 from ovamgen.console.wording import listed
 from ovamgen.errors import ConfigError
+from ovamgen.storage.plain_json import load_plain_json
 from ovamgen.storage.reading import read_file
 from ovamgen.storage.retrying import RemoteError
 from ovamgen.storage.urls import check_no_credentials
@@ -35,7 +36,6 @@ TAU = "tau"
 TAU_FROM = "tau_from"
 """The entry that says where it is from."""
 _METADATA_KEY = "ovamgen"
-_LARGEST_FILE_BYTES = 256 * 1024**2
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -162,7 +162,7 @@ class TokenBank:
         Raises:
             ConfigError: the place cannot be written.
         """
-        write_whole(Path(path), self.to_bytes(), durable=True, name=f"token bank {path}")
+        write_whole(Path(path), self.to_bytes(), name=f"token bank {path}")
 
     @classmethod
     def load(cls, path: str | Path) -> TokenBank:
@@ -177,8 +177,8 @@ class TokenBank:
         data = _read(place, name)
         try:
             tensors = load_tensors(data)
-            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-            described = json.loads(header["__metadata__"][_METADATA_KEY])
+            header = load_plain_json(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            described = load_plain_json(header["__metadata__"][_METADATA_KEY])
             if described["format"] != FORMAT:
                 raise ConfigError(f"{name}: format {FORMAT} expected, got {described['format']}")
             names = tuple(str(entry) for entry in described["classes"])
@@ -269,15 +269,15 @@ def check_covers(bank: TokenBank, classes: Iterable[ClassEntry], missing: Missin
 
 def _read(path: str, name: str) -> bytes:
     try:
-        data = read_file(path, lambda file: file.read(_LARGEST_FILE_BYTES + 1))
+        data = read_file(path, lambda file: file.read(MAX_TOKENS_BYTES + 1))
     except RemoteError as error:
         if error.failure.kind == "missing":
             raise ConfigError(
                 f"{name} does not exist: give a .safetensors file, 'words' or 'untrained'"
             ) from None
         raise ConfigError(f"{name} cannot be read: {error.explanation}") from None
-    if len(data) > _LARGEST_FILE_BYTES:
-        raise ConfigError(f"{name} is larger than {_LARGEST_FILE_BYTES} bytes: not a token bank")
+    if len(data) > MAX_TOKENS_BYTES:
+        raise ConfigError(f"{name} is larger than {MAX_TOKENS_BYTES} bytes: not a token bank")
     return data
 
 

@@ -9,7 +9,6 @@ map is a function of its image and not of those before it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -32,6 +31,7 @@ from ovamgen.attribution.heads.text import (
 from ovamgen.attribution.interface import AttributedModel, ClassTarget, HeatmapSink
 from ovamgen.config import RunConfig
 from ovamgen.errors import ConfigError, MethodError
+from ovamgen.storage.plain_json import load_plain_json
 
 LAST_TIMESTEP = 1.0
 """Features are those of the call at this timestep or below: the last one of the schedulers that the
@@ -75,7 +75,7 @@ class HeadUse:
             ConfigError: it was trained on other classes; the first ones that it lacks are named.
         """
         known = self.head.classes
-        told = json.loads(self.head.provenance.get("settings", "{}"))
+        told = load_plain_json(self.head.provenance.get("settings", "{}"))
         if self.head.kind != "datasetdm" or not known or told.get("asked_for") != "class":
             return
         if missing := [name for name in names if name not in known]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 from types import FrameType
@@ -26,6 +27,7 @@ from ovamgen.cli.help import HeadCommand, PlanCommand, RunCommand, TrainCommand
 from ovamgen.console import log_format
 from ovamgen.errors import OvamgenError
 from ovamgen.run.drain import Interrupted
+from ovamgen.storage.local import advice_for
 
 _UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
 """click's own, whichever click typer brings along."""
@@ -155,6 +157,12 @@ def main() -> None:
         code = app(standalone_mode=False)
     except OvamgenError as error:
         _fail(f"ovamgen: {error}", type(error).__name__, error.exit_code)
+    except OSError as error:
+        if error.errno not in _OF_THE_MACHINE:
+            raise
+        place = f" ({error.filename})" if error.filename else ""
+        reason = f"{error.strerror or error}{place}; {advice_for(error.errno)}"
+        _fail(f"ovamgen: {reason}", "OSError", OvamgenError.exit_code)
     except Interrupted as stop:
         _fail(f"ovamgen: {stop}", "Interrupted", stop.exit_code)
     except typer.Abort:
@@ -167,6 +175,13 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+_OF_THE_MACHINE = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+        *(errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOTDIR, errno.EISDIR),
+    }
+)
+"""What a disk or its owner may do to any command at any moment; it is nobody's defect."""
 _MAX_MESSAGE = 1500
 """Characters of a message: it may repeat what came from elsewhere."""
 

@@ -52,6 +52,7 @@ class Finishing:
         self._handlers = handlers
         self.on_lost = on_lost
         self._on_written = on_written
+        self._early_stop = run.early_stop()
         self._context: Any = None
         self.payload_bytes = 0
         """Bytes of images and heatmaps that wait for their refine task."""
@@ -70,7 +71,9 @@ class Finishing:
 
     def take(self, batch: OpenBatch, payload: Any, status: BatchStatus) -> None:
         """Refine the images of a batch that a worker has made."""
-        self.fail(batch.shard, status.failures)
+        batch.unrefined = len(status.keys)
+        self._count(batch, failures=status.failures)
+        batch.shard.failures += status.failures
         if status.keys:
             images = OpenImages(
                 batch=batch,
@@ -81,11 +84,6 @@ class Finishing:
             )
             self._refine(images.slices(self._run.config.runtime.refine_images))
         self.ended(batch.shard)
-
-    def fail(self, shard: OpenShard, failures: Sequence[SampleFailure]) -> None:
-        """Record samples that cannot be made."""
-        shard.failures += failures
-        self._count(shard, failures=failures)
 
     def ended(self, shard: OpenShard) -> None:
         """One thing that the shard waited for has ended; the last one begins the writing."""
@@ -124,7 +122,8 @@ class Finishing:
             else:
                 (key,) = images.keys
                 failure = SampleFailure(key=key, stage="masks", reason=one_line(error))
-                self.fail(shard, [failure])
+                shard.failures.append(failure)
+                self._count(images.batch, images=1, failures=[failure])
             self.ended(shard)
             return
         except RayError as error:
@@ -133,7 +132,9 @@ class Finishing:
         self._run.journal.spent(status.seconds)
         shard.refined.append(result)
         shard.nbytes += status.nbytes
-        self._count(shard, made=status.made, failures=status.failures)
+        self._count(
+            images.batch, images=len(images.keys), made=status.made, failures=status.failures
+        )
         self.ended(shard)
 
     def written(self, shard: OpenShard, record_ref: Any) -> None:
@@ -149,8 +150,19 @@ class Finishing:
         self._on_written(shard, status.record)
 
     def _count(
-        self, shard: OpenShard, *, made: int = 0, failures: Sequence[SampleFailure] = ()
+        self,
+        batch: OpenBatch,
+        *,
+        images: int = 0,
+        made: int = 0,
+        failures: Sequence[SampleFailure] = (),
     ) -> None:
+        """Takes note of samples that have ended; ``images`` of them came from a refine task."""
+        shard = batch.shard
+        batch.unrefined -= images
+        batch.failures += failures
+        # whether a batch failed whole is known with its last image: order must not decide
+        self._early_stop.count(made, batch.failures if not batch.unrefined else ())
         shard.made += made
         shard.failed += len(failures)
         self._progress.count(images=made, failed=len(failures))

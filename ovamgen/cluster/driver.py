@@ -91,7 +91,6 @@ class Driver:
         self._metrics = RunMetrics()
         self._journal = run.journal
         self._journal.workers_wanted = workers
-        self._early_stop = run.early_stop()
         self._tasks = iter(run.pending)
         self._next_task = next(self._tasks, None)  # one ahead: it is known whether there is one
         self._batches: deque[OpenBatch] = deque()
@@ -204,7 +203,6 @@ class Driver:
         if batch.probe_of is not None:
             self._batches.extendleft(batch.probe_ended())
             return
-        self._early_stop.count(len(status.keys), status.failures)
         self._finishing.take(batch, payload, status)
 
     def _written(self, shard: OpenShard, record: ShardRecord) -> None:

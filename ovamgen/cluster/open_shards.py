@@ -72,6 +72,10 @@ class OpenBatch:
     """Times that it was probed."""
     probes_open: int = 0
     probe_of: OpenBatch | None = None
+    unrefined: int = 0
+    """Images of it that no refine task has dealt with yet."""
+    failures: list[SampleFailure] = field(default_factory=list)
+    """Samples of it that failed so far, in any stage."""
 
     @property
     def stale(self) -> bool:

@@ -6,7 +6,6 @@ One shard is open at a time, and of it one sample. No torch.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -14,17 +13,19 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ovamgen.bounds import MAX_MANIFEST_BYTES
 from ovamgen.classes.class_set import ClassSet
 from ovamgen.classes.loading import from_saved
 from ovamgen.config import canonical_json
 from ovamgen.corpus.view import View, read_view
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import SampleFailure, SampleSpec, ShardRecord, Target
-from ovamgen.run.files import read_run_file
+from ovamgen.run.files import check_sections, read_run_file
 from ovamgen.shards.finished_shard import damaged, read_members, read_metadata
 from ovamgen.shards.output_files import MANIFEST_NAME
 from ovamgen.shards.schema import METADATA_SCHEMA
 from ovamgen.shards.shard_record import read_records
+from ovamgen.storage.plain_json import load_plain_json
 from ovamgen.storage.store import Store, open_store
 
 
@@ -219,9 +220,12 @@ def run_info_of(store: Store) -> dict[str, Any]:
     if not store.exists(MANIFEST_NAME):
         return {}
     try:
-        info = json.loads(store.read(MANIFEST_NAME))["run"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        info = load_plain_json(store.read(MANIFEST_NAME, MAX_MANIFEST_BYTES))["run"]
+        if not isinstance(info, dict):
+            raise TypeError("what it says of the run is no object")
+        check_sections(info)
+    except (ValueError, KeyError, TypeError):
         raise ShardError(
             f"{MANIFEST_NAME} in {store.url} is damaged: run 'ovamgen generate' again"
         ) from None
-    return dict(info)
+    return info

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ovamgen.errors import ConfigError
+from ovamgen.bounds import MAX_MARK_BYTES
+from ovamgen.errors import ConfigError, ShardError
 from ovamgen.shards.output_files import INCOMPLETE_NAME
+from ovamgen.storage.plain_json import load_plain_json
 from ovamgen.storage.store import Store
 
 
@@ -69,8 +71,8 @@ def _read(store: Store, name: str) -> dict[str, Any] | None:
     if not store.exists(name):
         return None
     try:
-        data = json.loads(store.read(name))
-    except (ValueError, RecursionError):
+        data = load_plain_json(store.read(name, MAX_MARK_BYTES))
+    except (ValueError, ShardError):
         data = None
     if not isinstance(data, dict):
         raise ConfigError(f"{store.url}/{name} is damaged: give another --out, or empty the folder")

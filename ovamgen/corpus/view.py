@@ -16,23 +16,23 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ovamgen.bounds import MAX_KEY_DIGITS, MAX_MARK_BYTES, MAX_VIEW_ROWS
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import ShardRecord
 from ovamgen.shards.output_files import KEYS_NAME, SELECTION_NAME, SELECTION_TABLE_NAME
+from ovamgen.shards.tables import read_columns
+from ovamgen.storage.plain_json import load_plain_json
 from ovamgen.storage.store import Store, open_store
 
 VIEW_KIND = "ovamgen-view-v1"
-_DAMAGED = (
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    OSError,
-    RecursionError,
-    pa.ArrowException,
+_SCHEMA = pa.schema(
+    [pa.field("key", pa.string(), nullable=False), pa.field("kept", pa.bool_(), nullable=False)]
 )
+_KEYS = rf"^[0-9]{{{MAX_KEY_DIGITS}}}$"
+_DAMAGED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, ShardError)
 """What parsing the files of a view raises on damaged ones."""
 
 
@@ -115,19 +115,24 @@ def read_view(url: str, source: str | None = None) -> View | None:
     if not store.exists(SELECTION_NAME):
         return None
     try:
-        info = json.loads(store.read(SELECTION_NAME))
+        info = load_plain_json(store.read(SELECTION_NAME, MAX_MARK_BYTES))
         if info["kind"] != VIEW_KIND:
             return None
         named = source if source is not None else _beside(store, str(info["source"]))
         shards = {int(index): str(digest) for index, digest in info["shards"].items()}
         wanted, digest = int(info["samples"]), str(info["keys_sha256"])
+        if not isinstance(info["settings"], dict):
+            raise ValueError("its settings are no object")
         with store.open(SELECTION_TABLE_NAME) as file:
-            rows = pq.read_table(file, columns=["key"], filters=[("kept", "=", True)])
+            rows = read_columns(file, SELECTION_TABLE_NAME, _SCHEMA, MAX_VIEW_ROWS)
+        kept = rows.column("key").filter(rows.column("kept"))
+        if not pc.all(pc.match_substring_regex(kept, _KEYS), min_count=0).as_py():
+            raise ValueError(f"its keys must be {MAX_KEY_DIGITS} digits")
     except _DAMAGED as error:
         raise ShardError(
             f"the view in {store.url} is damaged ({error}): run 'ovamgen select' again"
         ) from None
-    keys = Keys(rows.column("key").to_pylist())
+    keys = Keys(kept.to_pylist())
     if len(keys) != wanted or keys.digest() != digest:
         raise ShardError(
             f"{SELECTION_TABLE_NAME} in {store.url} must hold the {wanted} keys that "

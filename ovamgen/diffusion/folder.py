@@ -6,17 +6,25 @@ pickle is refused by name, a truncated download is found from the header. No tor
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from ovamgen.bounds import (
+    MAX_MODEL_CONFIG_BYTES,
+    MAX_MODEL_LIST,
+    MAX_MODEL_SIZES,
+    MAX_TOKENIZER_BYTES,
+)
 from ovamgen.diffusion.facts import ModelFacts, facts_of
 from ovamgen.errors import ConfigError
+from ovamgen.storage.plain_files import read_given
+from ovamgen.storage.plain_json import load_plain_json
 
 PIPELINE = "StableDiffusionPipeline"
+_SCHEDULER = "scheduler/scheduler_config.json"
 _WEIGHTS = {
     "unet": "diffusion_pytorch_model",
     "vae": "diffusion_pytorch_model",
@@ -66,13 +74,14 @@ def check_folder(folder: Path, model: str, variant: str | None, *, safety: bool)
         if not _is_named(index, component):
             raise ConfigError(f"model folder {folder}: model_index.json names no {component}")
         configs[component] = _read_json(folder, f"{component}/config.json")
+        _check_numbers(folder, f"{component}/config.json", configs[component])
         variants += _check_weights(folder, component, variant)
     if variant is not None and not variants:
         raise ConfigError(
             f"model folder {folder} holds no weights of the variant '{variant}': "
             "leave model.variant away, or get those files"
         )
-    _read_json(folder, "scheduler/scheduler_config.json")
+    _check_numbers(folder, _SCHEDULER, _read_json(folder, _SCHEDULER))
     _check_tokenizer(folder)
     if safety and has_checker:
         _read_json(folder, "feature_extractor/preprocessor_config.json")
@@ -109,28 +118,55 @@ def _is_named(index: dict[str, Any], component: str) -> bool:
     return isinstance(entry, list) and len(entry) == 2 and None not in entry
 
 
-def _read_json(folder: Path, name: str) -> dict[str, Any]:
+def _read_json(folder: Path, name: str, most_bytes: int = MAX_MODEL_CONFIG_BYTES) -> dict[str, Any]:
     try:
-        data = json.loads((folder / name).read_text("utf-8"))
+        data = load_plain_json(read_given(folder / name, most_bytes))
     except FileNotFoundError:
         raise ConfigError(
             f"model folder {folder} lacks {name}: a folder in diffusers format is needed, as "
             "save_pretrained() or a snapshot of the hub makes it"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise ConfigError(f"model folder {folder}: {name} is not readable JSON: {reason}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"model folder {folder}: {name} must hold an object, got {data!r:.40}")
     return data
 
 
+def _check_numbers(folder: Path, name: str, config: dict[str, Any]) -> None:
+    """Checks the numbers that decide how much is built: that goes before any weight is seen."""
+    for key, value in config.items():
+        listed = isinstance(value, list)
+        if listed and len(value) > MAX_MODEL_LIST:
+            raise ConfigError(
+                f"model folder {folder}: {key} in {name} must be a list of at most "
+                f"{MAX_MODEL_LIST}, got {len(value)}"
+            )
+        largest = MAX_MODEL_SIZES.get(key)
+        if largest is None or value is None:
+            continue
+        for number in value if listed else [value]:
+            for each in number if isinstance(number, list) else [number]:
+                if type(each) is not int or not 0 < each <= largest:
+                    raise ConfigError(
+                        f"model folder {folder}: {key} in {name} must be from 1 to {largest}, got "
+                        f"{each!r:.80}"
+                    )
+
+
 def _check_tokenizer(folder: Path) -> None:
     place = folder / "tokenizer"
+    size = sum(path.stat().st_size for path in place.glob("*") if path.is_file())
+    if size > MAX_TOKENIZER_BYTES:
+        raise ConfigError(
+            f"model folder {folder}: the files of the tokenizer must have at most "
+            f"{MAX_TOKENIZER_BYTES} bytes, they have {size}"
+        )
     if (place / "tokenizer.json").is_file():
-        _read_json(folder, "tokenizer/tokenizer.json")
+        _read_json(folder, "tokenizer/tokenizer.json", MAX_TOKENIZER_BYTES)
         return
-    _read_json(folder, "tokenizer/vocab.json")
+    _read_json(folder, "tokenizer/vocab.json", MAX_TOKENIZER_BYTES)
     if not (place / "merges.txt").is_file():
         raise ConfigError(f"model folder {folder} lacks tokenizer/merges.txt")
 
@@ -148,8 +184,14 @@ def _check_weights(folder: Path, component: str, variant: str | None) -> bool:
             weight_map = _read_json(folder, sharded).get("weight_map")
             if not isinstance(weight_map, dict) or not weight_map:
                 raise ConfigError(f"model folder {folder}: {sharded} names no weight files")
+            for name in weight_map.values():
+                if not isinstance(name, str) or name != Path(name).name:
+                    raise ConfigError(
+                        f"model folder {folder}: {sharded} must name files beside it, got "
+                        f"{name!r:.80}"
+                    )
             for name in sorted(set(weight_map.values())):
-                check_safetensors(folder / component / str(name), folder)
+                check_safetensors(folder / component / name, folder)
             return bool(suffix)
     found = sorted(path.name for path in (folder / component).iterdir())
     pickles = [name for name in found if name.endswith(_PICKLES)]

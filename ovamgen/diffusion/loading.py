@@ -18,6 +18,18 @@ from transformers import (
 from ovamgen.errors import ConfigError
 from ovamgen.tokenizer import tokenizer_kind
 
+_BROKEN_FOLDER = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    MemoryError,
+    RecursionError,
+)
+"""What the libraries raise on configurations of other values than they write."""
+
 
 def load_folder(folder: Path, *, variant: str | None, dtype: torch.dtype, safety: bool) -> Any:
     """The StableDiffusionPipeline of a folder that was checked, on the CPU.
@@ -50,7 +62,7 @@ def load_folder(folder: Path, *, variant: str | None, dtype: torch.dtype, safety
         if safety:
             extractor = folder / "feature_extractor"
             parts["feature_extractor"] = CLIPImageProcessor.from_pretrained(extractor)
-    except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
+    except _BROKEN_FOLDER as error:
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(f"model folder {folder} cannot be loaded: {reason}") from None
     return diffusers.StableDiffusionPipeline(**parts, requires_safety_checker=False)
@@ -90,5 +102,15 @@ def _load_tokenizer(folder: Path, text_encoder: Any) -> Any:
 def _load_scheduler(folder: Path) -> Any:
     # its noise schedule is what counts: drawings make the scheduler that the run names out of it
     config = diffusers.PNDMScheduler.load_config(folder / "scheduler")
-    kind = getattr(diffusers, str(config.get("_class_name")), diffusers.PNDMScheduler)
+    name = config.get("_class_name")
+    kind: Any = getattr(diffusers, str(name), diffusers.PNDMScheduler)
+    if not _is_scheduler(kind):
+        raise ConfigError(
+            f"model folder {folder}: scheduler/scheduler_config.json must name a scheduler of "
+            f"diffusers, got {name!r:.80}"
+        )
     return kind.from_config(config)
+
+
+def _is_scheduler(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)

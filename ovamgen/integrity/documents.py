@@ -7,11 +7,11 @@ out. Whatever cannot be believed is a finding, never an exception.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ovamgen.bounds import MAX_MANIFEST_BYTES, MAX_YAML_BYTES
 from ovamgen.config import canonical_json
 from ovamgen.corpus.open import classes_of
 from ovamgen.errors import OvamgenError, ShardError
@@ -19,10 +19,16 @@ from ovamgen.integrity.findings import Findings
 from ovamgen.integrity.shard_check import parse_record
 from ovamgen.plan.planning import Plan
 from ovamgen.records import ShardRecord
-from ovamgen.run.files import MAX_RUN_FILE_BYTES, parse_run_file, read_plan, run_file_bytes
+from ovamgen.run.files import (
+    check_sections,
+    parse_run_file,
+    read_plan,
+    run_file_bytes,
+)
 from ovamgen.shards.manifest import digest_of_run_info, sha256_of
 from ovamgen.shards.output_files import MANIFEST_NAME, PLAN_NAME, RUN_NAME
 from ovamgen.shards.schema import SCHEMA_VERSION
+from ovamgen.storage.plain_json import load_plain_json
 from ovamgen.storage.store import Store
 
 
@@ -61,7 +67,7 @@ def read_papers(store: Store, names: Mapping[str, int], findings: Findings) -> P
     papers = Papers(run_file_is_there=RUN_NAME in names)
     if MANIFEST_NAME in names:
         try:
-            papers.manifest = parse_manifest(store.read(MANIFEST_NAME))
+            papers.manifest = parse_manifest(store.read(MANIFEST_NAME, MAX_MANIFEST_BYTES))
         except ShardError as error:
             findings.add(MANIFEST_NAME, "the manifest of the output", error)
     manifest = papers.manifest
@@ -90,7 +96,7 @@ def parse_manifest(data: bytes) -> Manifest:
         ShardError: no ovamgen wrote them.
     """
     try:
-        values = json.loads(data)
+        values = load_plain_json(data)
         whole = canonical_json(values).encode() == data
     except (ValueError, RecursionError) as error:
         raise ShardError(f"it cannot be read as JSON: {error}") from None
@@ -107,6 +113,10 @@ def parse_manifest(data: bytes) -> Manifest:
         raise ShardError("its fields are of wrong types")
     if has_digests and digest_of_run_info(run) != values["run_sha256"]:
         raise ShardError("what it holds of the run is not what its digest says")
+    try:
+        check_sections(run)
+    except ValueError as error:
+        raise ShardError(f"what it says of the run is damaged: {error}") from None
     classes_of(run, MANIFEST_NAME)
     records = [parse_record(canonical_json(entry).encode()) for entry in shards]
     counts = {
@@ -160,7 +170,7 @@ def _fingerprint(identity: Mapping[str, Any]) -> str:
 def _read_run_file(store: Store, papers: Papers, findings: Findings) -> None:
     manifest = papers.manifest
     try:
-        data = store.read(RUN_NAME, MAX_RUN_FILE_BYTES)
+        data = store.read(RUN_NAME, MAX_YAML_BYTES)
         digest = hashlib.sha256(data).hexdigest()
         papers.run = check_run_file(data)
     except ShardError as error:

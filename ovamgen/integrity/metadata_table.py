@@ -12,15 +12,12 @@ from typing import Any, get_args
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ovamgen.bounds import MAX_SHARD_SIZE
+from ovamgen.bounds import MAX_SHARD_SIZE, MAX_TABLE_BYTES
 from ovamgen.errors import SampleError, ShardError
 from ovamgen.integrity.findings import Findings
 from ovamgen.records import SampleSpec, Stage
 from ovamgen.shards.arrays import decode_png
 from ovamgen.shards.schema import METADATA_SCHEMA, SAMPLE_SCHEMA, conform, spec_fields
-
-MAX_TABLE_BYTES = 1024**3
-"""Uncompressed; a table that declares more is not read."""
 
 _ROWS_AT_ONCE = 256
 _MAX_PREVIEW_SIDE = 4096

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 
+from ovamgen.bounds import MAX_MARK_BYTES
 from ovamgen.corpus.view import VIEW_KIND
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.shards.output_files import (
@@ -21,9 +21,8 @@ from ovamgen.shards.output_files import (
     metadata_name,
     record_name,
 )
+from ovamgen.storage.plain_json import load_plain_json
 from ovamgen.storage.store import Store
-
-MAX_MARK_BYTES = 64 * 1024**2
 
 
 def layout_of(store: Store, names: Mapping[str, int]) -> Layout:
@@ -73,7 +72,7 @@ def unknown_files(layout: Layout, names: Iterable[str], shards: Mapping[int, str
 
 def _is_view(store: Store, has_shards: bool) -> bool:
     try:
-        kind = json.loads(store.read(SELECTION_NAME, MAX_MARK_BYTES))["kind"]
+        kind = load_plain_json(store.read(SELECTION_NAME, MAX_MARK_BYTES))["kind"]
     except (ShardError, ValueError, KeyError, TypeError, RecursionError):
         return not has_shards
     return bool(kind == VIEW_KIND)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +17,7 @@ from ovamgen.integrity.findings import instead
 from ovamgen.records import SampleSpec
 from ovamgen.shards.codec import CAPTION, HEATMAPS, MEMBERS, METADATA, DecodedSample, decode_sample
 from ovamgen.shards.schema import spec_fields, to_json
+from ovamgen.storage.plain_json import load_plain_json
 
 MAX_TEXT_BYTES = 1024**2
 """Bytes of a json or caption member, at most."""
@@ -73,7 +73,7 @@ def problems_of(
 def _check_size(data: bytes) -> None:
     """The declared size is looked at before any pixel is decoded."""
     try:
-        values = json.loads(data)
+        values = load_plain_json(data)
         height, width = values["height"], values["width"]
         pixels = height * width
         too_many = not 0 < pixels <= MAX_PIXELS or min(height, width) < 1

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ovamgen.bounds import MAX_RECORD_BYTES
 from ovamgen.errors import ShardError
 from ovamgen.integrity.findings import MAX_FINDINGS_OF_A_SHARD, Finding, Findings
 from ovamgen.integrity.metadata_table import MetadataTable, check_rows, read_table
@@ -17,7 +18,7 @@ from ovamgen.integrity.sample_check import SampleRules, problems_of
 from ovamgen.integrity.tar_stream import DamagedTarError, TarStream
 from ovamgen.records import SampleSpec, ShardRecord, is_key
 from ovamgen.shards.output_files import metadata_name, record_name
-from ovamgen.shards.shard_record import MAX_RECORD_BYTES, record_from_json, record_to_json
+from ovamgen.shards.shard_record import record_from_json, record_to_json
 from ovamgen.storage.interface import MAX_WHOLE_BYTES
 from ovamgen.storage.store import Store
 

@@ -27,7 +27,7 @@ from ovamgen.classes.loading import as_saved, default_classes, from_saved
 from ovamgen.errors import ConfigError
 from ovamgen.storage.damaged_files import BROKEN_PICTURE
 from ovamgen.storage.plain_yaml import load_plain_yaml
-from ovamgen.storage.whole_files import write_whole
+from ovamgen.storage.whole_files import make_folders, write_whole
 
 SAMPLES = "samples.csv"
 SYNTHESIS = "synthesis.yaml"
@@ -121,10 +121,10 @@ class SampleFolder:
             raise ConfigError(f"{folder} holds samples already: name another folder, or remove it")
         try:
             for name in (IMAGES, ANNOTATIONS):
-                (folder / name).mkdir(parents=True, exist_ok=True)
+                make_folders(folder / name)
             content = {**settings, **as_saved(classes)}
             text = yaml.safe_dump(content, sort_keys=True, allow_unicode=True)
-            (folder / SYNTHESIS).write_text(text, "utf-8")
+            write_whole(folder / SYNTHESIS, text.encode())
             table = io.StringIO(newline="")
             writer = csv.writer(table, lineterminator="\n")
             writer.writerow(_COLUMNS)

@@ -6,7 +6,6 @@ version): no clock, no paths, no nulls. It is written and read in parts, never w
 
 from __future__ import annotations
 
-import json
 import shutil
 import threading
 import weakref
@@ -26,6 +25,7 @@ from ovamgen.config import canonical_json
 from ovamgen.errors import ConfigError, PlanError
 from ovamgen.plan.plan_check import PlanCheck
 from ovamgen.plan.source import first_line
+from ovamgen.storage.plain_json import load_plain_json
 
 SCHEMA_VERSION = 1
 
@@ -248,7 +248,7 @@ def _classes(header: Mapping[str, Any]) -> ClassSet:
 def _header(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
     if _METADATA not in metadata:
         raise PlanError("expected a plan, got another Parquet file: name a plan.parquet")
-    header = json.loads(metadata[_METADATA])
+    header = load_plain_json(metadata[_METADATA])
     version = header.get("schema_version") if isinstance(header, dict) else None
     if version != SCHEMA_VERSION:
         raise PlanError(

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ovamgen.errors import ShardError
 from ovamgen.records import ShardRecord
 from ovamgen.shards.codec import DecodedSample, decode_sample
 from ovamgen.shards.finished_shard import read_members, read_metadata
+from ovamgen.shards.output_files import metadata_name
 from ovamgen.storage.interface import Store
 
 T = TypeVar("T")
@@ -71,10 +73,16 @@ def _spread(items: Sequence[T], count: int) -> list[T]:
 
 def _candidates(store: Store, record: ShardRecord) -> list[_Candidate]:
     rows = read_metadata(store, record, _COLUMNS).to_pylist()
+    shown = [row for row in rows if row["status"] == "ok" and not row["unsafe"]]
+    for row in shown:
+        if len(row["previews"]) != len(row["class_ids"]):
+            raise ShardError(
+                f"{metadata_name(record.shard_index)} in {store.url} must hold a preview for each "
+                f"of the {len(row['class_ids'])} targets of sample {row['key']}, got "
+                f"{len(row['previews'])}"
+            )
     return [
-        _Candidate(record, row["key"], row["class_ids"][0], tuple(row["previews"]))
-        for row in rows
-        if row["status"] == "ok" and not row["unsafe"]
+        _Candidate(record, row["key"], row["class_ids"][0], tuple(row["previews"])) for row in shown
     ]
 
 

@@ -80,6 +80,8 @@ def write_report(
     )
     data = render_page(corpus, statistics, thumbnails).encode()
     if place is None:
+        # of a report that was killed: nobody else looks there
+        store.sweep()
         store.put(REPORT_NAME, data)
     elif isinstance(place, Path):
         write_whole(place, data)

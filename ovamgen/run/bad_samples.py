@@ -147,18 +147,23 @@ class EarlyStop:
         self._failed = 0
 
     def count(self, made: int, failures: Sequence[SampleFailure]) -> None:
-        """Take note of a batch.
+        """Take note of a batch, once it is known what became of each of its samples.
+
+        Args:
+            made: samples that are encoded; where some of a batch are, they may be told before the
+                others have ended.
+            failures: of any stage.
 
         Raises:
-            OvamgenError: everything so far has failed; the last reason is named.
+            OvamgenError: everything so far has failed; the last one's stage and reason are named.
         """
         self._made += made
         broken = [failure for failure in failures if failure.stage != "safety"]
         self._failed += len(broken)
         if broken and not self._made and self._failed >= self._limit:
             raise OvamgenError(
-                f"the first {self._failed} samples all failed, so the run stops: "
-                f"{broken[-1].reason}"
+                f"the first {self._failed} samples all failed, so the run stops; the last one in "
+                f"{broken[-1].stage}: {broken[-1].reason}"
             )
 
 

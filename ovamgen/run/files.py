@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from ovamgen import fault_points
+from ovamgen.bounds import MAX_YAML_BYTES
 from ovamgen.classes.loading import as_saved, from_saved
 from ovamgen.config import RunConfig, build_config, canonical_json
 from ovamgen.errors import ConfigError, ShardError
@@ -28,8 +29,8 @@ from ovamgen.storage.store import Store
 
 log = logging.getLogger(__name__)
 
-MAX_RUN_FILE_BYTES = 4 * 1024**2
 _REQUIRED = {"fingerprint": str, "identity": dict, "model": dict, "config": dict, "inputs": dict}
+_SECTIONS = ("plan", "model", "synthesis", "attribution", "masks", "shards")
 _PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow", "pyarrow", "pydensecrf2")
 
 
@@ -87,7 +88,7 @@ def read_run_file(store: Store) -> dict[str, Any] | None:
     if not store.exists(RUN_NAME):
         return None
     try:
-        return parse_run_file(store.read(RUN_NAME, MAX_RUN_FILE_BYTES))
+        return parse_run_file(store.read(RUN_NAME, MAX_YAML_BYTES))
     except (ValueError, ShardError) as error:
         raise ConfigError(
             f"{store.url}/{RUN_NAME} is damaged: {error}; restore it, or give another --out"
@@ -108,7 +109,23 @@ def parse_run_file(data: bytes) -> dict[str, Any]:
         not isinstance(values.get(name), kind) for name, kind in _REQUIRED.items()
     ):
         raise ValueError(f"it must hold {', '.join(_REQUIRED)}")
+    check_sections(values)
     return values
+
+
+def check_sections(run: Mapping[str, Any]) -> None:
+    """Checks that the parts of what is told of a run are mappings, as far as they are there.
+
+    Raises:
+        ValueError: one is something else; it is named.
+    """
+    config = run.get("config", {})
+    parts = {name: run[name] for name in _REQUIRED if name in run and _REQUIRED[name] is dict}
+    if isinstance(config, dict):
+        parts |= {f"config.{name}": config[name] for name in _SECTIONS if name in config}
+    for name, part in parts.items():
+        if not isinstance(part, dict):
+            raise ValueError(f"{name} must be a mapping, got a {type(part).__name__}")
 
 
 def run_file_bytes(values: Mapping[str, Any]) -> bytes:

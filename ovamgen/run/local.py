@@ -42,9 +42,9 @@ def generate_local(run: Run, progress: RunProgress, factory: EngineFactory | Non
             def after_batch(
                 batch: SynthesisBatch, refined: Results, index: int = task.shard_index
             ) -> None:
-                early_stop.count(len(batch.specs), batch.failures)
                 bad = [result for result in refined if isinstance(result, SampleFailure)]
                 made, failures = len(refined) - len(bad), [*batch.failures, *bad]
+                early_stop.count(made, failures)
                 progress.count(images=made, failed=len(failures))
                 journal.batch_ended(worker, clock.take())
                 journal.ended(index, made, failures)

@@ -14,7 +14,7 @@ from typing import Any
 
 from ovamgen import __version__, fault_points
 from ovamgen.config import RunConfig, fingerprint, identity
-from ovamgen.errors import ConfigError, OvamgenError
+from ovamgen.errors import ConfigError, OvamgenError, ShardError
 from ovamgen.plan.plan_rows import PlannedTasks
 from ovamgen.plan.planning import Plan
 from ovamgen.records import ModelInfo, RunSummary, ShardRecord
@@ -33,9 +33,10 @@ from ovamgen.run.inputs import check_inputs, inputs_of, named_inputs, plan_for, 
 from ovamgen.run.journal import RunJournal
 from ovamgen.shards.card import DOCUMENTS_EDITION
 from ovamgen.shards.manifest import write_indexes
-from ovamgen.shards.output_files import PLAN_NAME, RUN_NAME
-from ovamgen.shards.shard_record import finished_shards
+from ovamgen.shards.output_files import PLAN_NAME, RECORDS, RUN_NAME, record_name
+from ovamgen.shards.shard_record import finished_shards, read_record
 from ovamgen.storage.store import Store, open_store
+from ovamgen.storage.urls import without_query
 
 log = logging.getLogger(__name__)
 
@@ -123,10 +124,35 @@ class Run:
         self.made_now.append(record.shard_index)
 
     def write_indexes(self) -> None:
-        """The files that describe the whole corpus; only where every shard is there."""
+        """The files that describe the whole corpus; only where every shard is there.
+
+        Raises:
+            ShardError: the store failed, or does not have what it said that it took.
+        """
+        self._read_back()
         records = [self.records[index] for index in range(len(self.plan.tasks))]
         saved = read_run_file(self.store) or {}
         write_indexes(self.store, records, saved)
+
+    def _read_back(self) -> None:
+        """Checks that the store kept the records of shards made now, and the last one whole.
+
+        One listing and one small read, whatever the number of shards: a store may answer well and
+        keep nothing.
+        """
+        if not self.made_now:
+            return
+        there = self.store.sizes(RECORDS)
+        lost = [record_name(i) for i in self.made_now if record_name(i) not in there]
+        last = self.made_now[-1]
+        if not lost and read_record(self.store, last) != self.records[last]:
+            lost = [record_name(last)]
+        if lost:
+            raise ShardError(
+                f"{self.store.url} took {lost[0]} without an error and does not have it as it was "
+                f"written ({len(lost)} of {len(self.made_now)} records made now): see to the "
+                "store, then run again; the shard is made again"
+            )
 
     def summary(self, failures_by_reason: dict[str, int] | None = None) -> RunSummary:
         """Counts over all finished shards."""
@@ -146,7 +172,9 @@ class Run:
             "fingerprint": self.fingerprint,
             "identity": identity(self.config, self.inputs),
             # how fast and where is no property of the corpus, and changes from resume to resume
-            "config": self.config.model_dump(mode="json", exclude={"out", "runtime"}),
+            "config": _written_down(
+                self.config.model_dump(mode="json", exclude={"out", "runtime"})
+            ),
             "inputs": self.inputs,
             "model": {
                 **digests,
@@ -220,6 +248,19 @@ def open_run(config: RunConfig) -> Iterator[Run]:
             raise
         finally:
             store.sweep()
+
+
+def _written_down(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration without the queries of the URLs that it names."""
+    for section, name in (
+        ("plan", "captions"),
+        ("plan", "instances"),
+        ("attribution", "tokens"),
+        ("attribution", "head"),
+    ):
+        if url := config[section].get(name):
+            config[section][name] = without_query(url)
+    return config
 
 
 def _refuse_another(store: Store, changed: list[str], *, may_replace: bool = True) -> None:

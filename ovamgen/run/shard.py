@@ -32,6 +32,7 @@ from ovamgen.shards.codec import encode_sample
 from ovamgen.shards.schema import Provenance
 from ovamgen.shards.shard_record import publish_shard
 from ovamgen.storage.store import Store
+from ovamgen.storage.urls import without_query
 
 Results = Sequence[EncodedSample | SampleFailure]
 
@@ -69,7 +70,7 @@ def context_of(
         model_revision=info.revision,
         model_digest=info.digest,
         model_trained=info.trained,
-        tokens=config.attribution.tokens.rsplit("/", 1)[-1],
+        tokens=without_query(config.attribution.tokens).rsplit("/", 1)[-1],
         tokens_sha256=tokens_digest,
         method=config.attribution.method,
         branch=config.attribution.branch,

@@ -14,6 +14,7 @@ from safetensors.torch import save
 from torch import nn
 
 from ovamgen.errors import ConfigError
+from ovamgen.storage.plain_json import load_plain_json
 from ovamgen.storage.whole_files import write_whole
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -64,7 +65,7 @@ def write_checkpoint(
         ),
         "optimizer": json.dumps(scalars, sort_keys=True),
     }
-    write_whole(folder / CHECKPOINT, to_bytes(tensors, metadata), durable=True)
+    write_whole(folder / CHECKPOINT, to_bytes(tensors, metadata))
 
 
 def to_bytes(tensors: Mapping[str, torch.Tensor], metadata: dict[str, str]) -> bytes:
@@ -74,7 +75,7 @@ def to_bytes(tensors: Mapping[str, torch.Tensor], metadata: dict[str, str]) -> b
     """
     content = save({name: v.detach().cpu().contiguous() for name, v in tensors.items()}, metadata)
     length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
+    header = load_plain_json(content[8 : 8 + length])
     header["__metadata__"] = dict(sorted(metadata.items()))
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     # the tensors must begin at a multiple of 8
@@ -99,7 +100,7 @@ def read_position(folder: Path) -> Position | None:
                 f"{path} must be of format {_FORMAT}, it is {metadata.get('format', 'not named')}: "
                 "give another --out"
             )
-        values = json.loads(metadata["position"])
+        values = load_plain_json(metadata["position"])
         return Position(**{**values, "losses": tuple(values.get("losses", ()))})
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise _damaged(path, error) from None
@@ -161,7 +162,7 @@ def restore(folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer) 
                 else:
                     index, _, key = rest.partition(".")
                     state.setdefault(int(index), {})[key] = stored.get_tensor(name)
-            for name, value in json.loads(stored.metadata()["optimizer"]).items():
+            for name, value in load_plain_json(stored.metadata()["optimizer"]).items():
                 index, _, key = name.partition(".")
                 state.setdefault(int(index), {})[key] = value
         network.load_state_dict(weights)

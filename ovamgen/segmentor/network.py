@@ -26,6 +26,7 @@ from ovamgen.errors import ConfigError
 from ovamgen.segmentor.augment import MEAN_RGB, STD_RGB
 from ovamgen.segmentor.checkpoint import to_bytes
 from ovamgen.storage.damaged_files import BROKEN_SAFETENSORS
+from ovamgen.storage.plain_json import load_plain_json
 from ovamgen.storage.whole_files import write_whole
 
 SEGMENTOR = "segmentor.safetensors"
@@ -231,6 +232,19 @@ def save_segmentor(
     write_whole(folder / SEGMENTOR, to_bytes(network.state_dict(), metadata))
 
 
+def saved_step(folder: Path) -> int | None:
+    """Steps that the segmentor in a folder was trained for; None where there is no whole one.
+
+    Args:
+        folder: of the training.
+    """
+    try:
+        with safe_open(str(folder / SEGMENTOR), framework="pt") as stored:
+            return int(load_plain_json((stored.metadata() or {})["training"])["step"])
+    except BROKEN_SAFETENSORS:
+        return None
+
+
 def load_segmentor(path: str | Path, device: str | torch.device = "cpu") -> Segmentor:
     """The segmentor that a training left.
 
@@ -297,11 +311,13 @@ def _read(file: Path) -> tuple[Architecture, ClassSet, dict[str, torch.Tensor]]:
                     f"{file} must be written by 'ovamgen train' (format {_FORMAT}), its format is "
                     f"{metadata.get('format', 'not named')}"
                 )
-            fields = json.loads(metadata["architecture"]).items()
+            fields = load_plain_json(metadata["architecture"]).items()
             values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields}
             shape = Architecture(**values)
             _check_shape(shape)
-            record = {"classes": json.loads(metadata["classes"])} if "classes" in metadata else {}
+            record = (
+                {"classes": load_plain_json(metadata["classes"])} if "classes" in metadata else {}
+            )
             weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (no mapping)
     except BROKEN_SAFETENSORS as error:
         raise _unreadable(file, error) from None

@@ -36,6 +36,7 @@ from ovamgen.segmentor.network import (
     normalise,
     output_of_label,
     save_segmentor,
+    saved_step,
 )
 from ovamgen.segmentor.settings import TrainSettings
 from ovamgen.segmentor.training_log import LOG, LOG_STEPS, TrainingLog, check_loss
@@ -212,6 +213,9 @@ class _Training:
     def run(self, log: TrainingLog | None, drain: Drain) -> Trained:
         """Takes the steps that are left."""
         settings, first = self._settings, self.step
+        if first and self._rank == 0 and saved_step(self._folder) != first:
+            # the last process ended between the checkpoint and the segmentor
+            self._save_segmentor()
         outputs = output_of_label(self._classes)
         data = batches(self._mixture, settings, outputs, first, self._rank, self._world_size)
         # of the steps since the last row of the log, those before an interruption included
@@ -285,6 +289,13 @@ class _Training:
     def _save(self, losses: list[torch.Tensor]) -> None:
         if self._rank != 0:
             return
+        kept = tuple(float(loss) for loss in losses)
+        position = replace(self._position, step=self.step, losses=kept)
+        # first: a segmentor alone is somebody's result, and is not trained on
+        write_checkpoint(self._folder, self._network, self._optimizer, position)
+        self._save_segmentor()
+
+    def _save_segmentor(self) -> None:
         told = {
             "step": self.step,
             "steps": self._settings.steps,
@@ -292,9 +303,6 @@ class _Training:
             "data": self._position.data,
         }
         save_segmentor(self._folder, self._network, self._shape, told, self._classes)
-        kept = tuple(float(loss) for loss in losses)
-        position = replace(self._position, step=self.step, losses=kept)
-        write_checkpoint(self._folder, self._network, self._optimizer, position)
 
 
 def _device(settings: TrainSettings) -> torch.device:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -34,8 +35,10 @@ class TrainingLog(Progress):
         rows = []
         if self._path.exists():
             try:
-                with self._path.open(newline="", encoding="utf-8") as file:
-                    rows = [row for row in csv.DictReader(file) if int(row["step"]) <= done]
+                lines = self._path.read_text("utf-8").splitlines(keepends=True)
+                # a power cut may have left a part of the last one
+                whole = [line for line in lines if line.endswith("\n")]
+                rows = [row for row in csv.DictReader(whole) if int(row["step"]) <= done]
             except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
                 raise ConfigError(
                     f"{self._path} cannot be read as the log of a training: {error!r}; remove it, "
@@ -81,6 +84,8 @@ class TrainingLog(Progress):
         }
         with self._path.open("a", newline="") as file:
             csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(values)
+            file.flush()
+            os.fsync(file.fileno())
         if self._board is not None:
             self._board.add_scalar("loss", loss, step)
             self._board.add_scalar("learning_rate", learning_rate, step)

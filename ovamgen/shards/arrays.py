@@ -13,12 +13,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from ovamgen.bounds import MAX_PIXELS, MAX_SIDE_PX
+from ovamgen.bounds import MAX_HEATMAP_BYTES, MAX_PIXELS, MAX_SIDE_PX
 from ovamgen.errors import ShardError
 from ovamgen.storage.damaged_files import BROKEN_ARRAYS, BROKEN_PICTURE
-
-MAX_HEATMAP_BYTES = 256 * 1024**2
-"""Decoded heatmaps beyond this are refused, so that a small member cannot fill the memory."""
 
 _XMP = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'

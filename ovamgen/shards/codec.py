@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +30,7 @@ from ovamgen.shards.schema import (
     spec_fields,
     to_json,
 )
+from ovamgen.storage.plain_json import load_plain_json
 
 IMAGE, METADATA, MASK, CAPTION, HEATMAPS = "jpg", "json", "mask.png", "txt", "heatmaps.npz"
 MEMBERS = (IMAGE, METADATA, MASK, CAPTION)
@@ -194,7 +194,7 @@ def _utf8(key: str, text: str) -> bytes:
 
 def _metadata(data: bytes) -> dict[str, Any]:
     try:
-        values = json.loads(data)
+        values = load_plain_json(data)
     except (ValueError, RecursionError) as error:
         raise ShardError(f"a sample's json member cannot be read: {error}") from None
     if not isinstance(values, dict):

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
+from ovamgen.bounds import MAX_KEY_DIGITS, MAX_SHARD_SIZE, MAX_SIDE_PX
+from ovamgen.classes.class_entry import IGNORE
 from ovamgen.errors import ShardError
 from ovamgen.records import ShardRecord
 from ovamgen.shards.output_files import metadata_name, record_name
 from ovamgen.shards.reader import read_tar
+from ovamgen.shards.schema import METADATA_SCHEMA, PLANNED_FIELDS
+from ovamgen.shards.tables import read_columns
 from ovamgen.storage.interface import Store
 
 
@@ -20,25 +24,62 @@ def read_metadata(
     """The metadata table of a shard, failures included.
 
     Raises:
-        ShardError: the file is missing, damaged, or has other columns.
+        ShardError: the file is missing or damaged, lacks a column, or has types or values that no
+            ovamgen writes.
     """
-    name = metadata_name(record.shard_index)
-    try:
-        with store.open(name) as file, pq.ParquetFile(file) as parquet:
-            # a few bytes can stand for any number of equal rows: counted before they are read
-            rows = parquet.metadata.num_rows
-            if rows != record.samples + record.failed:
-                raise ShardError(
-                    f"{name} in {store.url} must have {record.samples + record.failed} rows as "
-                    f"its record says, got {rows}"
-                )
-            table = parquet.read(columns=None if columns is None else list(columns))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise ShardError(f"{name} in {store.url} cannot be read as Parquet: {error}") from None
-    missing = set(columns or ()) - set(table.column_names)
-    if missing:
-        raise ShardError(f"{name} in {store.url} has no columns {', '.join(sorted(missing))}")
-    return table
+    name = f"{metadata_name(record.shard_index)} in {store.url}"
+    names = METADATA_SCHEMA.names if columns is None else [*columns]
+    # which values a row may lack is decided by its status
+    schema = pa.schema([METADATA_SCHEMA.field(n) for n in dict.fromkeys([*names, "status"])])
+    rows = record.samples + record.failed
+    with store.open(metadata_name(record.shard_index)) as file:
+        table = read_columns(file, name, schema, min(rows, MAX_SHARD_SIZE))
+    if table.num_rows != rows:
+        raise ShardError(f"{name} must have {rows} rows as its record says, got {table.num_rows}")
+    _check_values(table, name, f"{record.shard_index:06d}")
+    return table.select(names)
+
+
+_PLANNED = frozenset({"status", "stage", "reason", *PLANNED_FIELDS})
+"""Columns without a null in any row; the others have none in rows of samples that were made."""
+_OF_TARGETS = ("class_ids", "class_names", "phrases", "scores", "areas", "heatmap_max")
+"""One for each target."""
+_RANGES = {"class_ids": (1, IGNORE - 1), "height": (1, MAX_SIDE_PX), "width": (1, MAX_SIDE_PX)}
+
+
+def _check_values(table: pa.Table, name: str, prefix: str) -> None:
+    """Checks what readers rely on: a table may come from anybody."""
+
+    def must(holds: object, column: str, what: str) -> None:
+        if not (holds.as_py() if isinstance(holds, pa.Scalar) else holds):
+            raise ShardError(f"the column {column} of {name} must {what}")
+
+    made = table.filter(pc.equal(table.column("status"), "ok"))
+    for column in table.column_names:
+        rows = table if column in _PLANNED or column == "key" else made
+        values = rows.column(column)
+        must(values.null_count == 0, column, "have a value in every row")
+        if pa.types.is_list(values.type):
+            values = pc.list_flatten(values)
+            must(values.null_count == 0, column, "hold no empty value")
+        if column in _RANGES and len(values):
+            low, high = _RANGES[column]
+            least, most = (pc.min_max(values)[end].as_py() for end in ("min", "max"))
+            must(low <= least and most <= high, column, f"be from {low} to {high}")
+        if pa.types.is_floating(values.type):
+            must(pc.all(pc.is_finite(values), min_count=0), column, "be finite")
+    for rows, wanted in ((table, _PLANNED), (made, frozenset(_OF_TARGETS))):
+        lists = [c for c in _OF_TARGETS if c in rows.column_names and c in wanted]
+        counts = [pc.list_value_length(rows.column(column)) for column in lists]
+        for column, count in zip(lists, counts, strict=True):
+            same = pc.and_(pc.equal(count, counts[0]), pc.greater(count, 0))
+            must(pc.all(same, min_count=0), column, "hold one value for each target")
+    if "key" in table.column_names:
+        keys = table.column("key")
+        digits = MAX_KEY_DIGITS - len(prefix)
+        fits = pc.match_substring_regex(keys, rf"^{prefix}[0-9]{{{digits}}}$")
+        must(pc.all(fits, min_count=0), "key", f"hold {MAX_KEY_DIGITS} digits, {prefix} first")
+        must(pc.count_distinct(keys).as_py() == len(keys), "key", "hold each key once")
 
 
 def read_members(

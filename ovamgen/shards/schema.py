@@ -122,6 +122,13 @@ METADATA_SCHEMA: pa.Schema = pa.schema(
 a failed sample never came to have is null."""
 
 
+PLANNED_FIELDS = (
+    *("schema_version", "key", "caption", "prompt", "caption_id", "image_id", "seed"),
+    *("class_ids", "class_names", "phrases", "word_included", "word_included_published"),
+)
+"""What is known of a sample before it is made, as `spec_fields` gives it."""
+
+
 def spec_fields(spec: SampleSpec) -> dict[str, object]:
     """What a sample was to be, as fields of its metadata; known of failed samples too."""
     return {

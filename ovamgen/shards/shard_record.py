@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields
 from typing import TypeVar
 
 from ovamgen import fault_points
+from ovamgen.bounds import MAX_RECORD_BYTES
 from ovamgen.config import canonical_json
 from ovamgen.errors import ShardError
 from ovamgen.records import EncodedSample, SampleFailure, SampleSpec, ShardRecord
@@ -28,8 +28,8 @@ from ovamgen.shards.output_files import (
 from ovamgen.shards.schema import SCHEMA_VERSION
 from ovamgen.shards.writer import metadata_parquet, write_tar
 from ovamgen.storage.interface import Store
+from ovamgen.storage.plain_json import load_plain_json
 
-MAX_RECORD_BYTES = 64 * 1024
 _TYPES = {"int": int, "str": str}
 _FIELDS = {field.name: _TYPES[str(field.type)] for field in fields(ShardRecord)}
 """The types of a record's values, by name."""
@@ -59,7 +59,7 @@ def record_from_json(data: bytes) -> ShardRecord:
         ShardError: damaged, fields other than those of `ShardRecord`, or another schema version.
     """
     try:
-        values = json.loads(data)
+        values = load_plain_json(data)
     except (ValueError, RecursionError) as error:
         raise _DamagedRecordError(f"a shard record cannot be read as JSON: {error}") from None
     if not isinstance(values, dict):
@@ -210,9 +210,13 @@ def finished_shards(
 
     def read(index: int) -> ShardRecord | None:
         try:
-            return record_from_json(store.read(record_name(index)))
+            return record_from_json(store.read(record_name(index), MAX_RECORD_BYTES))
         except _DamagedRecordError:
             return None
+        except ShardError:
+            if (store.size(record_name(index)) or 0) > MAX_RECORD_BYTES:
+                return None
+            raise
 
     there = [index for index in indices if record_name(index) in records]
     for index, record in zip(there, _in_parallel(read, there), strict=True):

@@ -19,6 +19,7 @@ from typing import Protocol, runtime_checkable
 
 from ovamgen.errors import OvamgenError, ShardError
 from ovamgen.storage.filelock import FileLock
+from ovamgen.storage.plain_json import load_plain_json
 from ovamgen.storage.scratch import machine_folder
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class LeaseContent:
     def parse(cls, data: bytes) -> LeaseContent:
         """The content of any bytes; a damaged lease is one of an unknown holder."""
         try:
-            found = json.loads(data)
+            found = load_plain_json(data)
             nonce = str(found["nonce"])
             # it becomes part of a file's name
             known = _NONCE.fullmatch(nonce) is not None

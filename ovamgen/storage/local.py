@@ -24,7 +24,12 @@ from ovamgen.storage.plain_files import (
     size_of_plain,
 )
 from ovamgen.storage.scratch import Attempt, dead_attempts, sweep
-from ovamgen.storage.whole_files import is_temporary
+from ovamgen.storage.whole_files import (
+    flush,
+    flush_descriptor,
+    is_temporary,
+    make_folders,
+)
 
 _SCRATCH = ".scratch"
 _LOCK = ".lock"
@@ -93,12 +98,12 @@ class LocalStore(Store):
     def publish_file(self, path: Path, name: str) -> None:
         """Put the file on disk, rename it to its name, put the folder's entry on disk."""
         with self._reasons("write", name):
-            _sync(path)
+            flush(path)
             with self._folder_of(name, make=True) as (folder, last):
                 fault_points.reach("local.synced")
                 os.replace(path, last, dst_dir_fd=folder)
                 fault_points.reach("local.renamed")
-                _sync_folder(folder)
+                flush_descriptor(folder)
 
     def put(self, name: str, data: bytes) -> None:
         """Write the file, or replace it."""
@@ -112,7 +117,7 @@ class LocalStore(Store):
         with self.scratch() as folder, self._reasons("write", name):
             path = folder / "content"
             path.write_bytes(data)
-            _sync(path)
+            flush(path)
             with self._folder_of(name, make=True) as (target, last):
                 fault_points.reach("local.record_synced")
                 try:
@@ -120,7 +125,7 @@ class LocalStore(Store):
                 except FileExistsError:
                     return False
                 fault_points.reach("local.record_linked")
-                _sync_folder(target)
+                flush_descriptor(target)
             return True
 
     def delete(self, name: str) -> None:
@@ -131,7 +136,7 @@ class LocalStore(Store):
             self._folder_of(name) as (folder, last),
         ):
             os.unlink(last, dir_fd=folder)
-            _sync_folder(folder)
+            flush_descriptor(folder)
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -162,7 +167,7 @@ class LocalStore(Store):
         is_new = not self._root.exists()
         self.check_regular()
         with self._reasons("lock", _LOCK, ConfigError):
-            self._make_folder(self._root)
+            make_folders(self._root)
             note = this_process()
             lock = FileLock.acquire(path, note)
             for _ in range(_LOCK_ATTEMPTS - 1):
@@ -188,7 +193,7 @@ class LocalStore(Store):
 
     def _make_scratch(self, folder: Path) -> None:
         """The folder of all attempts; a link in its place is refused."""
-        self._make_folder(self._root)
+        make_folders(self._root)
         with folder_below(self._root, [folder.name], _make_inner):
             pass
 
@@ -197,7 +202,7 @@ class LocalStore(Store):
         """A descriptor of the folder that a file is in, and the last part of its name."""
         *folders, last = parts_of(name)
         if make:
-            self._make_folder(self._root)
+            make_folders(self._root)
         with folder_below(self._root, folders, _make_inner if make else None) as folder:
             yield folder, last
 
@@ -218,14 +223,6 @@ class LocalStore(Store):
         ):
             yield from files_below(folder, start, is_wanted)
 
-    def _make_folder(self, folder: Path) -> None:
-        """The folder with its parents, each made durable in the folder above it."""
-        if folder.is_dir():
-            return
-        self._make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        _sync(folder.parent)
-
     @contextmanager
     def _reasons(
         self, verb: str, name: str, kind: type[OvamgenError] = ShardError
@@ -244,7 +241,7 @@ def _make_inner(folder: int, name: str) -> None:
     """A folder in another, made durable there."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(name, dir_fd=folder)
-    _sync_folder(folder)
+    flush_descriptor(folder)
 
 
 def _link(path: Path, name: str, folder: int) -> None:
@@ -262,23 +259,6 @@ def _link(path: Path, name: str, folder: int) -> None:
             os.replace(path, name, dst_dir_fd=folder)
         else:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name) from None
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        _sync_folder(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_folder(descriptor: int) -> None:
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # Folders cannot be synced on some network file systems.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
 
 
 def advice_for(code: int | None) -> str:

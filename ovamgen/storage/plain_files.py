@@ -86,6 +86,27 @@ def open_plain(name: str | Path, flags: int = os.O_RDONLY, folder: int | None = 
     return descriptor
 
 
+def read_given(path: str | Path, most_bytes: int) -> bytes:
+    """The bytes of a file that somebody named; links are followed, and opening never waits.
+
+    Snapshots of the Hugging Face hub are folders of links.
+
+    Raises:
+        NotPlainError: it is a pipe, a device or a folder.
+        OSError: it cannot be read, or has more than ``most_bytes``.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if kind_of(status.st_mode):
+            raise _not_plain(os.fspath(path), status.st_mode)
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        size = max(status.st_size, len(data))
+        raise OSError(errno.EFBIG, f"it has {size} bytes, at most {most_bytes} are read")
+    return data
+
+
 def size_of_plain(name: str, folder: int) -> int:
     """Bytes of a regular file, by its name in a folder that is open.
 

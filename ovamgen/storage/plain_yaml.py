@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from ovamgen.bounds import MAX_YAML_BYTES, MAX_YAML_DEPTH, MAX_YAML_NUMBER
+from ovamgen.bounds import MAX_YAML_BYTES, MAX_YAML_DEPTH, MAX_YAML_NUMBER, MAX_YAML_VALUES
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -41,7 +41,7 @@ def load_plain_yaml(text: str | bytes) -> Any:
     """
     if len(text) > MAX_YAML_BYTES:
         raise ValueError(f"expected at most {MAX_YAML_BYTES} bytes, got {len(text)}")
-    depth = 0
+    depth = values = 0
     try:
         for event in yaml.parse(text, yaml.SafeLoader):
             # the scanner's time grows with the square of the depth
@@ -49,6 +49,9 @@ def load_plain_yaml(text: str | bytes) -> Any:
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_YAML_DEPTH:
                 raise ValueError(f"it is nested too deep, more than {MAX_YAML_DEPTH} levels")
+            values += isinstance(event, yaml.NodeEvent)
+            if values > MAX_YAML_VALUES:
+                raise ValueError(f"it has more than {MAX_YAML_VALUES} values")
             if isinstance(event, yaml.AliasEvent):
                 line = event.start_mark.line + 1 if event.start_mark else 1
                 raise ValueError(

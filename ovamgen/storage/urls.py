@@ -5,6 +5,7 @@ Credentials come from the environment of each process; a URL ends up in files an
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from urllib.parse import parse_qsl, urlsplit
@@ -52,6 +53,17 @@ def check_no_credentials(url: str) -> None:
                 " URLs end up in files and messages; set the variables of the store instead, such "
                 "as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             )
+
+
+def without_query(url: str) -> str:
+    """The URL as it is written down: a digest stands for its query; paths stay as they are.
+
+    A query may be a key to what it names, whatever its parameters are called.
+    """
+    place, separator, query = url.partition("?")
+    if not separator or not scheme_of(url):
+        return url
+    return f"{place}?sha256={hashlib.sha256(query.encode()).hexdigest()[:16]}"
 
 
 def redact(text: str) -> str:

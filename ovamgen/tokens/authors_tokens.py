@@ -12,7 +12,7 @@ import io
 import math
 import pickle
 import tokenize
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ import numpy as np
 from jaxtyping import Float32
 
 from ovamgen.attribution.token_bank import TokenBank
+from ovamgen.bounds import MAX_PICKLE_BYTES, MAX_PICKLE_OPERATIONS
 from ovamgen.errors import ConfigError
 from ovamgen.storage.damaged_files import BROKEN_PICKLE
+from ovamgen.storage.plain_files import read_given
 
-_LARGEST_FILE_BYTES = 64 * 1024**2
 _FLOATS = {"f2": 2, "f4": 4, "f8": 8}
 _RENAMED = {"tv": "tvmonitor"}
 _MALFORMED_HEADER = (
@@ -63,11 +64,9 @@ def import_authors_tokens(
     """
     name = f"token file {path}"
     try:
-        data = Path(path).read_bytes()
+        data = read_given(path, MAX_PICKLE_BYTES)
     except OSError as error:
-        raise ConfigError(f"{name} cannot be read: {error}") from None
-    if len(data) > _LARGEST_FILE_BYTES:
-        raise ConfigError(f"{name} must be smaller than {_LARGEST_FILE_BYTES} bytes")
+        raise ConfigError(f"{name} cannot be read: {error.strerror or error}") from None
     entries = _read_dictionary(data, name)
     arrays = {_our_name(key): value for key, value in entries.items()}
     missing = [wanted for wanted in class_names if wanted not in arrays]
@@ -191,6 +190,37 @@ class _ArrayNote:
         return content[0]
 
 
+_REFUSED_CODES = frozenset(
+    {
+        # takes the memory for as many bytes as it is told, before it has read one
+        pickle.BYTEARRAY8[0],
+        # they hash what they are given, and a tuple of tuples of tuples takes for ever
+        *(pickle.DICT[0], pickle.EMPTY_SET[0], pickle.ADDITEMS[0], pickle.FROZENSET[0]),
+    }
+)
+
+
+_KEYS = {pickle.SETITEM[0]: slice(-2, -1), pickle.SETITEMS[0]: slice(None, None, 2)}
+"""Where the keys of a dictionary stand in the stack, by the operation that sets them."""
+
+
+def _counted(load: Callable[[Any], None], keys: slice | None) -> Callable[[Any], None]:
+    """The operation; refused beyond `MAX_PICKLE_OPERATIONS`, and where keys are no names.
+
+    Each operation may hold memory, and whatever is a key is hashed.
+    """
+
+    def load_counted(unpickler: Any) -> None:
+        unpickler.operations += 1
+        if unpickler.operations > MAX_PICKLE_OPERATIONS:
+            raise pickle.UnpicklingError(f"it has more than {MAX_PICKLE_OPERATIONS} operations")
+        if keys is not None and any(type(key) is not str for key in unpickler.stack[keys]):
+            raise pickle.UnpicklingError("a dictionary of names expected")
+        load(unpickler)
+
+    return load_counted
+
+
 class _Unpickler(pickle._Unpickler):
     """Knows the names that a pickled array needs, bound to stand-ins, and no other.
 
@@ -199,11 +229,11 @@ class _Unpickler(pickle._Unpickler):
     """
 
     dispatch = {  # noqa: RUF012 (the name and kind that pickle looks for)
-        code: load
+        code: _counted(load, _KEYS.get(code))
         for code, load in pickle._Unpickler.dispatch.items()
-        # takes the memory for as many bytes as it is told, before it has read one
-        if code != pickle.BYTEARRAY8[0]
+        if code not in _REFUSED_CODES
     }
+    operations = 0
 
     def find_class(self, module: str, name: str) -> Any:
         """The stand-in of a name; anything else is refused."""

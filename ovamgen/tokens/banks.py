@@ -7,7 +7,6 @@ provenance as JSON text in ``_provenance``; an ``.npy`` one structured array wit
 
 from __future__ import annotations
 
-import json
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ovamgen.attribution.token_bank import TAU, TAU_FROM, TokenBank, check_tau
+from ovamgen.bounds import MAX_TOKENS_BYTES
 from ovamgen.classes.loading import built_in
 from ovamgen.config import TOKEN_TAU, ModelConfig, canonical_json
 from ovamgen.diffusion.pipeline import check_model, load_pipeline
@@ -22,12 +22,12 @@ from ovamgen.engine.engine import PipelineAttention
 from ovamgen.errors import ConfigError
 from ovamgen.records import ModelInfo
 from ovamgen.storage.damaged_files import BROKEN_ARRAYS
+from ovamgen.storage.plain_json import load_plain_json
 from ovamgen.storage.whole_files import write_whole
 from ovamgen.tokens.authors_tokens import import_authors_tokens
 
 _SHOWN_DIGITS = 12
 _PROVENANCE = "_provenance"
-_LARGEST_FILE_BYTES = 256 * 1024**2
 _MODEL_KEYS = ("model_digest", "text_encoder")
 
 
@@ -138,7 +138,7 @@ def export_bank(bank: TokenBank, out: str | Path) -> Path:
         else:
             np.save(file, _structured(bank, pairs), allow_pickle=False)
 
-    write_whole(path, fill, durable=True)
+    write_whole(path, fill)
     return path
 
 
@@ -161,22 +161,21 @@ def read_plain_arrays(path: str | Path) -> TokenBank:
     name = f"token file {path}"
     provenance: dict[str, str] = {}
     try:
-        if Path(path).stat().st_size > _LARGEST_FILE_BYTES:
-            raise ConfigError(f"{name} must be smaller than {_LARGEST_FILE_BYTES} bytes")
+        if Path(path).stat().st_size > MAX_TOKENS_BYTES:
+            raise ConfigError(f"{name} must be smaller than {MAX_TOKENS_BYTES} bytes")
         # opened here, since numpy leaves a file open where it is no archive
         with Path(path).open("rb") as file:
             content = np.load(file, allow_pickle=False)
             if isinstance(content, np.lib.npyio.NpzFile):
                 with zipfile.ZipFile(path) as archive:
                     unpacked = sum(entry.file_size for entry in archive.infolist())
-                if unpacked > _LARGEST_FILE_BYTES:
+                if unpacked > MAX_TOKENS_BYTES:
                     raise ConfigError(
-                        f"{name} must unpack to less than {_LARGEST_FILE_BYTES} bytes, got "
-                        f"{unpacked}"
+                        f"{name} must unpack to less than {MAX_TOKENS_BYTES} bytes, got {unpacked}"
                     )
                 pairs = {key: content[key] for key in content.files if key != _PROVENANCE}
                 if _PROVENANCE in content.files:
-                    found = json.loads(str(content[_PROVENANCE]))
+                    found = load_plain_json(str(content[_PROVENANCE]))
                     provenance = {str(key): str(value) for key, value in found.items()}
             else:
                 pairs = {str(entry["name"]): entry["pair"] for entry in content}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from safetensors.numpy import save as save_tensors
 
 from ovamgen.config import RunConfig, canonical_json
 from ovamgen.masks.iou import FINE_TAUS
+from ovamgen.storage.plain_json import load_plain_json
 from ovamgen.storage.whole_files import write_whole
 from ovamgen.tokens.iou import IouCounts
 from ovamgen.tokens.learning import ClassResult, ClassTask
@@ -77,8 +77,8 @@ def _to_bytes(result: ClassResult) -> bytes:
 
 def _from_bytes(data: bytes) -> ClassResult:
     tensors = load_tensors(data)
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    described = json.loads(header["__metadata__"][_METADATA_KEY])
+    header = load_plain_json(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    described = load_plain_json(header["__metadata__"][_METADATA_KEY])
     values: dict[str, Any] = {name: str(described[name]) for name in _TEXTS}
     values |= {name: tensors[name] for name in _ARRAYS}
     values |= {name: tuple(IouCounts(*pixels) for pixels in tensors[name]) for name in _COUNTS}

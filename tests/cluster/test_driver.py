@@ -19,6 +19,7 @@ from ovamgen.shards.shard_record import read_records
 from ovamgen.status.status import run_status
 from ovamgen.storage.store import open_store
 from tests.fakes import DiscEngine
+from tests.run.test_early_stop import NoMaxima, NoNumbers
 from tests.runs import PROMPTS, digests, make, run_config
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_session")]
@@ -236,6 +237,15 @@ def test_a_run_whose_samples_all_fail_stops_early(tmp_path):
     config = run_config(tmp_path, texts=["a cat with poison"] * 60, runtime={"workers": 2})
     with pytest.raises(OvamgenError, match=r"the first \d+ samples all failed.*bad luck"):
         make(config, generate_on_ray, DiscEngine)
+    assert read_records_of(config) == {}
+
+
+@pytest.mark.slow  # the same without Ray: tests/run/test_early_stop.py
+@pytest.mark.parametrize("engine", [NoNumbers, NoMaxima])
+def test_so_does_one_whose_samples_fail_after_they_were_drawn(tmp_path, engine):
+    config = run_config(tmp_path, count=60, runtime={"workers": 2})
+    with pytest.raises(OvamgenError, match=r"the first \d+ samples all failed.* in (masks|enc)"):
+        make(config, generate_on_ray, engine)
     assert read_records_of(config) == {}
 
 

@@ -89,6 +89,49 @@ class TestCheck:
         with pytest.raises(ConfigError, match=r"lacks tokenizer/vocab.json"):
             check_model(tiny(folder))
 
+    @pytest.mark.parametrize("place", ["/etc/passwd", "../../key", 5, ["a"], None])
+    def test_an_index_names_files_beside_it(self, folder, place):
+        weights = folder / "text_encoder" / "model.safetensors"
+        weights.rename(weights.with_name("moved.safetensors"))
+        content = json.dumps({"weight_map": {"a": place}})
+        weights.with_name("model.safetensors.index.json").write_text(content)
+        with pytest.raises(ConfigError, match="must name files beside it"):
+            check_model(tiny(folder))
+
+    @pytest.mark.parametrize(
+        ("name", "key", "value"),
+        [
+            ("text_encoder/config.json", "num_hidden_layers", 10**7),
+            ("unet/config.json", "layers_per_block", 10**6),
+            ("unet/config.json", "block_out_channels", [10**9] * 4),
+            ("unet/config.json", "sample_size", 10**9),
+            ("unet/config.json", "sample_size", "wide"),
+            ("scheduler/scheduler_config.json", "num_train_timesteps", 3 * 10**9),
+            ("scheduler/scheduler_config.json", "num_train_timesteps", 0),
+            ("scheduler/scheduler_config.json", "trained_betas", [0.1] * 10**5),
+        ],
+    )
+    def test_numbers_that_no_model_has_are_refused(self, folder, name, key, value):
+        config = json.loads((folder / name).read_text()) | {key: value}
+        (folder / name).write_text(json.dumps(config))
+        with pytest.raises(ConfigError, match=f"{key} in {name} must be"):
+            check_model(tiny(folder))
+
+    def test_a_tokenizer_without_end_is_refused(self, folder):
+        (folder / "tokenizer" / "vocab.json").write_bytes(b" " * (33 * 2**20))
+        with pytest.raises(ConfigError, match=r"at most 33554432 bytes, they have"):
+            check_model(tiny(folder))
+
+    @pytest.mark.parametrize(
+        "name",
+        ["logging", *(pytest.param(n, marks=pytest.mark.slow) for n in ("__doc__", "UNet2DModel"))],
+    )
+    def test_a_scheduler_is_one_of_diffusers(self, folder, name):
+        place = folder / "scheduler" / "scheduler_config.json"
+        place.write_text(json.dumps(json.loads(place.read_text()) | {"_class_name": name}))
+        with pytest.raises(ConfigError, match=f"must name a scheduler of diffusers, got '{name}'"):
+            load_pipeline(tiny(folder))
+
     def test_pickled_weights_are_refused(self, folder):
         (folder / UNET).rename(folder / "unet/diffusion_pytorch_model.bin")
         with pytest.raises(

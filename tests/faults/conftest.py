@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.faults.command import Command
-from tests.faults.table import TABLE, Row, compare, page
+from tests.faults.commands import write_world
+from tests.faults.disturbed import Disturber, build_shim
+from tests.faults.table import OTHER_COMMANDS, TABLE, Row, compare, page
 from tests.runs import run_config
 
 
@@ -33,5 +35,24 @@ def matrix(tmp_path_factory, repository):
     assert command.end() == 0, command.text
     matrix = Matrix(folder / "out")
     yield matrix
-    if path := os.environ.get(TABLE):
-        (repository / path).write_text(page(matrix.rows, repository))
+    if matrix.rows and (path := os.environ.get(TABLE)):
+        place = repository / path
+        _, mark, other = place.read_text().partition(OTHER_COMMANDS) if place.exists() else [""] * 3
+        place.write_text(page(matrix.rows, repository) + (f"\n{mark}{other}" if mark else ""))
+
+
+@pytest.fixture(scope="session")
+def disturber(tmp_path_factory, repository):
+    library = build_shim(tmp_path_factory.mktemp("shim"))
+    if library is None:
+        pytest.skip("the shim that counts file operations needs Linux and a C compiler")
+    with Disturber(library, repository) as disturber:
+        yield disturber
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory, repository):
+    """A healthy one of everything; each attempt gets a copy."""
+    root = tmp_path_factory.mktemp("original")
+    write_world(root, repository / "tests" / "golden" / "tiny-sd")
+    return root

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +101,95 @@ def _keys(folder: Path) -> list[str]:
         rows = pq.read_table(path, columns=["key", "status"]).to_pylist()
         keys += [row["key"] for row in rows if row["status"] != "ok"]
     return keys
+
+
+OTHER_COMMANDS = "## Other commands"
+"""Where the part of the page begins that `write_commands` writes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandRow:
+    """One fault of one command, as often as it was injected."""
+
+    command: str
+    fault: str
+    times: int
+    equal: int
+    """Times that the same command, given again, left the bytes of an undisturbed one."""
+    clear: int
+    """Times that it said in one line why it does not go on."""
+    lost: int
+    """Times that something of the user's was gone or other."""
+    silent: int
+    """Times that it ended well with other bytes, or without a word."""
+
+    @classmethod
+    def of(cls, command: str, fault: str, found: Mapping[int, str]) -> CommandRow:
+        """The row of what was found, by place."""
+        kinds = Counter(found.values())
+        equal, clear, lost = (kinds.pop(name, 0) for name in ("equal", "clear", "lost"))
+        return cls(
+            command=command,
+            fault=fault,
+            times=len(found),
+            equal=equal,
+            clear=clear,
+            lost=lost,
+            silent=kinds.total(),
+        )
+
+
+def write_commands(rows: list[CommandRow], path: Path, repository: Path) -> None:
+    """Writes the part of the page about the commands that are not `generate`."""
+    before, _, old = path.read_text().partition(OTHER_COMMANDS) if path.exists() else ("", "", "")
+    kept = {(row.command, row.fault): row for row in map(_row_in, old.splitlines()) if row}
+    rows = [*(kept | {(row.command, row.fault): row for row in rows}).values()]
+    times, lost, silent = (sum(getattr(r, n) for r in rows) for n in ("times", "lost", "silent"))
+    lines = [
+        OTHER_COMMANDS,
+        "",
+        "Each command that writes was killed at its file operations (as many of them, spread "
+        "evenly, as the table says; half of a write is done), had disks of 12 sizes from nothing "
+        "to almost enough, a target that refuses every write, and a second one beside it. Then the "
+        "same command was given again. *Equal*: it left the bytes of an undisturbed one. *Clear*: "
+        "it said in one line why it does not go on. *Lost*: something that was there before was "
+        "gone. *Silent*: other bytes, or no word. A shim below libc counts and refuses "
+        "(`tests/faults/shim.c`).",
+        "",
+        f"{times} faults: {lost} lost, {silent} silent.",
+        "",
+        f"Commit {_git(repository, 'describe', '--always', '--dirty')} "
+        f"({_git(repository, 'log', '-1', '--format=%cs')}). Written by:",
+        "",
+        f"    {TABLE}=docs/results/faults.md python -m pytest tests/faults/test_commands.py "
+        "-m 'slow or not slow'",
+        "",
+        "| command | fault | times | equal | clear | lost | silent |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    lines += [
+        f"| `{r.command}` | {r.fault} | {r.times} | {r.equal} | {r.clear} | {r.lost} | {r.silent} |"
+        for r in sorted(rows, key=lambda row: (row.command, row.fault))
+    ]
+    path.write_text("\n".join([before.rstrip(), "", *lines]).lstrip() + "\n")
+
+
+def _row_in(line: str) -> CommandRow | None:
+    """The row that a line of the table stands for, None where it is none."""
+    cells = [cell.strip() for cell in line.split("|")[1:-1]]
+    if len(cells) != 7 or not cells[2].isdigit():
+        return None
+    command, fault, *counts = cells
+    times, equal, clear, lost, silent = map(int, counts)
+    return CommandRow(
+        command=command.strip("`"),
+        fault=fault,
+        times=times,
+        equal=equal,
+        clear=clear,
+        lost=lost,
+        silent=silent,
+    )
 
 
 def page(rows: list[Row], repository: Path) -> str:

@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -163,6 +164,26 @@ def test_a_finished_training_is_left_alone(voc, undisturbed):
     trained = train(settings(voc), undisturbed)
     assert (trained.taken_now, trained.loss) == (0, None)
     assert (undisturbed / SEGMENTOR).stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("left", ["nothing", "an older one"])
+def test_one_killed_between_checkpoint_and_segmentor_goes_on(voc, undisturbed, tmp_path, left):
+    shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
+    (tmp_path / SEGMENTOR).unlink()
+    if left == "an older one":
+        train(settings(voc, steps=4), tmp_path / "older")
+        (tmp_path / "older" / SEGMENTOR).rename(tmp_path / SEGMENTOR)
+        shutil.rmtree(tmp_path / "older")
+    assert train(settings(voc), tmp_path).taken_now == 0
+    assert files(tmp_path) == files(undisturbed)
+
+
+def test_a_part_of_a_line_in_the_log_is_no_row(voc, undisturbed, tmp_path):
+    shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
+    with (tmp_path / "log.csv").open("a") as file:
+        file.write("1")
+    train(settings(voc), tmp_path)
+    assert files(tmp_path) == files(undisturbed)
 
 
 def test_another_training_in_the_folder_is_refused(voc, undisturbed, tmp_path):

@@ -6,6 +6,7 @@ thread of the process that starts it and serves any number of clients.
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import random
 import socket
@@ -38,6 +39,8 @@ class Faults:
     """Writes beyond so many bytes, counted from here, are refused."""
     full_as: str = "507"
     """``507``, or ``quota`` for 403 QuotaExceeded."""
+    forget: str = ""
+    """Writes to a path with this in it are answered 200, and nothing is kept."""
     deny: bool = False
     """403 AccessDenied to everything."""
 
@@ -112,6 +115,13 @@ class FaultyProxy:
                 self.met[chosen] += 1
             return chosen
 
+    def forgets(self, path: str) -> bool:
+        """Whether what is written there is lost."""
+        lost = bool(self.faults.forget) and self.faults.forget in path
+        if lost:
+            self.met["forget"] += 1
+        return lost
+
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
@@ -144,6 +154,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._hang_up()
         if fault == "delay":
             time.sleep(self.owner.faults.delay_seconds)
+        if self.command == "PUT" and self.owner.forgets(self.path):
+            digest = hashlib.md5(body).hexdigest()
+            return self._answer(200, [("ETag", f'"{digest}"')], b"", cut=False)
         status, headers, content = self._forward(body)
         if fault == "drop":
             return self._hang_up()

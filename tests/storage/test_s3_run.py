@@ -82,6 +82,24 @@ def test_a_bucket_that_is_full_is_told_and_the_same_run_goes_on_later(local, tmp
     assert without_logs(bucket.digests()) == digests(local)
 
 
+@pytest.mark.parametrize(
+    "lost", ["manifests/000002.json", pytest.param("manifests/000001.json", marks=pytest.mark.slow)]
+)
+def test_a_store_that_keeps_nothing_is_found_before_complete_is_said(
+    local, tmp_path, bucket, short_pauses, lost
+):
+    config = s3_config(tmp_path, bucket.url)
+    with (
+        bucket.faulty(Faults(forget=lost)) as proxy,
+        pytest.raises(ShardError, match=f"took {lost} .*does not have it"),
+    ):
+        make(config, generate_local, DiscEngine)
+    assert proxy.met["forget"]
+    assert run_status(bucket.url).state == "partial"
+    make(config, generate_local, DiscEngine)
+    assert without_logs(bucket.digests()) == digests(local)
+
+
 def test_everything_that_takes_a_corpus_takes_one_in_a_bucket(local, tmp_path, bucket):
     """Each command's function, once, from and to the bucket where it can; equal to local ones."""
     for name, digest in digests(local).items():

@@ -93,6 +93,33 @@ def bomb(path):
     path.write_text("executed")
 
 
+def deep_key():
+    """A dictionary whose key is a tuple of tuples of tuples, each with the one before it twice."""
+    body = b"\x80\x04})q\x00"
+    for level in range(60):
+        body += b"h%ch%c\x86q%c" % (level, level, level + 1)
+    return body + b"K\x01s."
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x80\x04" + b"(" * 100_001 + b".", "more than 100000 operations"),
+        pytest.param(
+            b"\x80\x04(" + b"K\x01" * 100_001 + b"l.",
+            "more than 100000 operations",
+            marks=pytest.mark.slow,
+        ),
+        (deep_key(), "a dictionary of names expected"),
+        (b"\x80\x04\x8f.", "pickle of numpy float arrays"),
+    ],
+    ids=["marks", "numbers", "a deep key", "a set"],
+)
+def test_what_costs_more_than_it_looks_is_refused(tmp_path, content, message):
+    with pytest.raises(ConfigError, match=message):
+        load(raw(tmp_path, content))
+
+
 @pytest.mark.parametrize(
     "call",
     [

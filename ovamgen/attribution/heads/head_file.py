@@ -7,7 +7,6 @@ reads pickles, and how little of them, is `ovamgen.attribution.heads.checkpoint`
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -24,6 +23,7 @@ from ovamgen.attribution.heads.grounded import GroundedHead, GroundedShape
 from ovamgen.config import canonical_json
 from ovamgen.errors import ConfigError
 from ovamgen.storage.damaged_files import BROKEN_SAFETENSORS
+from ovamgen.storage.plain_json import load_plain_json
 from ovamgen.storage.whole_files import write_whole
 
 FORMAT = "ovamgen-head-1"
@@ -117,7 +117,7 @@ class Head:
             ConfigError: the place cannot be written.
         """
         data = self.to_bytes(halves=halves)
-        write_whole(Path(path), data, durable=True, name=f"head {path}")
+        write_whole(Path(path), data, name=f"head {path}")
 
 
 def build_head(shape: HeadShape, seed: int) -> HeadNetwork:
@@ -211,7 +211,7 @@ def _from_checkpoint(file: Path, name: str) -> Head:
 def _from_safetensors(file: Path, name: str) -> Head:
     try:
         with safe_open(str(file), framework="pt") as stored:
-            described = json.loads((stored.metadata() or {})[_METADATA_KEY])
+            described = load_plain_json((stored.metadata() or {})[_METADATA_KEY])
             if described["format"] != FORMAT or described["kind"] not in HEAD_KINDS:
                 raise ConfigError(
                     f"{name}: a head of format {FORMAT} expected, got {described['format']!r:.40} "

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import abc
 import json
-import os
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
@@ -31,7 +30,7 @@ from ovamgen.corpus.output import filling, write_mark
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.shards.output_files import CARD_NAME, EXPORT_NAME, EXPORT_PARTS
 from ovamgen.storage.store import LocalStore, open_store
-from ovamgen.storage.whole_files import write_whole
+from ovamgen.storage.whole_files import flush, make_folders, put_in_place, write_whole
 
 _NOTHING_ASKED = ExportOptions()
 
@@ -45,6 +44,8 @@ class Export:
     classes: ClassSet
     """Those that stay."""
     options: ExportOptions
+    touched: set[Path] = field(default_factory=set)
+    """Folders of files that were put since the last shard."""
 
     @property
     def root(self) -> Path:
@@ -59,16 +60,24 @@ class Export:
     def put(self, name: str, content: bytes) -> None:
         """Writes a file of a sample; it counts with its shard, which is written again otherwise."""
         path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(path.parent)
         path.write_bytes(content)
+        flush(path)
+        self.touched.add(path.parent)
+
+    def flush_names(self) -> None:
+        """Waits until the disk has the names of all files that were put, before a shard counts."""
+        for folder in sorted(self.touched):
+            flush(folder)
+        self.touched.clear()
 
     def write(self, name: str, content: bytes | Callable[[BinaryIO], object]) -> None:
         """Writes a file of the whole corpus, from its bytes or by what writes them."""
         path, whole = self.root / name, self.root / EXPORT_PARTS / ".whole"
         # what a killed process left of it is gone with the parts
         write_whole(whole, content, name=str(path))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(whole, path)
+        make_folders(path.parent)
+        put_in_place(whole, path)
 
 
 class ExportFormat(abc.ABC):
@@ -138,8 +147,8 @@ def export_folder(
     """The corpus as a folder in a format's layout.
 
     ``export.json`` is written last; until then ``INCOMPLETE.json`` is there, and the same command
-    goes on with the shards that are left. Killed processes leave nothing that is taken for
-    finished; files are not forced to the disk one by one, so after a power cut export anew.
+    goes on with the shards that are left. Neither a killed process nor a power cut leaves anything
+    that is taken for finished.
 
     Args:
         url: the folder of a run or of a view.
@@ -189,6 +198,7 @@ def export_folder(
                         form.write_sample(sample, export, part)
                         part.add(SAMPLES, f"{sample.split} {sample.key}")
                         after_sample()
+                    export.flush_names()
         counts = _count(splits, parts)
         if sum(counts.values()) != corpus.samples:
             raise ShardError(

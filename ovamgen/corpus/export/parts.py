@@ -6,7 +6,6 @@ large corpus begins them twice or holds them in memory.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ovamgen.shards.output_files import EXPORT_PARTS
+from ovamgen.storage.whole_files import flush, put_in_place
 
 T = TypeVar("T")
 
@@ -63,7 +63,10 @@ class Parts:
         temporary.mkdir()
         with ExitStack() as files:
             yield Part(shard_index, temporary, files)
-        os.replace(temporary, self._of(shard_index))
+        for path in temporary.iterdir():
+            flush(path)
+        flush(temporary)
+        put_in_place(temporary, self._of(shard_index))
 
     def lines(self, stream: str) -> Iterator[str]:
         """The lines of a stream, without their ends, in the order of the shards."""

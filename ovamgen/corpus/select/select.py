@@ -24,10 +24,18 @@ from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import ShardRecord
 from ovamgen.shards.manifest import write_indexes
 from ovamgen.shards.output_files import SELECTION_NAME, clip_scores_name
+from ovamgen.shards.tables import read_columns
 from ovamgen.storage.store import Store, open_store
 
 COPY_KIND = "ovamgen-selection-v1"
 """``kind`` of a ``selection.json`` beside new shards, which is no view."""
+
+_SCORES = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("scores", pa.list_(pa.float64()), nullable=False),
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,10 +209,11 @@ def _read_scores(
     store: Store, name: str, corpus: Corpus, record: ShardRecord
 ) -> dict[str, list[float]]:
     try:
-        rows = pq.read_table(io.BytesIO(store.read(name))).to_pylist()
-        found = {row["key"]: row["scores"] for row in rows}
-    except (pa.ArrowException, KeyError, ValueError) as error:
+        with store.open(name) as file:
+            rows = read_columns(file, name, _SCORES, record.samples).to_pylist()
+    except ShardError as error:
         raise ShardError(f"{store.url}/{name} is damaged ({error}): remove it") from None
+    found = {row["key"]: row["scores"] for row in rows}
     if len(found) != corpus.count(record):
         raise ShardError(
             f"{store.url}/{name} must hold {corpus.count(record)} scores, got {len(found)}: "

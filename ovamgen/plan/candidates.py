@@ -20,7 +20,8 @@ from jaxtyping import Int64
 
 from ovamgen.classes.class_set import ClassSet
 from ovamgen.config import PlanConfig
-from ovamgen.plan.balance import Candidates, Choice
+from ovamgen.plan.balance import Before, Candidates, Choice
+from ovamgen.plan.extending import PlannedBefore
 from ovamgen.plan.keys import sample_key, sample_seed
 from ovamgen.plan.plan_file import SCHEMA
 from ovamgen.plan.prompts import PromptSpec, Reason, Rejection
@@ -41,8 +42,10 @@ _STORED = pa.schema(
 class JudgedCaptions:
     """A context manager: captions go in one by one, the rows of the plan come out."""
 
-    def __init__(self, config: PlanConfig, classes: ClassSet) -> None:
+    def __init__(self, config: PlanConfig, classes: ClassSet, planned: PlannedBefore) -> None:
         self._config = config
+        self._planned = planned
+        self._already = array("q")
         self._classes = classes
         self._ids = {entry.name: entry.id for entry in classes.classes}
         self.candidates = Candidates(config.seed)
@@ -74,6 +77,8 @@ class JudgedCaptions:
         else:
             caption = item.caption
             ids = [target.id for target in item.targets]
+            if item in self._planned:
+                self._already.append(len(self.candidates))
             self.candidates.add(caption.caption_id, item.prompt, ids)
             named = item.word_included, item.word_included_published
             self._rows.append(
@@ -83,10 +88,19 @@ class JudgedCaptions:
         if len(self._rows) == _CHUNK_ROWS:
             self._store()
 
+    @property
+    def before(self) -> Before:
+        """What was chosen by earlier generations."""
+        return Before(
+            taken=np.array(self._already, np.int64),
+            samples=self._planned.samples,
+            by_class=self._planned.by_class,
+        )
+
     def tables(self, choice: Choice) -> Iterator[pa.Table]:
         """The rows of the plan: samples in their order, then what was left out, as the source.
 
-        Nothing can be added any more.
+        What was planned before is neither. Nothing can be added any more.
         """
         self._store()
         self._writer.close()
@@ -117,6 +131,7 @@ class JudgedCaptions:
         """The samples from number ``start`` on, cut into shards and batches."""
         size = self._config.shard_size
         shard, index = np.divmod(np.arange(start, start + rows.num_rows), size)
+        shard += self._planned.first_shard
         keys = [sample_key(*place) for place in zip(shard.tolist(), index.tolist(), strict=True)]
         return self._table(
             rows,

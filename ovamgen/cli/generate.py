@@ -117,6 +117,13 @@ def generate(
     device: Device = None,
     config: ConfigFile = None,
     sets: Sets = None,
+    extend: Annotated[
+        bool,
+        typer.Option(
+            "--extend",
+            help="Add shards to a corpus: larger limits, other captions, more classes.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and its size; write nothing.")
     ] = False,
@@ -127,6 +134,8 @@ def generate(
     'ovamgen config' lists them all.
 
     Example: `ovamgen generate --captions demo --model mini --limit 40 --out corpus`
+
+    Example: `ovamgen generate --captions demo --model mini --limit 60 --out corpus --extend`
 
     Example: `ovamgen generate --captions demo --classes cat,dog --model mini --out pets`
 
@@ -162,12 +171,14 @@ def generate(
     if dry_run:
         from ovamgen.generation import summarise
         from ovamgen.run.inputs import plan_for
+        from ovamgen.run.run import plan_of_extension
 
-        _show(summarise(plan_for(resolved), resolved))
+        made = plan_of_extension(resolved) if extend else plan_for(resolved)
+        _show(summarise(made, resolved))
         return
     from ovamgen.generation import generate as run
 
-    outcome = run(resolved)
+    outcome = run(resolved, extend=extend)
     show("\n".join(outcome.lines()))
     outcome.check_complete()
 

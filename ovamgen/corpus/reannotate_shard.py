@@ -21,6 +21,7 @@ from ovamgen.masks.binarise import make_label_map
 from ovamgen.records import EncodedSample, SampleFailure, SampleSpec, ShardRecord
 from ovamgen.shards.arrays import decode_jpeg, decode_npz, encode_png
 from ovamgen.shards.codec import HEATMAPS, IMAGE, MASK, METADATA
+from ovamgen.shards.finished_shard import read_retries
 from ovamgen.shards.schema import SAMPLE_SCHEMA, conform, rounded, to_json
 from ovamgen.shards.shard_record import publish_shard
 from ovamgen.storage.store import Store
@@ -42,7 +43,7 @@ class Reannotation:
     @property
     def provenance(self) -> dict[str, Any]:
         """The fields of a sample's metadata that say how its mask was made."""
-        source = self.corpus.all_records[0].fingerprint
+        source = self.corpus.run_fingerprint
         return {
             "mask_preset": f"{self.masks.preset} (reannotated from {source})",
             "tau": self.masks.tau,
@@ -74,6 +75,7 @@ def reannotate_shard(
         # filled while the samples are taken, and read after the last one
         failures=failures,
         fingerprint=job.fingerprint,
+        retries=read_retries(job.corpus.store, record),
     )
 
 

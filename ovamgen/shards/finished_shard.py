@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ovamgen.errors import ShardError
-from ovamgen.records import ShardRecord
+from ovamgen.records import Retry, ShardRecord
 from ovamgen.shards.output_files import metadata_name, record_name
 from ovamgen.shards.reader import read_tar
 from ovamgen.storage.interface import Store
@@ -39,6 +39,25 @@ def read_metadata(
     if missing:
         raise ShardError(f"{name} in {store.url} has no columns {', '.join(sorted(missing))}")
     return table
+
+
+def read_retries(store: Store, record: ShardRecord) -> dict[str, Retry]:
+    """What each sample of a shard is another attempt at, by key; none where it holds no retries.
+
+    Raises:
+        ShardError: the metadata is missing or damaged.
+    """
+    name = metadata_name(record.shard_index)
+    try:
+        with store.open(name) as file, pq.ParquetFile(file) as parquet:
+            if "retry_of" not in parquet.schema_arrow.names:
+                return {}
+            columns = ["key", "retry_of", "retry_of_seed", "attempt"]
+            rows = parquet.read(columns=columns).to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ShardError(f"{name} in {store.url} cannot be read as Parquet: {error}") from None
+    found = ((row["key"], Retry.in_row(row)) for row in rows)
+    return {key: retry for key, retry in found if retry is not None}
 
 
 def read_members(

@@ -121,6 +121,16 @@ METADATA_SCHEMA: pa.Schema = pa.schema(
 """The metadata table: ``status`` is ``ok`` or ``failed``; stage and reason are "" for ``ok``; what
 a failed sample never came to have is null."""
 
+RETRIES_SCHEMA: pa.Schema = pa.schema(
+    [
+        *METADATA_SCHEMA,
+        _field("retry_of", pa.string(), "key of the sample that failed first"),
+        _field("retry_of_seed", pa.int64(), "the seed that the attempt before failed with"),
+        _field("attempt", pa.int64(), "1 for the first attempt after it"),
+    ]
+)
+"""The same of a shard whose samples are failed ones, tried again (`ovamgen.records.Retry`)."""
+
 
 def spec_fields(spec: SampleSpec) -> dict[str, object]:
     """What a sample was to be, as fields of its metadata; known of failed samples too."""

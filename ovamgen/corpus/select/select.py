@@ -127,7 +127,7 @@ def _info(
         [] if corpus.view is None else [*corpus.view.info["parents"], corpus.view.info["request"]]
     )
     return {
-        "fingerprint": corpus.all_records[0].fingerprint,
+        "fingerprint": corpus.run_fingerprint,
         "parents": parents,
         "settings": settings.to_json(),
         "clip_sha256": request["clip_sha256"],

@@ -73,7 +73,7 @@ class SampleSpec:
     caption: str
     """The caption as it stands in the source."""
     targets: tuple[Target, ...]
-    """At least one."""
+    """None where the sample is to show no class: all of it is background."""
     seed: int
     """0 <= seed < 2**63, from the run's seed and the key."""
     caption_id: int

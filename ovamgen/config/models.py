@@ -31,6 +31,8 @@ MOST_PIXELS_A_SIDE = 8192
 class PlanConfig(Section):
     """Which captions become samples, and how they are cut into shards."""
 
+    came_later: ClassVar = frozenset({"empty_share"})
+
     captions: str = ""
     """File or fsspec URL: COCO captions JSON, CSV, JSONL, Parquet or text; ``.gz`` too."""
     instances: str | None = None
@@ -45,6 +47,9 @@ class PlanConfig(Section):
     """At most this many samples in all."""
     max_targets: int = Field(default=4, ge=1, le=MOST_CLASSES)
     """Captions that name more classes than this are left out."""
+    empty_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of samples of captions that name no class, all background: from them networks learn
+    what is none of the classes."""
     min_area: float = Field(default=0.0, ge=0)
     """Instances of at most this area (square pixels) do not make a target."""
     seed: int = Field(default=0, ge=0, lt=2**63)

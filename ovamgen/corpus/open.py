@@ -170,7 +170,9 @@ def classes_of(run_info: Mapping[str, Any], url: str) -> ClassSet:
 def spec_of(row: Mapping[str, Any]) -> SampleSpec:
     """What a sample was to be, from its row of metadata."""
     names = zip(row["class_ids"], row["class_names"], row["phrases"], strict=True)
-    targets = tuple(Target(class_id=i, class_name=name, phrase=words) for i, name, words in names)
+    targets = tuple(
+        Target(class_id=i, class_name=name, phrase=words) for i, name, words in names if i
+    )
     plain = {field.name for field in fields(SampleSpec)} - {"targets", "retry"}
     others = {name: row[name] for name in plain}
     return SampleSpec(targets=targets, retry=Retry.in_row(row), **others)

@@ -22,7 +22,7 @@ from ovamgen.records import EncodedSample, SampleFailure, SampleSpec, ShardRecor
 from ovamgen.shards.arrays import decode_jpeg, decode_npz, encode_png
 from ovamgen.shards.codec import HEATMAPS, IMAGE, MASK, METADATA
 from ovamgen.shards.finished_shard import read_retries
-from ovamgen.shards.schema import SAMPLE_SCHEMA, conform, rounded, to_json
+from ovamgen.shards.schema import NO_TARGET, SAMPLE_SCHEMA, conform, rounded, targets_of, to_json
 from ovamgen.shards.shard_record import publish_shard
 from ovamgen.storage.store import Store
 
@@ -99,18 +99,20 @@ def _reannotated(
     job: Reannotation, key: str, members: Mapping[str, bytes], row: Mapping[str, Any]
 ) -> EncodedSample:
     image = decode_jpeg(members[IMAGE], (row["height"], row["width"]), f"the image of sample {key}")
+    targets = targets_of(row)
     labels = make_label_map(
-        stored_heatmaps(key, members, row["class_ids"]),
-        row["class_ids"],
+        stored_heatmaps(key, members, targets),
+        targets,
         image,
         job.masks,
-        job.masks.taus(row["class_names"]),
+        job.masks.taus(row["class_names"]) if targets else None,
     )
     metadata = conform(
         {
             **{name: row[name] for name in SAMPLE_SCHEMA.names},
             "scores": rounded(labels.scores),
             "areas": rounded(labels.areas),
+            **({} if targets else NO_TARGET),
             "mask_sha256": hashlib.sha256(labels.labels.tobytes()).hexdigest(),
             **job.provenance,
         }

@@ -23,6 +23,7 @@ from ovamgen.shards.schema import (
     SAMPLE_SCHEMA,
     conform,
     spec_fields,
+    targets_of,
 )
 
 MAX_TABLE_BYTES = 1024**3
@@ -117,8 +118,8 @@ def _problem(row: Mapping[str, Any], spec: SampleSpec | None) -> str:
     try:
         conform({name: row[name] for name in SAMPLE_SCHEMA.names})
         previews = row["previews"] or []
-        if len(previews) != len(row["class_ids"]):
-            return f"{len(previews)} previews for {len(row['class_ids'])} classes"
+        if len(previews) != len(targets_of(row)):
+            return f"{len(previews)} previews for {len(targets_of(row))} classes"
         for preview in previews:
             decode_png(preview, png_size(preview), "a preview")
     except (SampleError, ShardError) as error:

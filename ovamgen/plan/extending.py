@@ -33,6 +33,8 @@ class PlannedBefore:
         self.first_shard = 0
         """Index of the shard that new samples begin with."""
         self.samples = 0
+        self.empty = 0
+        """Samples without any class."""
         self.by_class: Counter[int] = Counter()
         """Samples that have the class, by its id, as a target."""
         self._seen = SeenNumbers()
@@ -46,6 +48,7 @@ class PlannedBefore:
             for batch in generation.columns("reason", "prompt", "class_ids"):
                 for reason, prompt, ids in zip(*(c.to_pylist() for c in batch), strict=True):
                     if not reason:
+                        self.empty += not ids
                         self.by_class.update(ids)
                         self._seen.add(_identity(prompt, ids))
 

@@ -126,7 +126,7 @@ def estimate(plan: Plan, height: int, width: int) -> Estimate:
     return Estimate(images=images, shards=len(plan.tasks), bytes=round(images * each))
 
 
-_SET_BY_COCO_CAP = ("classes", "per_class", "max_targets", "min_area")
+_SET_BY_COCO_CAP = ("classes", "per_class", "max_targets", "empty_share", "min_area")
 
 
 def _plan_preset(

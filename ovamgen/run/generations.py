@@ -24,6 +24,7 @@ _MAY_CHANGE = {
     "inputs.captions",
     "inputs.instances",
     "plan.classes",
+    "plan.empty_share",
     "plan.limit",
     "plan.max_targets",
     "plan.min_area",

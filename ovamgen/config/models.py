@@ -31,7 +31,7 @@ MOST_PIXELS_A_SIDE = 8192
 class PlanConfig(Section):
     """Which captions become samples, and how they are cut into shards."""
 
-    came_later: ClassVar = frozenset({"empty_share"})
+    came_later: ClassVar = frozenset({"empty_share", "wanted"})
 
     captions: str = ""
     """File or fsspec URL: COCO captions JSON, CSV, JSONL, Parquet or text; ``.gz`` too."""
@@ -45,6 +45,9 @@ class PlanConfig(Section):
     """At most this many samples of each class."""
     limit: int | None = Field(default=None, ge=1)
     """At most this many samples in all."""
+    wanted: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """Only captions with one of these classes, by name, until there are so many samples of it; what
+    ``--until-per-class`` adds is planned so."""
     max_targets: int = Field(default=4, ge=1, le=MOST_CLASSES)
     """Captions that name more classes than this are left out."""
     empty_share: float = Field(default=0.0, ge=0, le=1)

@@ -86,6 +86,7 @@ def balance(
     per_class: int | None,
     limit: int | None,
     before: Before | None = None,
+    wanted: Mapping[int, int] | None = None,
 ) -> Choice:
     """The prompts that are taken, in the order of the samples, and why the others are not.
 
@@ -106,6 +107,9 @@ def balance(
         per_class: the most samples of a class, or no bound.
         limit: the most samples in all, or no bound.
         before: what counts for both bounds and is not taken again.
+        wanted: by class id, how many samples a class is to have. Only these classes take turns, and
+            leave the round once they have them; others come with their prompts, in any number. All
+            classes take turns where None.
     """
     classes, starts = candidates.classes, candidates.starts
     queues = _queues(candidates.order, classes, starts)
@@ -133,12 +137,20 @@ def balance(
         position[class_id] = len(queue)
         return None
 
-    turns = [(counts[class_id], len(queue), class_id) for class_id, queue in queues.items()]
+    enough = dict.fromkeys(queues) if wanted is None else wanted
+    turns = [
+        (counts[class_id], len(queue), class_id)
+        for class_id, queue in queues.items()
+        if class_id in enough
+    ]
     heapq.heapify(turns)
     while turns and (most is None or len(taken) < most):
         count, size, class_id = heapq.heappop(turns)
         if count < counts[class_id]:
             heapq.heappush(turns, (counts[class_id], size, class_id))
+            continue
+        most_of_class = enough[class_id]
+        if most_of_class is not None and count >= most_of_class:
             continue
         chosen = next_of(class_id)
         if chosen is None:

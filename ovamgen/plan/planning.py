@@ -82,6 +82,7 @@ def make_plan(
     captions = open_captions(config.captions)
     inputs = {"captions": captions.sha256}
     instances = _instances(config, classes, inputs)
+    wanted = {classes.by_name(name).id: count for name, count in config.wanted.items()}
     with JudgedCaptions(config, classes, before) as judged:
         for item in collect_prompts(
             captions.captions,
@@ -98,6 +99,7 @@ def make_plan(
             per_class=config.per_class,
             limit=config.limit,
             before=judged.before,
+            wanted=wanted or None,
         )
         return Plan.of_tables(
             judged.tables(choice),
@@ -126,7 +128,7 @@ def estimate(plan: Plan, height: int, width: int) -> Estimate:
     return Estimate(images=images, shards=len(plan.tasks), bytes=round(images * each))
 
 
-_SET_BY_COCO_CAP = ("classes", "per_class", "max_targets", "empty_share", "min_area")
+_SET_BY_COCO_CAP = ("classes", "per_class", "wanted", "max_targets", "empty_share", "min_area")
 
 
 def _plan_preset(

@@ -21,6 +21,10 @@ from ovamgen.shards.output_files import RECORDS, plan_name, recorded_indices
 from ovamgen.storage.store import Store
 
 
+class NothingToAddError(ConfigError):
+    """An extension that would hold no sample."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """The generation of an output that a configuration is about."""
@@ -179,7 +183,7 @@ def _extended(config: RunConfig, plan: Plan, runs: list[dict[str, Any]], gives_w
     refuse_changes(runs[-1], identity_of(config, inputs, plan, ()), config)
     new = plan_for(config, plan)
     if not new.tasks:
-        raise ConfigError(
+        raise NothingToAddError(
             f"{config.out} has {counted(plan.samples, 'sample')} and nothing is to be added: no "
             f"other caption of {config.plan.captions} becomes a sample within --limit and "
             "--per-class; see 'ovamgen plan' for why"

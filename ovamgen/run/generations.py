@@ -146,6 +146,7 @@ def changes_beyond_growth(
         name
         for name in {*old, *new} - _MAY_CHANGE - _OF_GENERATIONS
         if old.get(name) != new.get(name)
+        and not name.startswith("plan.wanted.")
         # thresholds of classes that are new are no change of the others
         and not (name.startswith("masks.class_tau.") and name.rpartition(".")[2] not in known)
     )

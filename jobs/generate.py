@@ -25,11 +25,12 @@ def main() -> int:
     )
     parser.add_argument("--config", required=True, help="YAML file; see jobs/configs/")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="sets")
+    parser.add_argument("--extend", action="store_true", help="add to a corpus that is there")
     options = parser.parse_args()
     use_log_format_of_environment()
     try:
         config = build_config(read_config_file(options.config), parse_overrides(options.sets))
-        outcome = generate(config)
+        outcome = generate(config, extend=options.extend)
         print("\n".join(outcome.lines()))
         outcome.check_complete()
     except OvamgenError as error:

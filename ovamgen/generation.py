@@ -24,7 +24,9 @@ from ovamgen.plan.summary import PlanSummary
 from ovamgen.records import RunSummary, ShardRecord
 from ovamgen.run.bad_samples import EngineFactory
 from ovamgen.run.drain import drain_on_signals
+from ovamgen.run.files import read_run_files
 from ovamgen.run.inputs import image_size
+from ovamgen.run.retries import superseded
 from ovamgen.run.run import Run, open_run
 from ovamgen.shards.output_files import CONTACT_SHEET_NAME, shard_name
 from ovamgen.status.heartbeat import keep_logs
@@ -52,9 +54,10 @@ class Outcome:
         s = self.summary
         again = s.shards - s.shards_made_now
         made = f"{s.shards_made_now} made now" + (f", {again} were there" if again else "")
+        again_tried = f", {s.tried_again} of them tried again" if s.tried_again else ""
         text = [
             f"shards         {s.out}/{self.first_shard} .. {self.last_shard} ({s.shards}; {made})",
-            f"samples        {s.samples} made, {s.failed} failed",
+            f"samples        {s.samples} made, {s.failed} failed{again_tried}",
         ]
         text += [f"               {n} x {reason}" for reason, n in s.failures_by_reason.items()]
         if self.contact_sheet:
@@ -71,34 +74,44 @@ class Outcome:
             )
 
 
-def generate(config: RunConfig, factory: EngineFactory | None = None) -> Outcome:
+def generate(
+    config: RunConfig,
+    factory: EngineFactory | None = None,
+    *,
+    extend: bool = False,
+    retries: Plan | None = None,
+) -> Outcome:
     """Makes, or goes on with, the corpus of a configuration.
 
     Args:
         config: resolved.
         factory: loads what draws, in the process of each worker; the real engine where not given.
+        extend: add to the finished or unfinished corpus of another configuration what this one
+            asks for and is not there.
+        retries: plan of a generation that tries failed samples of the finished corpus again.
 
     Raises:
         OvamgenError: with the exit code of its kind.
         Interrupted: a signal came; the same configuration goes on from there.
     """
-    with open_run(config) as run, keep_logs(run):
+    with open_run(config, extend=extend, retries=retries) as run, keep_logs(run):
         _announce(run, tokens_asked=config.attribution.token_source.kind != "auto")
         done = sum(r.samples + r.failed for r in run.records.values())
         progress = RunProgress(
-            total_samples=run.total_samples, done_samples=done, total_shards=len(run.pending)
+            total_samples=run.total_samples, done_samples=done, total_shards=run.shards_left
         )
         with progress:
-            if not run.pending:
+            if not run.shards_left:
                 progress.say("every shard is there already")
-            elif config.runtime.runner == "local":
-                from ovamgen.run.local import generate_local
+            for part in run.with_work:
+                if config.runtime.runner == "local":
+                    from ovamgen.run.local import generate_local
 
-                generate_local(run, progress, factory)
-            else:
-                from ovamgen.cluster.driver import generate_on_ray
+                    generate_local(part, progress, factory)
+                else:
+                    from ovamgen.cluster.driver import generate_on_ray
 
-                generate_on_ray(run, progress, factory)
+                    generate_on_ray(part, progress, factory)
         # all shards are there: a signal that comes now lets the last seconds pass
         with drain_on_signals(float("inf"), say, "the files that describe the corpus"):
             sheet = _write_contact_sheet(run)
@@ -106,10 +119,11 @@ def generate(config: RunConfig, factory: EngineFactory | None = None) -> Outcome
             # last: they say that nothing is missing
             run.write_indexes()
             fault_points.reach("run.indexes_put")
-        failures = failures_by_reason(run.store, run.records)
+        tried_again = superseded(run.store, run.records, read_run_files(run.store))
+        failures = failures_by_reason(run.store, run.records, without=tried_again)
         split = config.shards.split
         return Outcome(
-            summary=run.summary(in_words(failures)),
+            summary=run.summary(in_words(failures), tried_again=len(tried_again)),
             first_shard=shard_name(split, min(run.records)),
             last_shard=shard_name(split, max(run.records)),
             contact_sheet=sheet,

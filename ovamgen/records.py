@@ -8,8 +8,9 @@ Shapes: B images of a batch, K classes, H and W pixels, h and w latent cells.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float16, UInt8
@@ -39,6 +40,29 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """What a sample is another attempt at."""
+
+    of: str
+    """Key of the sample that failed first."""
+    seed: int
+    """The seed that the attempt before this one failed with."""
+    attempt: int
+    """1 for the first attempt after it."""
+
+    def fields(self) -> dict[str, str | int]:
+        """As the columns that plans and metadata of retries have beside the others."""
+        return {"retry_of": self.of, "retry_of_seed": self.seed, "attempt": self.attempt}
+
+    @staticmethod
+    def in_row(row: Mapping[str, Any]) -> Retry | None:
+        """The retry that those columns of a row tell of; None where there are none."""
+        if "retry_of" not in row:
+            return None
+        return Retry(of=row["retry_of"], seed=row["retry_of_seed"], attempt=row["attempt"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SampleSpec:
     """Everything that decides one sample, beside the run's configuration."""
 
@@ -49,7 +73,7 @@ class SampleSpec:
     caption: str
     """The caption as it stands in the source."""
     targets: tuple[Target, ...]
-    """At least one."""
+    """None where the sample is to show no class: all of it is background."""
     seed: int
     """0 <= seed < 2**63, from the run's seed and the key."""
     caption_id: int
@@ -59,6 +83,8 @@ class SampleSpec:
     """Every target is named in the prompt, by our rule (whole words, plurals, synonyms)."""
     word_included_published: bool
     """The published rule: the first target's name is a substring of the prompt (methods 7.2)."""
+    retry: Retry | None = None
+    """The failed sample in whose place it is; None for samples of captions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,3 +225,6 @@ class RunSummary:
     failed: int
     shards_made_now: int
     failures_by_reason: dict[str, int] = field(default_factory=dict)
+    """Without those that were tried again."""
+    tried_again: int = 0
+    """Failed samples that there is a later attempt at."""

@@ -155,6 +155,13 @@ class ClassSet(Section):
         """
         return self._find(text)
 
+    def is_silent(self, text: str) -> bool:
+        """Whether a text has no word of any class, not even in "hot dog" or "toy car".
+
+        What such words draw may look like the class.
+        """
+        return self._table.is_silent(text)
+
     def as_record(self) -> dict[str, Any]:
         """Plain values that `from_record` reads, in the form of a class file."""
         record: dict[str, Any] = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)

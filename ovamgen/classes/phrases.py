@@ -79,6 +79,15 @@ class PhraseTable:
                 yield value, places[position][1], places[after - 1][2]
             position = after
 
+    def is_silent(self, text: str) -> bool:
+        """Whether no phrase stands in a text, ignored compounds and imitations included."""
+        words = words_of(text)
+        return all(
+            words[start : start + length] not in self._values
+            for start, word in enumerate(words)
+            for length in self._lengths.get(word, ())
+        )
+
     def _longest(self, words: Phrase, position: int) -> tuple[int, int | None]:
         """The words that the longest phrase takes from a position, and what it stands for."""
         for length in self._lengths.get(words[position], ()):

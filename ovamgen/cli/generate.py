@@ -30,7 +30,7 @@ from ovamgen.cli.options import (
     resolve,
     table_console,
 )
-from ovamgen.console.log_format import show
+from ovamgen.console.log_format import say, show
 from ovamgen.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -117,6 +117,25 @@ def generate(
     device: Device = None,
     config: ConfigFile = None,
     sets: Sets = None,
+    extend: Annotated[
+        bool,
+        typer.Option(
+            "--extend",
+            help="Add shards to a corpus: larger limits, other captions, more classes.",
+        ),
+    ] = False,
+    until_per_class: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Extend until N samples of each class pass 'ovamgen select'; needs --budget.",
+        ),
+    ] = None,
+    budget: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="M", help="Samples that the corpus may have in all."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and its size; write nothing.")
     ] = False,
@@ -127,6 +146,11 @@ def generate(
     'ovamgen config' lists them all.
 
     Example: `ovamgen generate --captions demo --model mini --limit 40 --out corpus`
+
+    Example: `ovamgen generate --captions demo --model mini --limit 60 --out corpus --extend`
+
+    Example: `ovamgen generate --captions demo --model mini --limit 40 --out corpus
+    --until-per-class 2 --budget 60`
 
     Example: `ovamgen generate --captions demo --classes cat,dog --model mini --out pets`
 
@@ -159,15 +183,30 @@ def generate(
         "out": out,
     }
     resolved = resolve(config, flags, sets)
+    if (until_per_class is None) != (budget is None):
+        raise ConfigError("--until-per-class and --budget are given together, or neither of them")
+    if dry_run and until_per_class is not None:
+        raise ConfigError("what --until-per-class adds is known round by round: no --dry-run of it")
     if dry_run:
         from ovamgen.generation import summarise
         from ovamgen.run.inputs import plan_for
+        from ovamgen.run.run import plan_of_extension
 
-        _show(summarise(plan_for(resolved), resolved))
+        made = plan_of_extension(resolved) if extend else plan_for(resolved)
+        _show(summarise(made, resolved))
+        return
+    if until_per_class is not None and budget is not None:
+        from ovamgen.growing import generate_until
+
+        grown = generate_until(
+            resolved, per_class=until_per_class, budget=budget, extend=extend, say=say
+        )
+        show("\n".join(grown.lines()))
+        grown.check_complete()
         return
     from ovamgen.generation import generate as run
 
-    outcome = run(resolved)
+    outcome = run(resolved, extend=extend)
     show("\n".join(outcome.lines()))
     outcome.check_complete()
 

@@ -50,6 +50,9 @@ def verify(
 
 def repair(
     url: Output,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Then try failed samples again, with other seeds.")
+    ] = False,
     gc: Annotated[
         bool, typer.Option("--gc", help="Remove files that nothing in the output knows.")
     ] = False,
@@ -67,7 +70,20 @@ def repair(
     an unfinished run is finished. What is whole is not touched.
 
     Example: `ovamgen repair corpus --set runtime.runner=local`
+
+    Example: `ovamgen repair corpus --failed`
     """
+    if failed:
+        if gc:
+            raise ConfigError("--failed and --gc are two commands: give one of them")
+        from ovamgen.integrity.retry import retry_failed
+
+        tried = retry_failed(
+            url, overrides=_layers(config, sets), jobs=jobs or _cores(), say=say, track=tracked
+        )
+        show_result(tried, as_json=as_json)
+        tried.left.check()
+        return
     from ovamgen.integrity.repair import repair as run
 
     done = run(

@@ -124,7 +124,7 @@ class Driver:
             self._progress.tick()
             self._journal.in_flight_bytes = self._in_flight_bytes
             self._metrics.follow(self._journal)
-        if self._run.pending:
+        if self._run.shards_left:
             self._drain.finish()
 
     def stop(self) -> None:

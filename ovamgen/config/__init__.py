@@ -8,6 +8,7 @@ from ovamgen.config.fingerprint import (
     SAMPLES_VERSION,
     canonical_json,
     fingerprint,
+    fingerprint_of,
     flatten,
     identity,
 )
@@ -65,6 +66,7 @@ __all__ = [
     "canonical_json",
     "check_method",
     "fingerprint",
+    "fingerprint_of",
     "flatten",
     "identity",
     "lacks",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from ovamgen.config.models import RunConfig
@@ -22,7 +23,12 @@ def fingerprint(config: RunConfig, inputs: dict[str, str]) -> str:
         inputs: digest of every file that was read: ``captions``, ``instances``, ``tokens``,
             ``head``.
     """
-    return hashlib.sha256(canonical_json(identity(config, inputs)).encode()).hexdigest()
+    return fingerprint_of(identity(config, inputs))
+
+
+def fingerprint_of(identity: Mapping[str, Any]) -> str:
+    """sha256 (hex) of the values that `identity` gives, and others beside them."""
+    return hashlib.sha256(canonical_json(dict(identity)).encode()).hexdigest()
 
 
 def identity(config: RunConfig, inputs: dict[str, str]) -> dict[str, Any]:

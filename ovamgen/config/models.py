@@ -31,6 +31,8 @@ MOST_PIXELS_A_SIDE = 8192
 class PlanConfig(Section):
     """Which captions become samples, and how they are cut into shards."""
 
+    came_later: ClassVar = frozenset({"empty_share", "wanted"})
+
     captions: str = ""
     """File or fsspec URL: COCO captions JSON, CSV, JSONL, Parquet or text; ``.gz`` too."""
     instances: str | None = None
@@ -43,8 +45,14 @@ class PlanConfig(Section):
     """At most this many samples of each class."""
     limit: int | None = Field(default=None, ge=1)
     """At most this many samples in all."""
+    wanted: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """Only captions with one of these classes, by name, until there are so many samples of it; what
+    ``--until-per-class`` adds is planned so."""
     max_targets: int = Field(default=4, ge=1, le=MOST_CLASSES)
     """Captions that name more classes than this are left out."""
+    empty_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of samples of captions that name no class, all background: from them networks learn
+    what is none of the classes."""
     min_area: float = Field(default=0.0, ge=0)
     """Instances of at most this area (square pixels) do not make a target."""
     seed: int = Field(default=0, ge=0, lt=2**63)

@@ -19,8 +19,9 @@ from ovamgen.classes.loading import from_saved
 from ovamgen.config import canonical_json
 from ovamgen.corpus.view import View, read_view
 from ovamgen.errors import ConfigError, ShardError
-from ovamgen.records import SampleFailure, SampleSpec, ShardRecord, Target
+from ovamgen.records import Retry, SampleFailure, SampleSpec, ShardRecord, Target
 from ovamgen.run.files import check_sections, read_run_file
+from ovamgen.run.generations import Generation, fingerprints_of
 from ovamgen.shards.finished_shard import damaged, read_members, read_metadata
 from ovamgen.shards.output_files import MANIFEST_NAME
 from ovamgen.shards.schema import METADATA_SCHEMA
@@ -60,13 +61,27 @@ class Corpus:
     @property
     def fingerprint(self) -> str:
         """sha256 (hex) of what determines the samples: the run's, or that of run and view."""
+        if self.view is None:
+            return self.run_fingerprint
+        keys = {"keys": self.view.keys.digest()}
+        return derived_fingerprint("select", self.run_fingerprint, keys)
+
+    @property
+    def run_fingerprint(self) -> str:
+        """sha256 (hex) of what determines the samples of the run, whether they count or not.
+
+        Of a corpus that was extended it is that of the last generation, which stands for those
+        before it.
+
+        Raises:
+            ShardError: there are shards of other runs.
+        """
         found = {record.fingerprint for record in self.all_records}
+        if len(found) > 1 and found <= {*fingerprints_of(self.run_info)}:
+            return str(self.run_info["fingerprint"])
         if len(found) > 1:
             raise ShardError(f"{self.store.url} holds shards of {len(found)} runs: expected one")
-        own = found.pop() if found else ""
-        if self.view is None:
-            return own
-        return derived_fingerprint("select", own, {"keys": self.view.keys.digest()})
+        return found.pop() if found else ""
 
     def count(self, record: ShardRecord) -> int:
         """How many samples of a shard count."""
@@ -156,9 +171,12 @@ def classes_of(run_info: Mapping[str, Any], url: str) -> ClassSet:
 def spec_of(row: Mapping[str, Any]) -> SampleSpec:
     """What a sample was to be, from its row of metadata."""
     names = zip(row["class_ids"], row["class_names"], row["phrases"], strict=True)
-    targets = tuple(Target(class_id=i, class_name=name, phrase=words) for i, name, words in names)
-    others = {f.name: row[f.name] for f in fields(SampleSpec) if f.name != "targets"}
-    return SampleSpec(targets=targets, **others)
+    targets = tuple(
+        Target(class_id=i, class_name=name, phrase=words) for i, name, words in names if i
+    )
+    plain = {field.name for field in fields(SampleSpec)} - {"targets", "retry"}
+    others = {name: row[name] for name in plain}
+    return SampleSpec(targets=targets, retry=Retry.in_row(row), **others)
 
 
 def open_corpus(url: str, *, partial: bool = False, source: str | None = None) -> Corpus:
@@ -224,7 +242,8 @@ def run_info_of(store: Store) -> dict[str, Any]:
         if not isinstance(info, dict):
             raise TypeError("what it says of the run is no object")
         check_sections(info)
-    except (ValueError, KeyError, TypeError):
+        Generation.of(info)
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise ShardError(
             f"{MANIFEST_NAME} in {store.url} is damaged: run 'ovamgen generate' again"
         ) from None

@@ -138,7 +138,8 @@ def reannotate(
                 progress.count(shards=1)
                 done[record.shard_index] = record
         plan = read_plan(corpus.store) if corpus.view is None else None
-        if plan is not None:
+        # the shards here are of one kind, and are not planned in generations
+        if plan is not None and len(plan.generations) == 1:
             write_plan_file(store, plan)
         records = [done[record.shard_index] for record in corpus.records]
         write_indexes(store, records, data)
@@ -234,7 +235,7 @@ def _check_possible(before: RunConfig, after: RunConfig, preset: Mapping[str, An
 
 def _run_file(corpus: Corpus, config: RunConfig, mark: str, source: str) -> dict[str, Any]:
     """``run.yaml`` of the new corpus: the run's own, with the masks and where they are from."""
-    info = corpus.run_info
+    info = {name: value for name, value in corpus.run_info.items() if name != "generation"}
     flat = identity(config, info.get("inputs", {}))
     # no configuration of 'generate' may ever be taken for that of these shards
     flat["samples_version"] = f"{flat['samples_version']}, reannotated"

@@ -21,7 +21,8 @@ from ovamgen.masks.binarise import make_label_map
 from ovamgen.records import EncodedSample, SampleFailure, SampleSpec, ShardRecord
 from ovamgen.shards.arrays import decode_jpeg, decode_npz, encode_png
 from ovamgen.shards.codec import HEATMAPS, IMAGE, MASK, METADATA
-from ovamgen.shards.schema import SAMPLE_SCHEMA, conform, rounded, to_json
+from ovamgen.shards.finished_shard import read_retries
+from ovamgen.shards.schema import NO_TARGET, SAMPLE_SCHEMA, conform, rounded, targets_of, to_json
 from ovamgen.shards.shard_record import publish_shard
 from ovamgen.storage.store import Store
 
@@ -42,7 +43,7 @@ class Reannotation:
     @property
     def provenance(self) -> dict[str, Any]:
         """The fields of a sample's metadata that say how its mask was made."""
-        source = self.corpus.all_records[0].fingerprint
+        source = self.corpus.run_fingerprint
         return {
             "mask_preset": f"{self.masks.preset} (reannotated from {source})",
             "tau": self.masks.tau,
@@ -74,6 +75,7 @@ def reannotate_shard(
         # filled while the samples are taken, and read after the last one
         failures=failures,
         fingerprint=job.fingerprint,
+        retries=read_retries(job.corpus.store, record),
     )
 
 
@@ -97,18 +99,20 @@ def _reannotated(
     job: Reannotation, key: str, members: Mapping[str, bytes], row: Mapping[str, Any]
 ) -> EncodedSample:
     image = decode_jpeg(members[IMAGE], (row["height"], row["width"]), f"the image of sample {key}")
+    targets = targets_of(row)
     labels = make_label_map(
-        stored_heatmaps(key, members, row["class_ids"]),
-        row["class_ids"],
+        stored_heatmaps(key, members, targets),
+        targets,
         image,
         job.masks,
-        job.masks.taus(row["class_names"]),
+        job.masks.taus(row["class_names"]) if targets else None,
     )
     metadata = conform(
         {
             **{name: row[name] for name in SAMPLE_SCHEMA.names},
             "scores": rounded(labels.scores),
             "areas": rounded(labels.areas),
+            **({} if targets else NO_TARGET),
             "mask_sha256": hashlib.sha256(labels.labels.tobytes()).hexdigest(),
             **job.provenance,
         }

@@ -269,7 +269,8 @@ class Engine:
         """A batch on its way to the host, its maps with it, and which samples have no maps."""
         prompts = [spec.prompt for spec in specs]
         wanted = {target.class_id for spec in specs for target in spec.targets}
-        recording = self._always or self._recording(sorted(wanted))
+        # where no sample of a batch is to show a class, some class is recorded all the same
+        recording = self._always or self._recording(sorted(wanted) or self.class_ids[:1])
         sink = recording.method.open(prompts)
         drawing = self._synthesiser.begin(
             prompts, [spec.seed for spec in specs], listeners=[(sink, self._branch)]

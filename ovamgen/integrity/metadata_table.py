@@ -15,9 +15,16 @@ import pyarrow.parquet as pq
 from ovamgen.bounds import MAX_SHARD_SIZE, MAX_TABLE_BYTES
 from ovamgen.errors import SampleError, ShardError
 from ovamgen.integrity.findings import Findings
-from ovamgen.records import SampleSpec, Stage
+from ovamgen.records import Retry, SampleSpec, Stage
 from ovamgen.shards.arrays import decode_png
-from ovamgen.shards.schema import METADATA_SCHEMA, SAMPLE_SCHEMA, conform, spec_fields
+from ovamgen.shards.schema import (
+    METADATA_SCHEMA,
+    RETRIES_SCHEMA,
+    SAMPLE_SCHEMA,
+    conform,
+    spec_fields,
+    targets_of,
+)
 
 _ROWS_AT_ONCE = 256
 _MAX_PREVIEW_SIDE = 4096
@@ -57,7 +64,7 @@ def read_table(data: bytes, shard_index: int) -> MetadataTable:
             table = file.read()
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise ShardError(f"it cannot be read as Parquet: {error}") from None
-    if not table.schema.equals(METADATA_SCHEMA):
+    if not any(map(table.schema.equals, (METADATA_SCHEMA, RETRIES_SCHEMA))):
         raise ShardError("its columns are not those of the metadata of a shard")
     notes = table.schema.metadata or {}
     if notes.get(b"ovamgen.shard") != str(shard_index).encode():
@@ -98,6 +105,7 @@ def _problem(row: Mapping[str, Any], spec: SampleSpec | None) -> str:
         wanted = spec_fields(spec)
         # text that is no Unicode cannot stand in a table: there it has question marks
         differing = [n for n, value in wanted.items() if row[n] != _as_stored(value)]
+        differing += ["retry"] * (Retry.in_row(row) != spec.retry)
         if differing:
             return f"other {', '.join(differing)} than the plan"
     if row["status"] == "failed":
@@ -107,8 +115,8 @@ def _problem(row: Mapping[str, Any], spec: SampleSpec | None) -> str:
     try:
         conform({name: row[name] for name in SAMPLE_SCHEMA.names})
         previews = row["previews"] or []
-        if len(previews) != len(row["class_ids"]):
-            return f"{len(previews)} previews for {len(row['class_ids'])} classes"
+        if len(previews) != len(targets_of(row)):
+            return f"{len(previews)} previews for {len(targets_of(row))} classes"
         for preview in previews:
             decode_png(preview, png_size(preview), "a preview")
     except (SampleError, ShardError) as error:

@@ -19,7 +19,9 @@ from ovamgen.shards.output_files import (
     SELECTION_NAME,
     Layout,
     metadata_name,
+    plan_name,
     record_name,
+    run_name,
 )
 from ovamgen.storage.plain_json import load_plain_json
 from ovamgen.storage.store import Store
@@ -67,6 +69,10 @@ def unknown_files(layout: Layout, names: Iterable[str], shards: Mapping[int, str
     known = {*FILES[layout], *shards.values()}
     for index in shards:
         known |= {record_name(index), metadata_name(index)}
+    names, number = frozenset(names), 1
+    while layout == "run" and (own := names & {plan_name(number), run_name(number)}):
+        known |= own
+        number += 1
     return sorted(n for n in names if n not in known and not n.startswith(FOLDERS[layout]))
 
 

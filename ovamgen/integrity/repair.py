@@ -21,7 +21,13 @@ from ovamgen.records import ShardRecord
 from ovamgen.run.bad_samples import EngineFactory
 from ovamgen.run.files import saved_config
 from ovamgen.run.inputs import inputs_of
-from ovamgen.shards.output_files import RECORDS, RUN_NAME, record_name, recorded_indices
+from ovamgen.shards.output_files import (
+    RECORDS,
+    RUN_NAME,
+    record_name,
+    recorded_indices,
+    run_name,
+)
 from ovamgen.shards.shard_record import read_record, record_to_json
 from ovamgen.storage.store import Store, open_store
 
@@ -155,6 +161,11 @@ def _has_work(found: Verification) -> bool:
 def _config(store: Store, examined: Examined, overrides: tuple[dict[str, Any], ...]) -> RunConfig:
     """Configuration of the run; its captions are needed only where the plan is made anew."""
     papers = examined.papers
+    if papers.run is None and len(papers.runs) > 1:
+        raise ConfigError(
+            f"{run_name(len(papers.runs) - 1)} of {store.url} cannot be read and no manifest holds "
+            "its content: put it back from a copy"
+        )
     if papers.run is not None:
         no_captions = {"plan": {"captions": "", "instances": None}}
         planned = (no_captions,) if papers.plan is not None else ()
@@ -167,7 +178,11 @@ def _config(store: Store, examined: Examined, overrides: tuple[dict[str, Any], .
     config, _ = open_tokens(build_config(*overrides, {"out": store.url}))
     marks = {r.record.fingerprint for r in examined.results.values() if r.record is not None}
     plan = papers.plan
-    if plan is not None and marks and marks != {fingerprint(config, inputs_of(config, plan))}:
+    if (
+        plan is not None
+        and marks
+        and marks != {fingerprint(config, inputs_of(config, plan.inputs))}
+    ):
         raise ConfigError(
             f"the settings that were given are not those that the shards in {store.url} were made "
             "with: give those of the run, all of them"

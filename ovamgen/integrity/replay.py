@@ -16,7 +16,13 @@ from ovamgen.integrity.metadata_table import MetadataTable, read_table
 from ovamgen.plan.planning import Plan
 from ovamgen.records import EncodedSample, SampleFailure, SampleSpec, ShardRecord, ShardTask
 from ovamgen.run.bad_samples import EngineFactory, SampleEngine, synthesise_surviving
-from ovamgen.run.files import differences, library_versions, read_plan, read_run_file, saved_config
+from ovamgen.run.files import (
+    differences,
+    library_versions,
+    read_plan,
+    read_run_files,
+    saved_config,
+)
 from ovamgen.run.inputs import inputs_of
 from ovamgen.run.shard import load_engine_factory, refine, sample_context
 from ovamgen.shards.codec import IMAGE, MASK, METADATA, decode_sample
@@ -106,13 +112,15 @@ def replay(
         ShardError: the shard is damaged.
     """
     store = open_store(url)
-    run, plan = read_run_file(store), read_plan(store)
-    if run is None or plan is None or "derived" in run:
+    runs, plan = read_run_files(store), read_plan(store)
+    if not runs or plan is None or "derived" in runs[0]:
         raise ConfigError(
             f"replay needs what the samples were made from, {PLAN_NAME} and {RUN_NAME}: expected "
             f"the folder that 'ovamgen generate' wrote to, got {store.url}"
         )
     task, batch = _planned(plan, key)
+    own = [g.first_shard <= task.shard_index for g in plan.generations].count(True) - 1
+    run = runs[own]
     record = read_record(store, task.shard_index)
     if record is None:
         raise ConfigError(
@@ -139,7 +147,9 @@ def replay(
     if stored is not None and isinstance(made, EncodedSample):
         compared = _compared(stored, dict(made.members))
     versions = differences(run.get("versions", {}), library_versions())
-    settings = differences(run["identity"], identity(config, inputs_of(config, plan)))
+    settings = differences(
+        run["identity"], identity(config, inputs_of(config, plan.generations[own].inputs))
+    )
     return Replayed(
         key=key,
         stored_failure=stored_failure,

@@ -16,7 +16,7 @@ from ovamgen.errors import ShardError
 from ovamgen.integrity.findings import instead
 from ovamgen.records import SampleSpec
 from ovamgen.shards.codec import CAPTION, HEATMAPS, MEMBERS, METADATA, DecodedSample, decode_sample
-from ovamgen.shards.schema import spec_fields, to_json
+from ovamgen.shards.schema import NO_TARGET, spec_fields, to_json
 from ovamgen.storage.plain_json import load_plain_json
 
 MAX_TEXT_BYTES = 1024**2
@@ -104,7 +104,8 @@ def _disagreements(
         found.append(f"the ids {sorted(strange)} in the mask, which are none of its targets")
     targets = metadata["class_ids"]
     known = {entry.id for entry in rules.classes.classes}
-    if len(set(targets)) != len(targets) or not known.issuperset(targets):
+    strange_targets = len(set(targets)) != len(targets) or not known.issuperset(targets)
+    if strange_targets and targets != [*NO_TARGET["class_ids"]]:
         found.append(f"the targets {targets}")
     if rules.fingerprints and metadata["fingerprint"] not in rules.fingerprints:
         found.append(f"the fingerprint {metadata['fingerprint'][:12]} of another run")

@@ -16,6 +16,7 @@ from ovamgen.integrity.output_kinds import layout_of, unknown_files
 from ovamgen.integrity.sample_check import SampleRules
 from ovamgen.integrity.shard_check import ShardJob, ShardResult, check_shard
 from ovamgen.integrity.view_check import verify_view
+from ovamgen.run.generations import fingerprints_of
 from ovamgen.shards.output_files import (
     INCOMPLETE_NAME,
     INDEXES,
@@ -103,7 +104,7 @@ def examine(
     size = sum(names.get(tars[index], 0) for index in to_check)
     checks = run_in_processes(
         partial(check_shard, store),
-        _jobs(to_check, tars, papers),
+        _jobs(to_check, tars, papers, layout),
         min(jobs, len(to_check), 1 + size // _WORTH_A_PROCESS),
         flag="--jobs",
     )
@@ -176,11 +177,11 @@ def _refined(layout: Layout, run: Mapping[str, Any] | None) -> Layout:
 
 def _expected(names: Mapping[str, int], papers: Papers) -> dict[int, str]:
     """Names of all tars that there must be, by index: from the best witness there is."""
-    listed = papers.manifest.records if papers.manifest else {}
-    if papers.plan is None and listed:
+    listed, plan = papers.manifest.records if papers.manifest else {}, papers.plan
+    if plan is None and listed:
         return {index: record.name for index, record in listed.items()}
     split = _split(names, papers)
-    indices = recorded_indices(names) if papers.plan is None else range(len(papers.plan.tasks))
+    indices = recorded_indices(names) if plan is None else range(len(plan.tasks))
     return {index: shard_name(split, index) for index in indices}
 
 
@@ -196,28 +197,39 @@ def _jobs(
     indices: list[int],
     tars: Mapping[int, str],
     papers: Papers,
+    layout: Layout,
 ) -> Iterator[ShardJob]:
-    run = papers.run or {}
-    fingerprint = str(run.get("fingerprint", ""))
-    rules = _rules(run, fingerprint)
-    listed = papers.manifest.records if papers.manifest else {}
+    listed, plan = papers.manifest.records if papers.manifest else {}, papers.plan
+    rules: dict[str, SampleRules] = {}
     for index in indices:
+        run = papers.run_of(index) or {}
+        fingerprint = str(run.get("fingerprint", ""))
+        if fingerprint not in rules:
+            # the classes of the corpus, which may have become more
+            rules[fingerprint] = _rules(
+                run, fingerprint, papers.run or {}, handed_on=layout in ("selection", "export")
+            )
         yield ShardJob(
             index=index,
             name=tars[index],
-            specs=papers.plan.tasks[index].specs if papers.plan is not None else None,
+            specs=plan.tasks[index].specs if plan is not None else None,
             listed=listed.get(index),
             fingerprint=fingerprint,
-            rules=rules,
+            rules=rules[fingerprint],
         )
 
 
-def _rules(run: Mapping[str, Any], fingerprint: str) -> SampleRules:
+def _rules(
+    run: Mapping[str, Any], fingerprint: str, latest: Mapping[str, Any], *, handed_on: bool
+) -> SampleRules:
     fingerprints = {fingerprint} - {""}
     derived = run.get("derived")
     if isinstance(derived, dict) and derived.get("command") == "select":
         # samples that were copied keep what they say of themselves
         fingerprints.add(str(derived.get("from_fingerprint")))
+    if handed_on:
+        # so do those of a corpus that was extended, of which a copy says the last generation
+        fingerprints.update(fingerprints_of(run))
     model, config = run.get("model"), run.get("config")
     provenance = []
     if isinstance(model, dict):
@@ -228,7 +240,7 @@ def _rules(run: Mapping[str, Any], fingerprint: str) -> SampleRules:
         provenance=tuple(provenance),
         heatmaps=heatmaps,
         # whose record of them is no set has been found to be damaged, and is not among the papers
-        classes=classes_of(run, "the output"),
+        classes=classes_of(latest, "the output"),
     )
 
 

@@ -60,6 +60,9 @@ def make_label_map(
         SampleError: ids that repeat, are out of range or do not fit the maps; maps that are not
             finite or negative.
     """
+    if not len(class_ids) and not len(heatmaps):
+        # no map says anything, and a dense CRF has nothing to refine
+        return LabelMap(labels=np.zeros(image.shape[:2], np.uint8), scores=(), areas=())
     _check(heatmaps, class_ids)
     named = settings.taus([""] * len(class_ids)) if taus is None else taus
     height, width = image.shape[:2]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,7 +68,26 @@ class Choice:
     """Left out because a target had all its samples; the others met the limit."""
 
 
-def balance(candidates: Candidates, *, per_class: int | None, limit: int | None) -> Choice:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Before:
+    """What was chosen by earlier generations of a corpus."""
+
+    taken: Int64[np.ndarray, " T"]
+    """Numbers of the prompts that are samples already."""
+    samples: int
+    """Samples in all, of these prompts and of others."""
+    by_class: Mapping[int, int]
+    """The same of each class, by its id."""
+
+
+def balance(
+    candidates: Candidates,
+    *,
+    per_class: int | None,
+    limit: int | None,
+    before: Before | None = None,
+    wanted: Mapping[int, int] | None = None,
+) -> Choice:
     """The prompts that are taken, in the order of the samples, and why the others are not.
 
     The class that has the fewest samples so far takes its next prompt; of several, the one with the
@@ -80,22 +99,30 @@ def balance(candidates: Candidates, *, per_class: int | None, limit: int | None)
     A prompt is taken only while every one of its targets is below ``per_class``, so no class ever
     exceeds its quota; a class may fall short of it where its prompts also name a class that is
     full. A prompt that finds a target full is not asked again, since counts only grow. A smaller
-    ``limit`` gives the first samples of a larger one. O(n log n) for n prompts, and some 80 bytes
-    for each of them.
+    ``limit`` gives the first samples of a larger one, and what was taken before is gone on from as
+    if it had just been taken. O(n log n) for n prompts, and some 80 bytes for each of them.
 
     Args:
         candidates: to choose from.
         per_class: the most samples of a class, or no bound.
         limit: the most samples in all, or no bound.
+        before: what counts for both bounds and is not taken again.
+        wanted: by class id, how many samples a class is to have. Only these classes take turns, and
+            leave the round once they have them; others come with their prompts, in any number. All
+            classes take turns where None.
     """
     classes, starts = candidates.classes, candidates.starts
     queues = _queues(candidates.order, classes, starts)
     position = dict.fromkeys(queues, 0)
-    counts = dict.fromkeys(queues, 0)
-    full: set[int] = set()
+    by_class = before.by_class if before else {}
+    counts = {class_id: by_class.get(class_id, 0) for class_id in queues}
+    full = {c for c, count in counts.items() if per_class is not None and count >= per_class}
     """The classes that have their quota."""
     is_taken = np.zeros(len(candidates), np.bool_)
     taken = array("q")
+    most = None if limit is None else limit - (before.samples if before else 0)
+    if before:
+        is_taken[before.taken] = True
 
     def targets_of(number: int) -> bytes:
         return classes[starts[number] : starts[number + 1]].tobytes()
@@ -110,12 +137,20 @@ def balance(candidates: Candidates, *, per_class: int | None, limit: int | None)
         position[class_id] = len(queue)
         return None
 
-    turns = [(0, len(queue), class_id) for class_id, queue in queues.items()]
+    enough = dict.fromkeys(queues) if wanted is None else wanted
+    turns = [
+        (counts[class_id], len(queue), class_id)
+        for class_id, queue in queues.items()
+        if class_id in enough
+    ]
     heapq.heapify(turns)
-    while turns and (limit is None or len(taken) < limit):
+    while turns and (most is None or len(taken) < most):
         count, size, class_id = heapq.heappop(turns)
         if count < counts[class_id]:
             heapq.heappush(turns, (counts[class_id], size, class_id))
+            continue
+        most_of_class = enough[class_id]
+        if most_of_class is not None and count >= most_of_class:
             continue
         chosen = next_of(class_id)
         if chosen is None:

@@ -16,11 +16,13 @@ from types import TracebackType
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from ovamgen.classes.class_set import ClassSet
 from ovamgen.config import PlanConfig
-from ovamgen.plan.balance import Candidates, Choice
+from ovamgen.plan.balance import Before, Candidates, Choice
+from ovamgen.plan.empty_samples import places_of_empty
+from ovamgen.plan.extending import PlannedBefore
 from ovamgen.plan.keys import sample_key, sample_seed
 from ovamgen.plan.plan_file import SCHEMA
 from ovamgen.plan.prompts import PromptSpec, Reason, Rejection
@@ -31,6 +33,8 @@ _TABLE_ROWS = 1 << 17
 _REASONS = list(Reason)
 _FITS = len(_REASONS)
 """In place of a reason's number: the caption can become a sample."""
+_FITS_AS_EMPTY = _FITS + 1
+"""The same, of a sample without any class."""
 
 _STORED = pa.schema(
     {name: SCHEMA.field(name).type for name in ("caption_id", "image_id", "caption", "prompt")}
@@ -41,11 +45,14 @@ _STORED = pa.schema(
 class JudgedCaptions:
     """A context manager: captions go in one by one, the rows of the plan come out."""
 
-    def __init__(self, config: PlanConfig, classes: ClassSet) -> None:
+    def __init__(self, config: PlanConfig, classes: ClassSet, planned: PlannedBefore) -> None:
         self._config = config
+        self._planned = planned
+        self._already, self._already_empty = array("q"), array("q")
         self._classes = classes
         self._ids = {entry.name: entry.id for entry in classes.classes}
         self.candidates = Candidates(config.seed)
+        self._empty = Candidates(config.seed)
         self._ends = array("B")
         self._rows: list[tuple[object, ...]] = []
         descriptor, self._path = tempfile.mkstemp(prefix="ovamgen-plan-", suffix=".arrow")
@@ -74,29 +81,49 @@ class JudgedCaptions:
         else:
             caption = item.caption
             ids = [target.id for target in item.targets]
-            self.candidates.add(caption.caption_id, item.prompt, ids)
+            kind = self.candidates if ids else self._empty
+            if item in self._planned:
+                (self._already if ids else self._already_empty).append(len(kind))
+            kind.add(caption.caption_id, item.prompt, ids)
             named = item.word_included, item.word_included_published
             self._rows.append(
                 (caption.caption_id, caption.image_id, caption.text, item.prompt, ids, *named)
             )
-            self._ends.append(_FITS)
+            self._ends.append(_FITS if ids else _FITS_AS_EMPTY)
         if len(self._rows) == _CHUNK_ROWS:
             self._store()
+
+    @property
+    def before(self) -> Before:
+        """What was chosen by earlier generations."""
+        return Before(
+            taken=np.array(self._already, np.int64),
+            samples=self._planned.samples,
+            by_class=self._planned.by_class,
+        )
 
     def tables(self, choice: Choice) -> Iterator[pa.Table]:
         """The rows of the plan: samples in their order, then what was left out, as the source.
 
-        Nothing can be added any more.
+        What was planned before is neither. Nothing can be added any more.
         """
         self._store()
         self._writer.close()
         self._file.close()
         ends = np.frombuffer(self._ends, np.uint8).copy()
         fitting = np.flatnonzero(ends == _FITS)
-        ends[fitting[choice.left_out]] = _REASONS.index(Reason.LIMIT_REACHED)
+        of_none = np.flatnonzero(ends == _FITS_AS_EMPTY)
+        is_empty, empty, not_taken = self._chosen_empty(choice, of_none)
+        ends[not_taken] = _REASONS.index(Reason.NO_TARGET)
+        taken = choice.taken[: np.count_nonzero(~is_empty)]
+        left_out = choice.left_out.copy()
+        left_out[choice.taken[len(taken) :]] = True
+        ends[fitting[left_out]] = _REASONS.index(Reason.LIMIT_REACHED)
         ends[fitting[choice.quota_full]] = _REASONS.index(Reason.QUOTA_FULL)
-        samples = fitting[choice.taken]
-        rest = np.flatnonzero(ends != _FITS)
+        samples = np.empty(len(is_empty), np.int64)
+        samples[~is_empty] = fitting[taken]
+        samples[is_empty] = empty
+        rest = np.flatnonzero(ends < _FITS)
         with pa.memory_map(self._path) as mapped:
             stored = pa.ipc.open_file(mapped)
             for start in range(0, len(samples), _TABLE_ROWS):
@@ -105,6 +132,30 @@ class JudgedCaptions:
             for start in range(0, len(rest), _TABLE_ROWS):
                 part = rest[start : start + _TABLE_ROWS]
                 yield self._rejection_table(_gathered(stored, part), ends[part])
+
+    def _chosen_empty(
+        self, choice: Choice, rows: Int64[np.ndarray, " n"]
+    ) -> tuple[
+        Bool[np.ndarray, " samples"], Int64[np.ndarray, " taken"], Int64[np.ndarray, " others"]
+    ]:
+        """Which of the samples are without any class, the rows that those are of, the other rows.
+
+        In the order of ``sha256("{seed}:{caption id}:{prompt}")``, as those of a class.
+        """
+        if not self._config.empty_share:
+            return np.zeros(len(choice.taken), np.bool_), rows, rows
+        order = self._empty.order
+        order = order[~np.isin(order, np.array(self._already_empty, np.int64))]
+        is_empty = places_of_empty(
+            share=self._config.empty_share,
+            limit=self._config.limit,
+            targets=len(choice.taken),
+            empty=len(order),
+            samples_before=self._planned.samples,
+            empty_before=self._planned.empty,
+        )
+        count = np.count_nonzero(is_empty)
+        return is_empty, rows[order[:count]], rows[order[count:]]
 
     def _store(self) -> None:
         if self._rows:
@@ -117,6 +168,7 @@ class JudgedCaptions:
         """The samples from number ``start`` on, cut into shards and batches."""
         size = self._config.shard_size
         shard, index = np.divmod(np.arange(start, start + rows.num_rows), size)
+        shard += self._planned.first_shard
         keys = [sample_key(*place) for place in zip(shard.tolist(), index.tolist(), strict=True)]
         return self._table(
             rows,

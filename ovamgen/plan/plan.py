@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +12,7 @@ import pyarrow as pa
 from ovamgen.classes.class_set import ClassSet
 from ovamgen.classes.loading import default_classes
 from ovamgen.config import PlanConfig
+from ovamgen.errors import PlanError
 from ovamgen.plan.plan_file import ByteSink, ByteStream, PlanFile, write_plan_file
 from ovamgen.plan.plan_rows import PlannedRejections, PlannedTasks, tables_of
 from ovamgen.plan.prompts import Rejection
@@ -27,7 +28,8 @@ class Plan:
     """All samples of a run in their order, and all captions that are not among them.
 
     It is a plan file, on disk as a rule: what is asked for is read from it, so that a plan of ten
-    million captions takes no more memory than one of ten.
+    million captions takes no more memory than one of ten. The plan of a corpus that was extended
+    is several files, one a generation, whose shards follow each other.
     """
 
     def __init__(
@@ -38,6 +40,8 @@ class Plan:
         inputs: Mapping[str, str],
         settings: Mapping[str, Any],
         classes: ClassSet | None = None,
+        first_shard: int = 0,
+        retries: bool = False,
     ) -> None:
         """The plan of samples and rejections that are given as records.
 
@@ -47,13 +51,22 @@ class Plan:
             inputs: sha256 by name of what was read: ``captions``, and ``instances`` where given.
             settings: the planning section of the configuration, without the paths.
             classes: that the targets are of; the default ones where not given.
+            first_shard: index of the first task's shard; above 0 for a later generation.
+            retries: the samples are failed ones, tried again.
 
         Raises:
             PlanError: the keys are not those of samples in their order.
         """
         classes = classes or default_classes()
-        tables = tables_of(tasks, rejections, classes)
-        self._open(_written(tables, inputs=inputs, settings=settings, classes=classes))
+        made = self.of_tables(
+            tables_of(tasks, rejections, classes, retries=retries),
+            inputs=inputs,
+            settings=settings,
+            classes=classes,
+            first_shard=first_shard,
+            retries=retries,
+        )
+        self._take(made._files)
 
     @classmethod
     def open(cls, stream: ByteStream) -> Plan:
@@ -65,9 +78,25 @@ class Plan:
         Raises:
             PlanError: the bytes are damaged, no plan, or of a schema this version does not know.
         """
-        plan = cls.__new__(cls)
-        plan._open(stream)
-        return plan
+        return cls._of((PlanFile(stream),))
+
+    @classmethod
+    def joined(cls, generations: Sequence[Plan]) -> Plan:
+        """The plan of a corpus, of those of its generations; at least one.
+
+        Raises:
+            PlanError: the shards of one do not follow those of the one before it.
+        """
+        files = tuple(file for plan in generations for file in plan._files)
+        end = 0
+        for number, file in enumerate(files):
+            if file.first_shard != end:
+                raise PlanError(
+                    f"the plan of generation {number} is damaged: it must begin at shard {end}, "
+                    f"it begins at shard {file.first_shard}"
+                )
+            end += len(file.shard_starts) - 1
+        return cls._of(files)
 
     @classmethod
     def of_tables(
@@ -77,37 +106,82 @@ class Plan:
         inputs: Mapping[str, str],
         settings: Mapping[str, Any],
         classes: ClassSet,
+        first_shard: int = 0,
+        retries: bool = False,
     ) -> Plan:
         """The plan of rows as its file has them: see `write_plan_file`."""
-        return cls.open(_written(tables, inputs=inputs, settings=settings, classes=classes))
+        # without a name, on disk where it is large
+        file = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115 - the plan's
+        write_plan_file(
+            file,
+            tables,
+            inputs=inputs,
+            settings=settings,
+            classes=classes,
+            first_shard=first_shard,
+            retries=retries,
+        )
+        file.seek(0)
+        return cls.open(file)
 
-    def _open(self, stream: ByteStream) -> None:
-        self._file = PlanFile(stream)
-        self.tasks = PlannedTasks(self._file)
-        self.rejections = PlannedRejections(self._file)
+    @classmethod
+    def _of(cls, files: tuple[PlanFile, ...]) -> Plan:
+        plan = cls.__new__(cls)
+        plan._take(files)
+        return plan
+
+    def _take(self, files: tuple[PlanFile, ...]) -> None:
+        self._files = files
+        self._file = files[-1]
+        self.tasks = PlannedTasks(files)
+        planned = [file for file in files if not file.retries]
+        self._source = planned[-1] if planned else files[-1]
+        """The last generation that read captions: what it left out is what is left out now."""
+        self.rejections = PlannedRejections(self._source)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Plan):
             return NotImplemented
-        return (self.inputs, self.settings, self.classes, self.tasks, self.rejections) == (
-            other.inputs,
-            other.settings,
-            other.classes,
-            other.tasks,
-            other.rejections,
+        one, two = (
+            [(g.inputs, g.settings, g.classes, g.first_shard, g.is_retries) for g in p.generations]
+            for p in (self, other)
         )
+        return (one, self.tasks, self.rejections) == (two, other.tasks, other.rejections)
 
     __hash__ = None  # type: ignore[assignment]  # as of anything that is compared by content
 
     @property
+    def generations(self) -> tuple[Plan, ...]:
+        """The plans that it was joined of, each of one file; itself where nothing was extended."""
+        return (self,) if len(self._files) == 1 else tuple(Plan._of((f,)) for f in self._files)
+
+    @property
+    def first_shard(self) -> int:
+        """Index of its first shard."""
+        return self._files[0].first_shard
+
+    @property
+    def is_retries(self) -> bool:
+        """The samples of its last generation are failed ones, tried again."""
+        return self._file.retries
+
+    @property
     def inputs(self) -> dict[str, str]:
-        """sha256 by name of what was read: ``captions``, and ``instances`` where given."""
+        """sha256 by name of what was read: ``captions``, and ``instances`` where given.
+
+        Like settings and classes, those of the last generation.
+        """
         return self._file.inputs
 
     @property
     def settings(self) -> dict[str, Any]:
         """The planning section of the configuration, without the paths."""
         return self._file.settings
+
+    @property
+    def settings_of_config(self) -> dict[str, Any]:
+        """`settings` without what is no field of the planning section."""
+        return {name: value for name, value in self.settings.items() if name != APPENDED}
 
     @property
     def classes(self) -> ClassSet:
@@ -125,15 +199,21 @@ class Plan:
         return (spec for task in self.tasks for spec in task.specs)
 
     def columns(self, *names: str) -> Iterator[pa.RecordBatch]:
-        """Some columns of the plan's file, a few rows at a time: for counts over everything.
+        """Some columns of the samples and of what was left out, a few rows at a time.
 
         Raises:
             PlanError: the file cannot be read.
         """
-        return self._file.batches([*names])
+        for file in self._files:
+            left = file.row_count if file is self._source else int(file.shard_starts[-1])
+            for batch in file.batches([*names]):
+                yield batch.slice(0, left)
+                left -= min(left, batch.num_rows)
 
     def write_to(self, sink: ByteSink) -> None:
-        """Writes the plan as a Parquet file, one row a caption; equal plans give equal bytes.
+        """Writes the last generation as a Parquet file, one row a caption.
+
+        Equal plans give equal bytes.
 
         The samples come first, in their order, then what was left out, in the order of the source.
         """
@@ -179,20 +259,6 @@ def plan_settings(config: PlanConfig, *, append_class_words: bool = False) -> di
     """The settings that decide a plan, by field; paths are none of them."""
     settings: dict[str, Any] = config.model_dump(mode="json", exclude={"captions", "instances"})
     return settings | ({APPENDED: True} if append_class_words else {})
-
-
-def _written(
-    tables: Iterable[pa.Table],
-    *,
-    inputs: Mapping[str, str],
-    settings: Mapping[str, Any],
-    classes: ClassSet,
-) -> ByteStream:
-    """A plan file without a name, on disk where it is large."""
-    file = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115 - the plan closes it
-    write_plan_file(file, tables, inputs=inputs, settings=settings, classes=classes)
-    file.seek(0)
-    return file
 
 
 def _prefixed(inputs: Mapping[str, str]) -> dict[str, str]:

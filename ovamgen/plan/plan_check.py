@@ -28,12 +28,13 @@ class PlanCheck:
     Samples stand before what was left out; shards, keys and batches have no gap.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first_shard: int = 0) -> None:
+        """``first_shard`` is the index of the first shard."""
         self._starts: list[Int64[np.ndarray, " n"]] = []
         self.rows = 0
         """Rows so far."""
         self._samples = 0
-        self._shard, self._batch, self._index = -1, -1, 0
+        self._shard, self._batch, self._index = first_shard - 1, -1, 0
         """Shard, batch and place in the shard of the last sample so far."""
         self._ended = False
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int64
 
+from ovamgen.bounds import MAX_SHARDS
 from ovamgen.classes.class_set import ClassSet
 from ovamgen.classes.loading import as_saved, from_saved
 from ovamgen.config import canonical_json
@@ -48,6 +49,15 @@ _COLUMNS = {
 }
 SCHEMA = pa.schema([pa.field(name, kind, nullable=False) for name, kind in _COLUMNS.items()])
 """The columns of a plan, without its metadata."""
+RETRY_COLUMNS = {
+    "retry_of": pa.string(),
+    "retry_of_seed": pa.int64(),
+    "attempt": pa.int32(),
+}
+"""Columns that a plan has beside them where its samples are failed ones, tried again."""
+RETRIES_SCHEMA = pa.schema(
+    [*SCHEMA, *(pa.field(name, kind, nullable=False) for name, kind in RETRY_COLUMNS.items())]
+)
 
 GROUP_ROWS = 1 << 20
 """Rows of a row group: what the writer holds at once."""
@@ -84,19 +94,25 @@ def write_plan_file(
     inputs: Mapping[str, str],
     settings: Mapping[str, Any],
     classes: ClassSet,
+    first_shard: int = 0,
+    retries: bool = False,
 ) -> None:
     """Writes a plan; one row group of `GROUP_ROWS` rows is held at once.
 
     Args:
         sink: open for writing.
-        tables: of `SCHEMA`, of any length: the samples in their order, then what was left out.
+        tables: of `SCHEMA`, or of `RETRIES_SCHEMA` where they are retries, of any length: the
+            samples in their order, then what was left out.
         inputs: sha256 by name of what was read.
         settings: the planning section of the configuration.
         classes: that its targets are of.
+        first_shard: index of the first shard; above 0 where the plan extends a corpus.
+        retries: its samples are failed ones, tried again.
     """
     header = {"schema_version": SCHEMA_VERSION, "inputs": inputs, "settings": settings}
-    header |= as_saved(classes)
-    schema = SCHEMA.with_metadata({_METADATA: canonical_json(header).encode()})
+    header |= as_saved(classes) | ({"first_shard": first_shard} if first_shard else {})
+    columns = RETRIES_SCHEMA if retries else SCHEMA
+    schema = columns.with_metadata({_METADATA: canonical_json(header).encode()})
     with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
         written = 0
         for table in _regrouped(tables):
@@ -127,9 +143,12 @@ class PlanFile:
         with _damage_named():
             self._file = pq.ParquetFile(stream, page_checksum_verification=True)
             header = _header(self._file.schema_arrow.metadata or {})
-            if not self._file.schema_arrow.equals(SCHEMA):
+            self.retries = self._file.schema_arrow.equals(RETRIES_SCHEMA)
+            """Its samples are failed ones, tried again."""
+            if not self.retries and not self._file.schema_arrow.equals(SCHEMA):
                 raise PlanError("the plan is damaged: its columns are not those of a plan")
-            check = PlanCheck()
+            self.first_shard: int = header["first_shard"]
+            check = PlanCheck(self.first_shard)
             for batch in self.batches():
                 check.add(batch)
             self.row_count: int = self._file.metadata.num_rows
@@ -257,4 +276,7 @@ def _header(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
         )
     if not all(isinstance(header.get(part), dict) for part in ("inputs", "settings")):
         raise PlanError("the plan is damaged: inputs or settings are missing from its metadata")
+    first = header.setdefault("first_shard", 0)
+    if type(first) is not int or not 0 <= first < MAX_SHARDS:
+        raise PlanError(f"the plan is damaged: it begins at shard {first!r:.30}")
     return header

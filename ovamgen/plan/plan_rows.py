@@ -13,26 +13,36 @@ from jaxtyping import Int64
 
 from ovamgen.classes.class_set import ClassSet
 from ovamgen.classes.labels import target_of
-from ovamgen.plan.plan_file import SCHEMA, PlanFile
+from ovamgen.plan.plan_file import RETRIES_SCHEMA, SCHEMA, PlanFile
 from ovamgen.plan.prompts import Reason, Rejection
-from ovamgen.records import SampleSpec, ShardTask, Target
+from ovamgen.records import Retry, SampleSpec, ShardTask, Target
 
 _ROWS_AT_ONCE = 1 << 12
 
 
 class PlannedTasks(Sequence[ShardTask]):
-    """The tasks of a plan, or some of them; each is read from the file when it is asked for."""
+    """The tasks of a plan, or some of them; each is read from its file when it is asked for."""
 
-    def __init__(self, file: PlanFile, indices: Int64[np.ndarray, " n"] | None = None) -> None:
-        """All shards of the plan, or those of the ascending indices."""
-        self._file = file
-        starts = file.shard_starts
-        self._indices = np.arange(len(starts) - 1) if indices is None else indices
-        self.sizes: Int64[np.ndarray, " n"] = np.diff(starts)[self._indices]
+    def __init__(
+        self, files: Sequence[PlanFile], indices: Int64[np.ndarray, " n"] | None = None
+    ) -> None:
+        """All shards of files that follow each other, or those of the ascending indices."""
+        self._files = files
+        self._first = files[0].first_shard
+        ends = [file.first_shard + len(file.shard_starts) - 1 for file in files]
+        self._end = ends[-1]
+        self._indices = np.arange(self._first, self._end) if indices is None else indices
+        sizes = np.concatenate([np.diff(file.shard_starts) for file in files])
+        self.sizes: Int64[np.ndarray, " n"] = sizes[self._indices - self._first]
         """Samples of each task."""
 
     def __len__(self) -> int:
         return len(self._indices)
+
+    @property
+    def indices(self) -> list[int]:
+        """Indices of the shards."""
+        return [int(index) for index in self._indices]
 
     @overload
     def __getitem__(self, place: int) -> ShardTask: ...
@@ -42,10 +52,11 @@ class PlannedTasks(Sequence[ShardTask]):
 
     def __getitem__(self, place: int | slice) -> ShardTask | PlannedTasks:
         if isinstance(place, slice):
-            return PlannedTasks(self._file, self._indices[place])
+            return PlannedTasks(self._files, self._indices[place])
         shard = int(self._indices[place])
-        starts = self._file.shard_starts
-        rows = self._file.rows(int(starts[shard]), int(starts[shard + 1]))
+        file = next(file for file in reversed(self._files) if file.first_shard <= shard)
+        start, stop = file.shard_starts[shard - file.first_shard :][:2]
+        rows = file.rows(int(start), int(stop))
         batches = itertools.groupby(rows, itemgetter("batch_index"))
         return ShardTask(
             shard_index=shard,
@@ -62,9 +73,8 @@ class PlannedTasks(Sequence[ShardTask]):
 
     def without(self, done: Iterable[int]) -> PlannedTasks:
         """The tasks whose shard indices are not among those given."""
-        is_done = np.zeros(len(self._file.shard_starts), np.bool_)
-        is_done[np.fromiter(done, np.int64)] = True
-        return PlannedTasks(self._file, self._indices[~is_done[self._indices]])
+        is_done = np.isin(self._indices, np.fromiter(done, np.int64))
+        return PlannedTasks(self._files, self._indices[~is_done])
 
 
 class PlannedRejections(Sequence[Rejection]):
@@ -102,9 +112,14 @@ class PlannedRejections(Sequence[Rejection]):
 
 
 def tables_of(
-    tasks: Iterable[ShardTask], rejections: Iterable[Rejection], classes: ClassSet
+    tasks: Iterable[ShardTask],
+    rejections: Iterable[Rejection],
+    classes: ClassSet,
+    *,
+    retries: bool = False,
 ) -> Iterator[pa.Table]:
-    """The rows of a plan that is given as records."""
+    """The rows of a plan that is given as records; ``retries`` where all of them have one."""
+    schema = RETRIES_SCHEMA if retries else SCHEMA
     targets = {entry.name: target_of(entry) for entry in classes.classes}
     taken = (
         _taken_row(task.shard_index, batch_index, spec)
@@ -114,7 +129,7 @@ def tables_of(
     )
     rows = itertools.chain(taken, (_rejected_row(rejection, targets) for rejection in rejections))
     while part := list(itertools.islice(rows, _ROWS_AT_ONCE)):
-        yield pa.Table.from_pylist(part, SCHEMA)
+        yield pa.Table.from_pylist(part, schema)
 
 
 def _equal(ours: Sequence[Any], theirs: object) -> bool:
@@ -141,6 +156,7 @@ def _taken_row(shard_index: int, batch_index: int, spec: SampleSpec) -> dict[str
         "seed": spec.seed,
         "word_included": spec.word_included,
         "word_included_published": spec.word_included_published,
+        **(spec.retry.fields() if spec.retry else {}),
     }
 
 
@@ -184,6 +200,7 @@ def _spec(row: Mapping[str, Any]) -> SampleSpec:
         image_id=row["image_id"],
         word_included=row["word_included"],
         word_included_published=row["word_included_published"],
+        retry=Retry.in_row(row),
     )
 
 

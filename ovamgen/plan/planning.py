@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from ovamgen.classes.class_set import ClassSet
 from ovamgen.classes.labels import target_of
@@ -15,10 +14,11 @@ from ovamgen.plan.balance import balance
 from ovamgen.plan.candidates import JudgedCaptions
 from ovamgen.plan.captions import InstanceFile, open_captions, read_captions, read_instances
 from ovamgen.plan.coco_cap import select_coco_cap
+from ovamgen.plan.extending import PlannedBefore, cut
 from ovamgen.plan.keys import sample_key, sample_seed
 from ovamgen.plan.plan import APPENDED, Plan, plan_settings
 from ovamgen.plan.prompts import PromptSpec, collect_prompts
-from ovamgen.records import SampleSpec, ShardTask
+from ovamgen.records import SampleSpec
 from ovamgen.tokenizer import model_tokenizer
 
 __all__ = [
@@ -30,8 +30,6 @@ __all__ = [
     "sample_key",
     "sample_seed",
 ]
-
-T = TypeVar("T")
 
 JPEG_BYTES = 100_000
 """A 512 x 512 JPEG at quality 95, 4:4:4: the middle of the measured 60-140 kB (conventions 3.1)."""
@@ -59,6 +57,7 @@ def make_plan(
     classes: ClassSet | None = None,
     model_id: str = "",
     append_class_words: bool = False,
+    after: Plan | None = None,
 ) -> Plan:
     """The plan that a configuration asks for; reads the captions, and the instances if given.
 
@@ -67,6 +66,8 @@ def make_plan(
         classes: that may be targets; the default ones where not given.
         model_id: the model that is to draw, for its tokenizer; CLIP's where it is no local folder.
         append_class_words: prompts are captions with the words of their targets behind them.
+        after: a plan that it extends. Its samples count for `limit` and `per_class`, and what it
+            has is not planned again; the rest is what the configuration would have planned at once.
 
     Raises:
         PlanError: an input cannot be read, or is not what the preset needs.
@@ -74,13 +75,15 @@ def make_plan(
     """
     classes = classes or default_classes()
     settings = plan_settings(config, append_class_words=append_class_words)
+    before = PlannedBefore(after)
     if config.preset == "coco-cap":
-        return _plan_preset(config, classes, settings)
+        return _plan_preset(config, classes, settings, before)
     tokenizer, max_length = model_tokenizer(model_id)
     captions = open_captions(config.captions)
     inputs = {"captions": captions.sha256}
     instances = _instances(config, classes, inputs)
-    with JudgedCaptions(config, classes) as judged:
+    wanted = {classes.by_name(name).id: count for name, count in config.wanted.items()}
+    with JudgedCaptions(config, classes, before) as judged:
         for item in collect_prompts(
             captions.captions,
             instances,
@@ -91,12 +94,19 @@ def make_plan(
             append_class_words=append_class_words,
         ):
             judged.add(item)
-        choice = balance(judged.candidates, per_class=config.per_class, limit=config.limit)
+        choice = balance(
+            judged.candidates,
+            per_class=config.per_class,
+            limit=config.limit,
+            before=judged.before,
+            wanted=wanted or None,
+        )
         return Plan.of_tables(
             judged.tables(choice),
             inputs=inputs,
             settings=settings,
             classes=classes,
+            first_shard=before.first_shard,
         )
 
 
@@ -118,10 +128,12 @@ def estimate(plan: Plan, height: int, width: int) -> Estimate:
     return Estimate(images=images, shards=len(plan.tasks), bytes=round(images * each))
 
 
-_SET_BY_COCO_CAP = ("classes", "per_class", "max_targets", "min_area")
+_SET_BY_COCO_CAP = ("classes", "per_class", "wanted", "max_targets", "empty_share", "min_area")
 
 
-def _plan_preset(config: PlanConfig, classes: ClassSet, settings: dict[str, Any]) -> Plan:
+def _plan_preset(
+    config: PlanConfig, classes: ClassSet, settings: dict[str, Any], before: PlannedBefore
+) -> Plan:
     """The published selection: COCO's captions, few enough to be held at once."""
     if not is_default(classes):
         raise ConfigError(
@@ -146,12 +158,15 @@ def _plan_preset(config: PlanConfig, classes: ClassSet, settings: dict[str, Any]
         limit=config.limit,
         append_class_words=APPENDED in settings,
     )
+    # what is drawn for a smaller limit comes first in what is drawn for a larger one
+    new = [_sample(prompt) for prompt in taken if prompt not in before]
     return Plan(
-        tasks=_cut(taken, config),
+        tasks=cut(new, config, before.first_shard),
         rejections=rejected,
         inputs=inputs,
         settings=settings,
         classes=classes,
+        first_shard=before.first_shard,
     )
 
 
@@ -166,30 +181,14 @@ def _instances(
     return instances
 
 
-def _cut(prompts: Sequence[PromptSpec], config: PlanConfig) -> tuple[ShardTask, ...]:
-    """The prompts as samples, cut into shards and batches."""
-    tasks = []
-    for shard_index, in_shard in enumerate(_parts(prompts, config.shard_size)):
-        specs = [
-            _sample(prompt, sample_key(shard_index, index), config.seed)
-            for index, prompt in enumerate(in_shard)
-        ]
-        batches = tuple(tuple(batch) for batch in _parts(specs, config.batch_size))
-        tasks.append(ShardTask(shard_index=shard_index, batches=batches))
-    return tuple(tasks)
-
-
-def _parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def _sample(prompt: PromptSpec, key: str, run_seed: int) -> SampleSpec:
+def _sample(prompt: PromptSpec) -> SampleSpec:
+    """The prompt as a sample that has no place yet."""
     return SampleSpec(
-        key=key,
+        key="",
         prompt=prompt.prompt,
         caption=prompt.caption.text,
         targets=tuple(target_of(target) for target in prompt.targets),
-        seed=sample_seed(run_seed, key),
+        seed=0,
         caption_id=prompt.caption.caption_id,
         image_id=prompt.caption.image_id,
         word_included=prompt.word_included,

@@ -63,9 +63,9 @@ class PromptSpec:
     prompt: str
     """The generation prompt: the caption after cleaning."""
     targets: tuple[ClassEntry, ...]
-    """At least one, each once."""
+    """Each once; none where the sample is to show no class."""
     word_included: bool
-    """Whether the prompt names every target: whole words, plurals, synonyms."""
+    """Whether there are targets, and the prompt names every one: whole words, plurals, synonyms."""
 
     @classmethod
     def of(
@@ -73,13 +73,13 @@ class PromptSpec:
     ) -> PromptSpec:
         """The prompt of a caption, once it is known which classes of the set it is to show."""
         named = {mention.entry.id for mention in classes.find(prompt)}
-        included = all(target.id in named for target in targets)
+        included = bool(targets) and all(target.id in named for target in targets)
         return cls(caption=caption, prompt=prompt, targets=targets, word_included=included)
 
     @property
     def word_included_published(self) -> bool:
         """Whether the first target's phrase is a substring of the prompt (methods 7.2, step 5)."""
-        return self.targets[0].phrase in self.prompt.lower()
+        return bool(self.targets) and self.targets[0].phrase in self.prompt.lower()
 
     def reject(self, reason: Reason) -> Rejection:
         """The record that leaves this prompt out of the plan."""
@@ -136,7 +136,8 @@ def collect_prompts(
         captions: in the order of the file; of two with the same id the first is kept, and of
             two that could be samples and have the same prompt (in any case) as well.
         instances: of the same images, or nothing.
-        config: `classes`, `max_targets` and `min_area` are used.
+        config: `classes`, `max_targets`, `min_area` and `empty_share` are used. With a share, a
+            prompt without any word of a class can be a sample without targets.
         classes: that may be targets.
         tokenizer: of the model that is to draw.
         max_length: tokens that the model reads, both markers included. Where targets come from
@@ -166,7 +167,8 @@ def collect_prompts(
         elif digest in prompts:
             reason = Reason.DUPLICATE
         elif not named:
-            reason = Reason.NO_TARGET
+            if not (config.empty_share and classes.is_silent(prompt)):
+                reason = Reason.NO_TARGET
         elif not targets:
             reason = Reason.NOT_ASKED
         elif len(named) > config.max_targets:
@@ -182,7 +184,8 @@ def collect_prompts(
             yield reject(caption, reason, named)
         else:
             prompts.add(digest)
-            drawn = with_class_words(prompt, targets) if append_class_words else prompt
+            worded = append_class_words and targets
+            drawn = with_class_words(prompt, targets) if worded else prompt
             yield PromptSpec.of(caption, drawn, targets, classes)
 
 

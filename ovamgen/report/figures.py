@@ -141,7 +141,8 @@ def _draw_legend(
     colours: UInt8[np.ndarray, "256 3"],
 ) -> None:
     """What a mask's picture says, in the colours of the first class that is shown."""
-    colour = _rgb(colours[shown[0].sample.metadata["class_ids"][0]])
+    first = (sample.sample.metadata["class_ids"][0] for sample in shown)
+    colour = _rgb(colours[next((class_id for class_id in first if class_id), 0)])
     entries = [
         (colour, colour, "mask, coloured by class"),
         (colour, SHADE, "its edge"),

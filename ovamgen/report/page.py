@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from ovamgen.classes.class_entry import BACKGROUND
 from ovamgen.classes.class_set import ClassSet
 from ovamgen.classes.loading import is_default
 from ovamgen.console.wording import readable_bytes
@@ -143,7 +144,7 @@ def _card(thumbnail: Thumbnail, colours: Sequence[Sequence[int]]) -> dict[str, A
         {
             "swatch": swatch(colours[class_id]),
             "phrase": plain(phrase),
-            "score": f"{score:.2f}" if area else "–",
+            "score": f"{score:.2f}" if area and class_id else "–",
             "area": percent(area) if area else "no mask",
         }
         for class_id, phrase, score, area in zip(
@@ -175,7 +176,8 @@ def _card(thumbnail: Thumbnail, colours: Sequence[Sequence[int]]) -> dict[str, A
 
 def _shown_classes(thumbnails: Sequence[Thumbnail], classes: ClassSet) -> list[tuple[int, str]]:
     shown = {class_id for t in thumbnails for class_id in t.choice.candidate.class_ids}
-    return [(entry.id, entry.phrase) for entry in classes.classes if entry.id in shown]
+    none = [(BACKGROUND, "no class")] if BACKGROUND in shown else []
+    return none + [(entry.id, entry.phrase) for entry in classes.classes if entry.id in shown]
 
 
 def _failures(statistics: Statistics) -> list[dict[str, Any]]:

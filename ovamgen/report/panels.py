@@ -49,7 +49,7 @@ def heatmap_overlay(
 
     Args:
         image: RGB.
-        heatmaps: 8-bit PNGs of any size, at least one.
+        heatmaps: 8-bit PNGs of any size; none where no class was asked for.
     """
     height, width = image.shape[:2]
     maps = [
@@ -58,7 +58,8 @@ def heatmap_overlay(
         )
         for data in heatmaps
     ]
-    heat = np.maximum.reduce(maps).astype(np.float32) / 255
+    nothing = np.zeros((height, width), np.uint8)
+    heat = np.maximum.reduce([nothing, *maps]).astype(np.float32) / 255
     colours = matplotlib.colormaps[COLOUR_MAP](heat)[..., :3] * 255
     grey = np.repeat(_luminance(image)[..., None] * 0.75 + 30, 3, axis=2)
     opacity = (0.9 * np.sqrt(heat))[..., None]

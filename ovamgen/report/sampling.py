@@ -12,6 +12,7 @@ from itertools import chain, zip_longest
 from typing import Any, Literal
 
 from ovamgen.records import ShardRecord
+from ovamgen.shards.schema import targets_of
 
 Why = Literal["best", "worst", "drawn"]
 """Among the highest scores of its class, among the lowest, or drawn by the hash of its key."""
@@ -24,6 +25,7 @@ class Candidate:
     key: str
     shard_index: int
     class_ids: tuple[int, ...]
+    """0 alone where it is to show no class."""
     score: float
     """The lowest of its targets' scores: a sample is as good as its worst target."""
     area: float
@@ -60,7 +62,7 @@ class Sampler:
             shard_index=record.shard_index,
             class_ids=tuple(row["class_ids"]),
             score=min(row["scores"]),
-            area=min(1.0, sum(row["areas"])),
+            area=min(1.0, sum(row["areas"])) if targets_of(row) else 0.0,
         )
         for class_id in candidate.class_ids:
             for why in _RANK:

@@ -115,6 +115,9 @@ def funnel(corpus: Corpus, statistics: Statistics) -> list[FunnelRow]:
     if statistics.other_failures:
         rows.append(row("failed: other messages", statistics.other_failures, 1, "two"))
     rows.append(row("samples made", made, 0, "one"))
+    if statistics.without_class:
+        note = "all background, so that networks learn what is none of the classes"
+        rows.append(row("without any class", statistics.without_class, 1, "one", note))
     if statistics.unsafe:
         note = "by the safety checker; part of the corpus, not shown on this page"
         rows.append(row("flagged", statistics.unsafe, 1, "two", note))

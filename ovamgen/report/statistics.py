@@ -18,6 +18,7 @@ from ovamgen.records import ShardRecord, Stage
 from ovamgen.shards.finished_shard import damaged, read_metadata
 from ovamgen.shards.manifest import sha256_of
 from ovamgen.shards.output_files import metadata_name
+from ovamgen.shards.schema import targets_of
 from ovamgen.storage.interface import Store
 
 MAX_FAILURE_KINDS = 200
@@ -103,6 +104,8 @@ class Statistics:
     samples: int = 0
     unsafe: int = 0
     failed: int = 0
+    without_class: int = 0
+    """Samples that are to show no class."""
     pixels: int = 0
     """Pixels of all images, whatever they show."""
     failures: dict[tuple[str, str], FailureKind] = field(default_factory=dict)
@@ -124,6 +127,9 @@ class Statistics:
         self.unsafe += row["unsafe"]
         size = row["height"] * row["width"]
         self.pixels += size
+        if not targets_of(row):
+            self.without_class += 1
+            return
         for class_id, score, area in zip(
             row["class_ids"], row["scores"], row["areas"], strict=True
         ):
@@ -200,7 +206,7 @@ def gather(
 def _valid(store: Store, record: ShardRecord, classes: ClassSet) -> Iterator[dict[str, Any]]:
     known = {entry.id for entry in classes.classes}
     for row in read_rows(store, record, COLUMNS):
-        if not known.issuperset(row["class_ids"] or ()):
+        if not known.issuperset(targets_of(row)):
             raise ShardError(
                 f"{store.url}/{metadata_name(record.shard_index)}: class ids must be those of "
                 f"{classes.name}, got {row['class_ids']} in sample {row['key']}"

@@ -1,4 +1,7 @@
-"""The files of a run beside its shards: the plan and ``run.yaml``, read and compared."""
+"""The files of a run beside its shards: plans and ``run.yaml`` of its generations, read, compared.
+
+A corpus that was never extended has one of each.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,15 @@ from ovamgen.classes.loading import as_saved, from_saved
 from ovamgen.config import RunConfig, build_config, canonical_json
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.plan.planning import Plan
+from ovamgen.run.generations import Generation
 from ovamgen.shards.output_files import (
     MANIFEST_NAME,
     PLAN_NAME,
     RECORDS,
     RUN_NAME,
     metadata_name,
+    plan_name,
+    run_name,
     shard_name,
 )
 from ovamgen.storage.plain_yaml import load_plain_yaml
@@ -34,18 +40,28 @@ _SECTIONS = ("plan", "model", "synthesis", "attribution", "masks", "shards")
 _PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow", "pyarrow", "pydensecrf2")
 
 
-def read_plan(store: Store) -> Plan | None:
-    """The plan in the store, or None where there is none."""
-    return Plan.open(store.open(PLAN_NAME)) if store.exists(PLAN_NAME) else None
+def read_plan(store: Store, *, begun: bool = False) -> Plan | None:
+    """The plan in the store, of all its generations, or None where there is none.
+
+    Args:
+        store: of the run.
+        begun: also of an extension that was stopped before its ``run.yaml`` made it one.
+    """
+    plans: list[Plan] = []
+    while store.exists(name := plan_name(len(plans))):
+        if plans and not begun and not store.exists(run_name(len(plans))):
+            break
+        plans.append(Plan.open(store.open(name)))
+    return Plan.joined(plans) if plans else None
 
 
-def write_plan_file(store: Store, plan: Plan) -> None:
-    """Puts the plan into the store; it is never held whole."""
+def write_plan_file(store: Store, plan: Plan, generation: int = 0) -> None:
+    """Puts the plan of one generation into the store; it is never held whole."""
     with store.scratch() as folder:
         path = folder / PLAN_NAME
         with path.open("wb") as file:
             plan.write_to(file)
-        store.publish_file(path, PLAN_NAME)
+        store.publish_file(path, plan_name(generation))
 
 
 def has_made_shards(store: Store) -> bool:
@@ -79,24 +95,57 @@ def give_way(store: Store, changed: list[str]) -> None:
     fault_points.reach("run.run_file_removed")
 
 
+def take_generation_back(store: Store, number: int) -> None:
+    """Removes an extension of which no shard was made; the store's lock is held.
+
+    Args:
+        store: of the corpus.
+        number: of its last generation, above 0.
+    """
+    plan, saved, names = read_plan(store, begun=True), read_run_files(store), store.sizes()
+    store.delete(run_name(number))
+    fault_points.reach("run.generation_removed")
+    if plan is not None and len(plan.generations) > number:
+        split = saved[0]["config"]["shards"]["split"]
+        for index in range(plan.generations[number].first_shard, len(plan.tasks)):
+            for name in {shard_name(split, index), metadata_name(index)} & names.keys():
+                store.delete(name)
+        store.delete(plan_name(number))
+
+
 def read_run_file(store: Store) -> dict[str, Any] | None:
-    """``run.yaml`` of the store, or None where no shard was ever begun.
+    """``run.yaml`` of the store's last generation, or None where no shard was ever begun.
 
     Raises:
-        ConfigError: the file is damaged.
+        ConfigError: a file is damaged.
     """
-    if not store.exists(RUN_NAME):
-        return None
-    try:
-        return parse_run_file(store.read(RUN_NAME, MAX_YAML_BYTES))
-    except (ValueError, ShardError) as error:
-        raise ConfigError(
-            f"{store.url}/{RUN_NAME} is damaged: {error}; restore it, or give another --out"
-        ) from None
+    found = read_run_files(store)
+    return found[-1] if found else None
 
 
-def parse_run_file(data: bytes) -> dict[str, Any]:
+def read_run_files(store: Store) -> list[dict[str, Any]]:
+    """``run.yaml`` of each generation of the store; none where no shard was ever begun.
+
+    Raises:
+        ConfigError: a file is damaged.
+    """
+    found: list[dict[str, Any]] = []
+    while store.exists(name := run_name(len(found))):
+        try:
+            found.append(parse_run_file(store.read(name, MAX_YAML_BYTES), len(found)))
+        except (ValueError, ShardError) as error:
+            raise ConfigError(
+                f"{store.url}/{name} is damaged: {error}; restore it, or give another --out"
+            ) from None
+    return found
+
+
+def parse_run_file(data: bytes, generation: int = 0) -> dict[str, Any]:
     """The content of a ``run.yaml``.
+
+    Args:
+        data: the file.
+        generation: number of the generation that it is of.
 
     Raises:
         ValueError: it is damaged; the text says how.
@@ -110,6 +159,8 @@ def parse_run_file(data: bytes) -> dict[str, Any]:
     ):
         raise ValueError(f"it must hold {', '.join(_REQUIRED)}")
     check_sections(values)
+    if Generation.of(values).number != generation:
+        raise ValueError(f"it must be of generation {generation}")
     return values
 
 

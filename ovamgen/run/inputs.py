@@ -6,6 +6,7 @@ Whoever needs to know whether a configuration can be run, or what its samples de
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
@@ -70,8 +71,12 @@ def image_size(config: RunConfig) -> tuple[int, int]:
     return height or 512, width or 512
 
 
-def plan_for(config: RunConfig) -> Plan:
+def plan_for(config: RunConfig, after: Plan | None = None) -> Plan:
     """The plan of a configuration; reads the captions.
+
+    Args:
+        config: resolved.
+        after: the plan that it extends, if any: what is planned there is not planned again.
 
     Raises:
         ConfigError: no captions are named.
@@ -88,6 +93,7 @@ def plan_for(config: RunConfig) -> Plan:
         classes=config.classes,
         model_id=config.model.id,
         append_class_words=config.synthesis.append_class_words,
+        after=after,
     )
 
 
@@ -111,8 +117,12 @@ def named_inputs(config: RunConfig, plan: Plan) -> dict[str, str]:
     return {name: digest_of(path) for name, path in named.items() if path}
 
 
-def inputs_of(config: RunConfig, plan: Plan) -> dict[str, str]:
+def inputs_of(config: RunConfig, of_plan: Mapping[str, str]) -> dict[str, str]:
     """sha256 by name of every file that the samples of a run depend on, for its fingerprint.
+
+    Args:
+        config: names the token bank and the head.
+        of_plan: the same of what its plan was made of.
 
     Raises:
         ConfigError: the token bank or the head cannot be read.
@@ -120,7 +130,7 @@ def inputs_of(config: RunConfig, plan: Plan) -> dict[str, str]:
     attribution = config.attribution
     files = {"tokens": attribution.token_source.file, "head": attribution.head_file}
     read = {name: digest_of(file) for name, file in files.items() if file is not None}
-    return {**plan.inputs, **read}
+    return {**of_plan, **read}
 
 
 def digest_of(url: str) -> str:

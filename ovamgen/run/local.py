@@ -58,5 +58,5 @@ def generate_local(run: Run, progress: RunProgress, factory: EngineFactory | Non
             journal.spent(clock.take())
             journal.shard_finished(task.shard_index)
             progress.count(shards=1)
-        if run.pending:
+        if run.shards_left:
             drain.finish()

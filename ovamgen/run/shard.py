@@ -178,6 +178,7 @@ def commit(
         samples=samples,
         failures=[(specs[failure.key], failure) for failure in failures],
         fingerprint=context.provenance.fingerprint,
+        retries={spec.key: spec.retry for spec in task.specs if spec.retry is not None},
     )
 
 

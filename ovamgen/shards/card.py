@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
+from ovamgen.classes.class_entry import BACKGROUND
 from ovamgen.classes.loading import from_saved, is_default
 from ovamgen.console.log_format import printable
 from ovamgen.console.wording import readable_bytes
@@ -51,7 +52,7 @@ def render_card(
 
     Args:
         records: of all shards, by ascending index.
-        classes: the classes that occur.
+        classes: the classes that occur; the background stands for samples that show none.
         run_info: as for `ovamgen.shards.manifest.write_indexes`; its ``config`` names the set of
             the classes, VOC's where it names none.
         dataset_info: lines for the end of the YAML header: features and counts.
@@ -84,7 +85,12 @@ def render_card(
         shards=len(records),
         size=readable_bytes(sum(record.size_bytes for record in records)),
         size_category=size_category(samples),
-        classes=[replace(row, name=cell(row.name), phrase=cell(row.phrase)) for row in classes],
+        classes=[
+            replace(row, name=cell(row.name), phrase=cell(row.phrase))
+            for row in classes
+            if row.class_id != BACKGROUND
+        ],
+        without_class=sum(row.samples for row in classes if row.class_id == BACKGROUND),
     )
 
 

@@ -22,6 +22,7 @@ from ovamgen.shards.arrays import (
     encode_png,
 )
 from ovamgen.shards.schema import (
+    NO_TARGET,
     SCHEMA_VERSION,
     Provenance,
     conform,
@@ -105,6 +106,7 @@ def encode_sample(
             "scores": rounded(scores),
             "areas": rounded(areas),
             "heatmap_max": rounded(heatmap_max[row] for row in rows),
+            **({} if spec.targets else NO_TARGET),
             "height": height,
             "width": width,
             "unsafe": unsafe,

@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 from ovamgen.bounds import MAX_KEY_DIGITS, MAX_SHARD_SIZE, MAX_SIDE_PX
 from ovamgen.classes.class_entry import IGNORE
 from ovamgen.errors import ShardError
-from ovamgen.records import ShardRecord
+from ovamgen.records import Retry, ShardRecord
 from ovamgen.shards.output_files import metadata_name, record_name
 from ovamgen.shards.reader import read_tar
-from ovamgen.shards.schema import METADATA_SCHEMA, PLANNED_FIELDS
-from ovamgen.shards.tables import read_columns
+from ovamgen.shards.schema import METADATA_SCHEMA, PLANNED_FIELDS, RETRIES_SCHEMA
+from ovamgen.shards.tables import column_names, read_columns
 from ovamgen.storage.interface import Store
 
 
@@ -44,7 +44,7 @@ _PLANNED = frozenset({"status", "stage", "reason", *PLANNED_FIELDS})
 """Columns without a null in any row; the others have none in rows of samples that were made."""
 _OF_TARGETS = ("class_ids", "class_names", "phrases", "scores", "areas", "heatmap_max")
 """One for each target."""
-_RANGES = {"class_ids": (1, IGNORE - 1), "height": (1, MAX_SIDE_PX), "width": (1, MAX_SIDE_PX)}
+_RANGES = {"class_ids": (0, IGNORE - 1), "height": (1, MAX_SIDE_PX), "width": (1, MAX_SIDE_PX)}
 
 
 def _check_values(table: pa.Table, name: str, prefix: str) -> None:
@@ -80,6 +80,23 @@ def _check_values(table: pa.Table, name: str, prefix: str) -> None:
         fits = pc.match_substring_regex(keys, rf"^{prefix}[0-9]{{{digits}}}$")
         must(pc.all(fits, min_count=0), "key", f"hold {MAX_KEY_DIGITS} digits, {prefix} first")
         must(pc.count_distinct(keys).as_py() == len(keys), "key", "hold each key once")
+
+
+def read_retries(store: Store, record: ShardRecord) -> dict[str, Retry]:
+    """What each sample of a shard is another attempt at, by key; none where it holds no retries.
+
+    Raises:
+        ShardError: the metadata is missing or damaged.
+    """
+    name = f"{metadata_name(record.shard_index)} in {store.url}"
+    with store.open(metadata_name(record.shard_index)) as file:
+        if "retry_of" not in column_names(file, name):
+            return {}
+        columns = ("key", "retry_of", "retry_of_seed", "attempt")
+        schema = pa.schema([RETRIES_SCHEMA.field(column) for column in columns])
+        rows = read_columns(file, name, schema, MAX_SHARD_SIZE).to_pylist()
+    found = ((row["key"], Retry.in_row(row)) for row in rows)
+    return {key: retry for key, retry in found if retry is not None}
 
 
 def read_members(

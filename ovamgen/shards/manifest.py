@@ -16,16 +16,19 @@ from ovamgen.shards.finished_shard import read_metadata
 from ovamgen.shards.output_files import (
     CARD_NAME,
     MANIFEST_NAME,
-    PLAN_NAME,
-    RUN_NAME,
     WIDS_NAME,
+    plan_name,
+    run_name,
 )
 from ovamgen.shards.schema import SCHEMA_VERSION
 from ovamgen.storage.interface import Store
 
 
 def write_indexes(
-    store: Store, records: Iterable[ShardRecord], run_info: Mapping[str, Any]
+    store: Store,
+    records: Iterable[ShardRecord],
+    run_info: Mapping[str, Any],
+    generations: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Writes manifest, wids index and dataset card; equal corpora give equal bytes.
 
@@ -35,12 +38,15 @@ def write_indexes(
         run_info: what ``run.yaml`` holds, plain values; kept in the manifest as it is, and the card
             tells from ``config``, ``model``, ``fingerprint`` and ``ovamgen_version`` how the
             samples were made. Any of them may be missing.
+        generations: the same of every generation of a corpus that was extended, the last one
+            included, in their order; the manifest lists them where there is more than one.
 
     Raises:
         ShardError: the store failed, or a shard's metadata cannot be read.
     """
     ordered = sorted(records, key=lambda record: record.shard_index)
-    store.put(MANIFEST_NAME, manifest_json(ordered, run_info, digests_of_sources(store)))
+    files = digests_of_sources(store, max(1, len(generations)))
+    store.put(MANIFEST_NAME, manifest_json(ordered, run_info, files, generations))
     fault_points.reach("index.manifest_put")
     store.put(WIDS_NAME, wids_index(ordered))
     fault_points.reach("index.wids_put")
@@ -71,16 +77,24 @@ def sha256_of(store: Store, name: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # has readinto
 
 
-def digests_of_sources(store: Store) -> dict[str, str]:
-    """sha256 by name of the plan and of ``run.yaml``, which nothing else in an output vouches for.
+def digests_of_sources(store: Store, generations: int = 1) -> dict[str, str]:
+    """sha256 by name of plans and ``run.yaml``, which nothing else in an output vouches for.
 
     What is not there is left out: corpora that were handed on have neither.
+
+    Args:
+        store: of the output.
+        generations: how many there are.
     """
-    return {name: sha256_of(store, name) for name in (PLAN_NAME, RUN_NAME) if store.exists(name)}
+    names = [name(number) for number in range(generations) for name in (plan_name, run_name)]
+    return {name: sha256_of(store, name) for name in names if store.exists(name)}
 
 
 def manifest_json(
-    records: Sequence[ShardRecord], run_info: Mapping[str, Any], files: Mapping[str, str]
+    records: Sequence[ShardRecord],
+    run_info: Mapping[str, Any],
+    files: Mapping[str, str],
+    generations: Sequence[Mapping[str, Any]] = (),
 ) -> bytes:
     """The manifest as canonical JSON.
 
@@ -88,8 +102,9 @@ def manifest_json(
         records: of all shards, by ascending index.
         run_info: as for `write_indexes`.
         files: as `digests_of_sources` gives them.
+        generations: as for `write_indexes`.
     """
-    data = {
+    data: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "samples": sum(record.samples for record in records),
         "failed": sum(record.failed for record in records),
@@ -98,7 +113,35 @@ def manifest_json(
         "run": dict(run_info),
         "run_sha256": digest_of_run_info(run_info),
     }
+    if len(generations) > 1:
+        data["generations"] = generations_of(records, generations)
     return canonical_json(data).encode()
+
+
+def generations_of(
+    records: Sequence[ShardRecord], runs: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """What a manifest lists of each generation: its shards, what they hold, its ``run.yaml``.
+
+    Args:
+        records: of all shards, by ascending index.
+        runs: content of every ``run.yaml``, in the order of the generations.
+    """
+    firsts = [run.get("generation", {}).get("first_shard", 0) for run in runs]
+    listed = []
+    for run, first, end in zip(runs, firsts, [*firsts[1:], len(records)], strict=True):
+        own = [record for record in records if first <= record.shard_index < end]
+        listed.append(
+            {
+                "first_shard": first,
+                "shards": len(own),
+                "samples": sum(record.samples for record in own),
+                "failed": sum(record.failed for record in own),
+                "fingerprint": run["fingerprint"],
+                "run": dict(run),
+            }
+        )
+    return listed
 
 
 def digest_of_run_info(run_info: Mapping[str, Any]) -> str:

@@ -17,6 +17,8 @@ PLAN_NAME = "plan.parquet"
 """Every sample that is to be made, and the captions that were left out."""
 RUN_NAME = "run.yaml"
 """Settings, inputs, model and versions that the shards were made with."""
+GENERATIONS = "generations/"
+"""Plan and settings of each generation that extended a corpus, by its number from 1 on."""
 METADATA = "metadata/"
 """One table a shard (`metadata_name`)."""
 RECORDS = "manifests/"
@@ -117,6 +119,16 @@ def clip_scores_name(index: int) -> str:
 def times_name(number: int) -> str:
     """``logs/time-000001.json``."""
     return f"{TIMES_PREFIX}{number:06d}.json"
+
+
+def plan_name(generation: int) -> str:
+    """``plan.parquet`` of generation 0, ``generations/000001/plan.parquet`` of the next."""
+    return f"{GENERATIONS}{generation:06d}/{PLAN_NAME}" if generation else PLAN_NAME
+
+
+def run_name(generation: int) -> str:
+    """``run.yaml`` of generation 0, ``generations/000001/run.yaml`` of the next."""
+    return f"{GENERATIONS}{generation:06d}/{RUN_NAME}" if generation else RUN_NAME
 
 
 def recorded_indices(names: Iterable[str]) -> list[int]:

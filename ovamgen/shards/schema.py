@@ -11,15 +11,31 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from ovamgen.classes.class_entry import BACKGROUND
 from ovamgen.errors import SampleError
 from ovamgen.records import SampleSpec
 
 SCHEMA_VERSION = 1
+
+NO_TARGET: Mapping[str, tuple[object]] = MappingProxyType(
+    {
+        "class_ids": (BACKGROUND,),
+        "class_names": ("background",),
+        "phrases": ("background",),
+        "scores": (0.0,),
+        "areas": (1.0,),
+        "heatmap_max": (0.0,),
+    }
+)
+"""The lists of a sample that is to show no class: an empty list would be no witness of a type.
+
+Its mask is 0 all over; no map was asked for, so that there is no score and no preview."""
 
 DIGITS = 6
 """Decimals of measured values, so that the last bits of a sum do not make other files."""
@@ -121,6 +137,16 @@ METADATA_SCHEMA: pa.Schema = pa.schema(
 """The metadata table: ``status`` is ``ok`` or ``failed``; stage and reason are "" for ``ok``; what
 a failed sample never came to have is null."""
 
+RETRIES_SCHEMA: pa.Schema = pa.schema(
+    [
+        *METADATA_SCHEMA,
+        _field("retry_of", pa.string(), "key of the sample that failed first"),
+        _field("retry_of_seed", pa.int64(), "the seed that the attempt before failed with"),
+        _field("attempt", pa.int64(), "1 for the first attempt after it"),
+    ]
+)
+"""The same of a shard whose samples are failed ones, tried again (`ovamgen.records.Retry`)."""
+
 
 PLANNED_FIELDS = (
     *("schema_version", "key", "caption", "prompt", "caption_id", "image_id", "seed"),
@@ -139,12 +165,17 @@ def spec_fields(spec: SampleSpec) -> dict[str, object]:
         "caption_id": spec.caption_id,
         "image_id": spec.image_id,
         "seed": spec.seed,
-        "class_ids": [target.class_id for target in spec.targets],
-        "class_names": [target.class_name for target in spec.targets],
-        "phrases": [target.phrase for target in spec.targets],
+        "class_ids": [t.class_id for t in spec.targets] or [*NO_TARGET["class_ids"]],
+        "class_names": [t.class_name for t in spec.targets] or [*NO_TARGET["class_names"]],
+        "phrases": [t.phrase for t in spec.targets] or [*NO_TARGET["phrases"]],
         "word_included": spec.word_included,
         "word_included_published": spec.word_included_published,
     }
+
+
+def targets_of(row: Mapping[str, Any]) -> list[int]:
+    """Class ids of a sample's targets, from its metadata; none where it is to show no class."""
+    return [class_id for class_id in row["class_ids"] if class_id != BACKGROUND]
 
 
 def provenance_fields(provenance: Provenance) -> dict[str, object]:

@@ -49,6 +49,25 @@ def read_columns(file: BinaryIO, name: str, schema: pa.Schema, most_rows: int) -
     return table.select(schema.names)
 
 
+def column_names(file: BinaryIO, name: str) -> list[str]:
+    """The names of a Parquet file's columns; the file can be read from its start again.
+
+    Args:
+        file: the Parquet file, seekable.
+        name: what messages call it.
+
+    Raises:
+        ShardError: it cannot be read.
+    """
+    try:
+        names = pq.read_schema(file).names
+        file.seek(0)
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        reason = " ".join(str(error).split())
+        raise ShardError(f"{name} cannot be read as Parquet: {reason:.300}") from None
+    return [str(column) for column in names]
+
+
 def _check_nulls(batch: pa.RecordBatch, schema: pa.Schema, name: str) -> None:
     for field in schema:
         if not field.nullable and batch.column(field.name).null_count:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -18,8 +19,10 @@ import pyarrow.parquet as pq
 
 from ovamgen import fault_points
 from ovamgen.errors import ShardError
-from ovamgen.records import EncodedSample, SampleFailure, SampleSpec
-from ovamgen.shards.schema import METADATA_SCHEMA, SCHEMA_VERSION, spec_fields
+from ovamgen.records import EncodedSample, Retry, SampleFailure, SampleSpec
+from ovamgen.shards.schema import METADATA_SCHEMA, RETRIES_SCHEMA, SCHEMA_VERSION, spec_fields
+
+_NO_RETRIES: Mapping[str, Retry] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,22 +98,28 @@ def metadata_parquet(
     shard_index: int,
     samples: Iterable[EncodedSample],
     failures: Sequence[tuple[SampleSpec, SampleFailure]],
+    retries: Mapping[str, Retry] = _NO_RETRIES,
 ) -> bytes:
     """A Parquet file with one row for every sample of the shard, failed ones too, by key.
 
-    Columns are those of `METADATA_SCHEMA`. A failed sample has the fields of its spec, the stage
-    and the reason; what it never came to have is null, its previews are an empty list.
+    Columns are those of `METADATA_SCHEMA`, of retries `RETRIES_SCHEMA`. A failed sample has the
+    fields of its spec, the stage and the reason; what it never came to have is null, its previews
+    are an empty list.
 
     Args:
         shard_index: kept in the file's own metadata.
         samples: their members are not looked at.
         failures: each with the spec that it belongs to.
+        retries: what each sample is another attempt at, by key; of all of them or of none.
     """
     rows = [_made_row(sample) for sample in samples]
     rows += [_failed_row(spec, failure) for spec, failure in failures]
     rows.sort(key=lambda row: row["key"])
+    if retries:
+        rows = [row | retries[row["key"]].fields() for row in rows]
     notes = {"ovamgen.schema_version": str(SCHEMA_VERSION), "ovamgen.shard": str(shard_index)}
-    table = pa.Table.from_pylist(rows, schema=METADATA_SCHEMA.with_metadata(notes))
+    schema = RETRIES_SCHEMA if retries else METADATA_SCHEMA
+    table = pa.Table.from_pylist(rows, schema=schema.with_metadata(notes))
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     return buffer.getvalue()

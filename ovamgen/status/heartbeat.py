@@ -44,7 +44,7 @@ def keep_logs(run: Run, every_seconds: float | None = None) -> Iterator[None]:
     error = ""
     try:
         yield
-        state = "stopped" if run.pending else "complete"
+        state = "stopped" if run.shards_left else "complete"
     except Interrupted as stop:
         state, error = "stopped", one_line(stop)
         raise
@@ -68,7 +68,7 @@ class _Heartbeat:
         self._began_at = _now()
         self._before = sum(r.samples + r.failed for r in run.records.values())
         self._shards_before = len(run.records)
-        self._shards_planned = self._shards_before + len(run.pending)
+        self._shards_planned = self._shards_before + run.shards_left
         self._samples_planned = run.total_samples
         self._name = ""
         self._sequence = 0

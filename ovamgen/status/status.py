@@ -15,7 +15,8 @@ from ovamgen.console.log_format import printable
 from ovamgen.console.progress import time_left
 from ovamgen.errors import ConfigError
 from ovamgen.records import ShardRecord
-from ovamgen.run.files import read_plan, read_run_file
+from ovamgen.run.files import read_plan, read_run_files
+from ovamgen.run.retries import superseded
 from ovamgen.shards.finished_shard import read_metadata
 from ovamgen.shards.output_files import (
     EXPORT_NAME,
@@ -59,7 +60,11 @@ class RunStatus:
     samples_failed: int
     bytes_written: int
     failures: dict[str, int] = field(default_factory=dict)
-    """Failed samples by ``stage: reason``, the most frequent first."""
+    """Failed samples by ``stage: reason``, the most frequent first; without those tried again."""
+    tried_again: int = 0
+    """Failed samples that there is a later attempt at."""
+    generations: int = 1
+    """1, and one for each time that the corpus was extended or failed samples were tried again."""
     handed_on: str = ""
     """``a selection`` or ``an export``: finished shards of a run, without its plan."""
     model: str = ""
@@ -92,6 +97,10 @@ class RunStatus:
             f"{self.samples_planned} planned ({_percent(ended, self.samples_planned)})",
             f"  size     {self.bytes_written / 1e6:.1f} MB",
         ]
+        if self.tried_again:
+            text.append(f"  retried  {self.tried_again} of the failed samples were tried again")
+        if self.generations > 1:
+            text.append(f"  made in  {self.generations} generations")
         if self.model:
             text.append(f"  model    {self.model}")
         text += [f"  run      {line}" for line in self._run_lines()]
@@ -157,6 +166,7 @@ class StatusReader:
         self._planned: tuple[tuple[int, str], tuple[int, int]] | None = None
         self._records: dict[tuple[str, int], ShardRecord] = {}
         self._failures: dict[int, Counter[tuple[str, str]]] = {}
+        self._tried_again: frozenset[str] = frozenset()
 
     def read(self) -> RunStatus:
         """The status now.
@@ -169,7 +179,8 @@ class StatusReader:
         store = self.store
         # before the records: a run that ends while they are read must not look dead
         holder, live = store.holder(), read_progress(store)
-        saved = read_run_file(store)
+        runs = read_run_files(store)
+        saved = runs[-1] if runs else None
         mark = saved["fingerprint"] if saved else ""
         shards, samples = self._plan(mark, live, is_held=holder is not None)
         records = self._read_records()
@@ -180,6 +191,9 @@ class StatusReader:
         elif saved is None:
             state = "planned"
         found = understand(holder, live, is_complete=state == "complete")
+        tried_again = superseded(store, records, runs)
+        if tried_again != self._tried_again:
+            self._tried_again, self._failures = tried_again, {}
         return RunStatus(
             out=store.url,
             handed_on=self._handed_on(),
@@ -192,7 +206,11 @@ class StatusReader:
             samples_made=sum(record.samples for record in records.values()),
             samples_failed=sum(record.failed for record in records.values()),
             bytes_written=sum(record.size_bytes for record in records.values()),
-            failures=in_words(failures_by_reason(store, records, self._failures)),
+            failures=in_words(
+                failures_by_reason(store, records, self._failures, without=tried_again)
+            ),
+            tried_again=len(tried_again),
+            generations=max(1, len(runs)),
             model=saved["model"].get("id", "") if saved else "",
             fingerprint=mark,
             process=found.process,
@@ -256,6 +274,8 @@ def failures_by_reason(
     store: Store,
     records: Mapping[int, ShardRecord],
     known: dict[int, Counter[tuple[str, str]]] | None = None,
+    *,
+    without: frozenset[str] = frozenset(),
 ) -> Counter[tuple[str, str]]:
     """Failed samples by stage and reason; only metadata of shards with failures is read.
 
@@ -263,13 +283,14 @@ def failures_by_reason(
         store: of the run.
         records: of the finished shards.
         known: counts by shard that were read before; grows.
+        without: keys of failed samples that do not count, the same in every call with ``known``.
     """
     known = {} if known is None else known
     counts: Counter[tuple[str, str]] = Counter()
     for index, record in sorted(records.items()):
         if record.failed:
             if index not in known:
-                known[index] = _failures_of(store, record)
+                known[index] = _failures_of(store, record, without)
             counts += known[index]
     return counts
 
@@ -279,9 +300,12 @@ def in_words(failures: Counter[tuple[str, str]]) -> dict[str, int]:
     return {f"{stage}: {reason}": count for (stage, reason), count in failures.most_common()}
 
 
-def _failures_of(store: Store, record: ShardRecord) -> Counter[tuple[str, str]]:
-    rows = read_metadata(store, record, ["status", "stage", "reason"]).to_pylist()
-    return Counter((row["stage"], row["reason"]) for row in rows if row["status"] == "failed")
+def _failures_of(
+    store: Store, record: ShardRecord, without: frozenset[str]
+) -> Counter[tuple[str, str]]:
+    rows = read_metadata(store, record, ["key", "status", "stage", "reason"]).to_pylist()
+    failed = (row for row in rows if row["status"] == "failed" and row["key"] not in without)
+    return Counter((row["stage"], row["reason"]) for row in failed)
 
 
 def _live_fields(live: LiveProgress | None, records: Mapping[int, ShardRecord]) -> dict[str, Any]:

@@ -120,6 +120,8 @@ def test_every_key_can_be_set_to_its_default():
         "classes",
         "masks.class_tau",
         "masks.crf.half_resolution",
+        "plan.empty_share",
+        "plan.wanted",
         "synthesis.append_class_words",
     }
     left_out |= {f"attribution.{name}" for name in ("head", "head_mode", "head_tokens")}

@@ -60,13 +60,19 @@ class Command:
     """One attempt at a run in one process, begun at once."""
 
     def __init__(
-        self, config: RunConfig, log: Path, *, faults: str = "", batch_seconds: float = 0.0
+        self,
+        config: RunConfig,
+        log: Path,
+        *,
+        faults: str = "",
+        batch_seconds: float = 0.0,
+        extend: bool = False,
     ) -> None:
         """``log`` gets stderr; ``faults`` are counted in this process alone."""
         aws = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
         self._log = log
         self.process = SERVER.Process(
-            target=_attempt, args=(config, str(log), faults, batch_seconds, aws)
+            target=_attempt, args=(config, str(log), faults, batch_seconds, aws, extend)
         )
         self.process.start()
 
@@ -98,10 +104,11 @@ def arguments(config: RunConfig, folder: Path, batch_seconds: float = 0.0) -> li
     return [sys.executable, "-m", __name__, str(path), str(batch_seconds)]
 
 
-def run(config: RunConfig, batch_seconds: float) -> int:
+def run(config: RunConfig, batch_seconds: float, *, extend: bool = False) -> int:
     """The exit code of a run, as the command line gives it."""
     try:
-        outcome = generate(config, partial(DiscEngine, batch_seconds=batch_seconds))
+        factory = partial(DiscEngine, batch_seconds=batch_seconds)
+        outcome = generate(config, factory, extend=extend)
         outcome.check_complete()
     except OvamgenError as error:
         print(f"ovamgen: {error}", file=sys.stderr, flush=True)
@@ -113,7 +120,12 @@ def run(config: RunConfig, batch_seconds: float) -> int:
 
 
 def _attempt(
-    config: RunConfig, log: str, faults: str, batch_seconds: float, variables: Mapping[str, str]
+    config: RunConfig,
+    log: str,
+    faults: str,
+    batch_seconds: float,
+    variables: Mapping[str, str],
+    extend: bool,
 ) -> None:
     # the server that this is forked off may be older than they are
     os.environ.update(variables)
@@ -123,7 +135,7 @@ def _attempt(
     if faults:
         # the server was started without faults: what its environment would have bound, bound now
         fault_points.reach = fault_points.reaching(faults)
-    sys.exit(run(config, batch_seconds))
+    sys.exit(run(config, batch_seconds, extend=extend))
 
 
 def main() -> int:

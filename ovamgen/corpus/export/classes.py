@@ -21,7 +21,10 @@ def label_names(classes: ClassSet) -> list[str]:
 
 
 def count_targets(corpus: Corpus) -> dict[int, int]:
-    """Samples of the corpus by class id; one with several targets counts for each."""
+    """Samples of the corpus by class id; one with several targets counts for each.
+
+    Those that are to show no class count for the background's id.
+    """
     counts: Counter[int] = Counter()
     for record in corpus.records:
         lists = corpus.metadata(record, ["class_ids"]).column("class_ids").to_pylist()
@@ -39,7 +42,7 @@ def class_table(classes: ClassSet, counts: dict[int, int]) -> bytes:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["id", "name", "phrase", "red", "green", "blue", "samples"])
     for label, name, phrase in rows:
-        samples = counts.get(label, 0) if label not in (BACKGROUND, IGNORE) else ""
+        samples = counts.get(label, 0 if label not in (BACKGROUND, IGNORE) else "")
         writer.writerow([label, name, phrase, *palette[label].tolist(), samples])
     return buffer.getvalue().encode()
 

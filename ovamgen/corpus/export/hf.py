@@ -231,7 +231,7 @@ def _derivation(corpus: Corpus) -> dict[str, Any]:
     """What the card says of a view: which samples these are of which run."""
     if corpus.view is None:
         return {}
-    source = corpus.all_records[0].fingerprint
+    source = corpus.run_fingerprint
     settings = corpus.view.info["settings"]
     return {"derived": {"command": "select", "from_fingerprint": source, **settings}}
 

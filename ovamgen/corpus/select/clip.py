@@ -24,6 +24,7 @@ from ovamgen.errors import ConfigError
 from ovamgen.records import ShardRecord
 from ovamgen.shards.arrays import decode_jpeg
 from ovamgen.shards.codec import IMAGE
+from ovamgen.shards.schema import targets_of
 
 _WEIGHTS = "model.safetensors"
 BATCH_SIZE = 32
@@ -104,7 +105,7 @@ class ClipScorer:
         Scores have 6 decimals, as all measured values of the metadata.
         """
         rows = corpus.metadata(record, ["key", "class_ids"]).to_pylist()
-        targets = {row["key"]: row["class_ids"] for row in rows}
+        targets = {row["key"]: targets_of(row) for row in rows}
         found: list[tuple[str, list[float]]] = []
         keys: list[str] = []
         images: list[np.ndarray] = []

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from ovamgen.console.wording import counted
 from ovamgen.corpus.select.filters import REASONS, SelectionSettings, Verdicts
 from ovamgen.corpus.select.table import Candidates
 
@@ -117,6 +118,12 @@ def _notes(
                 f"{len(small)} classes have fewer than 3 samples, of which none lies strictly "
                 f"between two quantiles: {', '.join(small)}; --area-quantiles none keeps them"
             )
+    without = len(candidates.keys) - len(np.unique(candidates.sample))
+    if without:
+        notes.append(
+            f"{counted(without, 'sample')} show no class: only what is asked of pictures leaves "
+            "them out"
+        )
     if not np.count_nonzero(verdicts.kept):
         notes.append("nothing is kept")
     return notes

@@ -135,7 +135,7 @@ def _info(
         [] if corpus.view is None else [*corpus.view.info["parents"], corpus.view.info["request"]]
     )
     return {
-        "fingerprint": corpus.all_records[0].fingerprint,
+        "fingerprint": corpus.run_fingerprint,
         "parents": parents,
         "settings": settings.to_json(),
         "clip_sha256": request["clip_sha256"],
@@ -196,7 +196,9 @@ def _clip_scores(
         name = clip_scores_name(record.shard_index)
         if not store.exists(name):
             found = scorer.score_shard(corpus, record)
-            table = pa.table({"key": [k for k, _ in found], "scores": [s for _, s in found]})
+            kind = pa.list_(pa.float64())
+            scored = pa.array([scores for _, scores in found], kind)
+            table = pa.table({"key": [key for key, _ in found], "scores": scored})
             buffer = io.BytesIO()
             pq.write_table(table, buffer)
             store.put(name, buffer.getvalue())

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float64, Int64, UInt8
 
+from ovamgen.classes.class_entry import BACKGROUND
 from ovamgen.classes.class_set import ClassSet
 from ovamgen.corpus.open import Corpus
 from ovamgen.records import ShardRecord
@@ -92,6 +93,9 @@ def _shard(corpus: Corpus, record: ShardRecord, read_pictures: bool) -> dict[str
     # what was never made is the first selection's business, not that of one upon it
     failures = [] if corpus.view is not None else corpus.failures(record)
     class_ids = table.column("class_ids").combine_chunks()
+    flat_ids = pc.list_flatten(class_ids).to_numpy(False).astype(np.int64)
+    # samples that are to show no class have no targets to judge them by
+    is_target = flat_ids != BACKGROUND
     if read_pictures:
         uniform = np.fromiter(_constant_pictures(corpus, record), np.bool_, table.num_rows)
     else:
@@ -102,10 +106,10 @@ def _shard(corpus: Corpus, record: ShardRecord, read_pictures: bool) -> dict[str
         "uniform": uniform,
         "sample": np.repeat(
             np.arange(table.num_rows), pc.list_value_length(class_ids).to_numpy(False)
-        ).astype(np.int64),
-        "class_ids": pc.list_flatten(class_ids).to_numpy(False).astype(np.int64),
-        "scores": _flat(table, "scores"),
-        "areas": _flat(table, "areas"),
+        ).astype(np.int64)[is_target],
+        "class_ids": flat_ids[is_target],
+        "scores": _flat(table, "scores")[is_target],
+        "areas": _flat(table, "areas")[is_target],
         "failed": [(f.stage, [t.class_id for t in spec.targets]) for spec, f in failures],
     }
 

@@ -1,6 +1,8 @@
 # make demo   install into .venv, make shards from the embedded captions and model, say where they are
 # make test   install what the tests need, run every check and the tests
 # make slow   the tests that are too long for every day
+# make docs   the documentation site, in build/site
+# make notebook   docs/quickstart.ipynb executed again, in a folder of its own
 # make pictures   README's and docs' pictures again: after another model, or changes of a page
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +10,7 @@ BIN := $(VENV)/bin
 OUT ?= demo-output
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test slow check pictures clean
+.PHONY: demo test slow check docs notebook pictures clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.run
@@ -26,6 +28,12 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict
+
+notebook: $(VENV)/.dev
+	$(BIN)/python -m tests.documentation_notebook docs/quickstart.ipynb
+
 pictures: $(VENV)/.dev
 	rm -rf build/pictures
 	$(BIN)/ovamgen generate --config jobs/configs/demo.yaml --out build/pictures/demo-output
@@ -37,6 +45,10 @@ $(VENV)/.run: pyproject.toml constraints.txt
 	@echo "installing into $(VENV): a few minutes, once"
 	$(INSTALL) torch==2.13.0
 	$(INSTALL) --editable .
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.run
+	$(INSTALL) --editable '.[docs]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.run

@@ -40,6 +40,11 @@ class RunCommand(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """As typer does, with choices and defaults in the options' texts."""
+        self.complete_help()
+        super().format_help(ctx, formatter)
+
+    def complete_help(self) -> None:
+        """Adds to the options' texts the choices and defaults of their keys, once."""
         known = {} if self._completed else self.known_keys()
         self._completed = True
         for option in self.params:
@@ -47,7 +52,6 @@ class RunCommand(TyperCommand):
             key = known.get(self.keys.get(option.name or "", ""))
             if text is not None and key is not None and option.default is None:
                 option.help = text + _choices(key, text) + _default(key, text)  # type: ignore[attr-defined]  # typer's
-        super().format_help(ctx, formatter)
 
     def known_keys(self) -> dict[str, KeyHelp]:
         """All keys that an option may stand for."""

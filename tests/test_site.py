@@ -107,4 +107,4 @@ def test_search_finds_a_key(address, open_page):
     page.click("input.md-search__input")
     page.keyboard.type("shard_size")
     page.wait_for_selector(".md-search-result__item")
-    assert "onfiguration" in page.inner_text(".md-search-result__list")
+    assert "plan.shard_size" in page.inner_text(".md-search-result__list")

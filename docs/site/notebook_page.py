@@ -49,7 +49,7 @@ def notebook_markdown(notebook: Path) -> str:
         if cell["cell_type"] == "markdown":
             parts.append(source)
             continue
-        parts.append(_fenced("python", source))
+        parts.append(_fenced("sh" if source.startswith("%%sh") else "python", source))
         for place, output in enumerate(cell["outputs"]):
             data = output.get("data", {})
             if "image/png" in data:

@@ -112,7 +112,7 @@ def generate_until(
                 for planned in (before.by_class[config.classes.by_name(name).id],)
             }
             say(
-                f"{counted(len(lacking), 'class')} short of {per_class} samples that pass: "
+                f"fewer than {per_class} samples pass, lacking: "
                 + ", ".join(f"{name} {count}" for name, count in lacking.items())
             )
             try:

@@ -45,7 +45,7 @@ def make_label_map(
     ``> tau`` and competition (a pixel claimed by several classes goes to the largest score, on
     equal scores to the lowest class id), or with ``beta`` the largest of the scores and of a
     background channel ``1 - largest map - beta``, which wins ties; dense CRF with K + 1 labels; 255
-    where the largest score lies in the ignore band.
+    where the largest score lies in the ignore band. Without targets all is background.
 
     Args:
         heatmaps: one map a target, finite and not negative; an all-zero map gives an empty mask, a
@@ -153,10 +153,10 @@ def _normalise(
 
 
 def _check(heatmaps: np.ndarray, class_ids: Sequence[int]) -> None:
-    if len(class_ids) != len(heatmaps) or not len(class_ids):
+    if len(class_ids) != len(heatmaps):
         raise SampleError(
-            f"a label map needs at least one heatmap and one class id for each, got "
-            f"{len(heatmaps)} heatmaps and {len(class_ids)} ids"
+            f"a label map needs one class id for each heatmap, got {len(heatmaps)} heatmaps and "
+            f"{len(class_ids)} ids"
         )
     if len(set(class_ids)) != len(class_ids):
         raise SampleError(f"class ids of a label map must differ, got {list(class_ids)}")

@@ -99,6 +99,11 @@ def encode_sample(
             f"sample {spec.key}: expected an RGB image of {height} x {width} pixels, as its mask "
             f"is, got an array of shape {image.shape}"
         )
+    if not spec.targets and (labels.any() or len(scores) or len(areas)):
+        raise SampleError(
+            f"sample {spec.key} is to show no class: expected a mask of background alone and no "
+            f"scores, got ids up to {labels.max()} and {len(scores)} scores"
+        )
     rows = _target_rows(spec, class_ids, len(heatmaps), len(heatmap_max))
     metadata = conform(
         {

@@ -174,7 +174,7 @@ def test_laws_of_every_label_map(seed, targets, tau, interpolation, crf):
     [
         (np.ones((2, 2, 2)), [3, 3], "must differ"),
         (np.ones((2, 2, 2)), [3], "one class id for each"),
-        (np.ones((0, 2, 2)), [], "at least one"),
+        (np.ones((0, 2, 2)), [3], "one class id for each"),
         (np.ones((1, 2, 2)), [0], "1..254"),
         (np.ones((1, 2, 2)), [255], "1..254"),
         (np.full((1, 2, 2), np.nan), [1], "finite"),
@@ -185,6 +185,14 @@ def test_laws_of_every_label_map(seed, targets, tau, interpolation, crf):
 def test_unusable_maps_and_ids_are_refused(maps, ids, message):
     with pytest.raises(SampleError, match=message):
         make_label_map(maps.astype(np.float32), ids, _image(), _settings())
+
+
+def test_no_class_is_background_all_over():
+    nothing = np.ones((0, 2, 2), np.float32)
+    found = make_label_map(nothing, [], _image(), _settings())
+    assert found.labels.shape == _image().shape[:2]
+    assert not found.labels.any()
+    assert (found.scores, found.areas) == ((), ())
 
 
 def test_unresolved_tau_is_refused():

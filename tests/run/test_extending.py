@@ -1,5 +1,6 @@
 """A corpus that grows: old shards stay, new ones follow, and all that reads corpora knows them."""
 
+import hashlib
 import json
 import shutil
 import signal
@@ -279,6 +280,55 @@ def test_an_extension_that_made_nothing_gives_way(grown, tmp_path, step):
         assert command.end() == -signal.SIGKILL, command.text
         generate(resumed, DiscEngine, extend=extend)
         assert digests(tmp_path / "out") == grown[0][state]
+
+
+@pytest.mark.slow
+def test_kill_9_while_an_extension_gives_way(grown, tmp_path):
+    generate(config_of(tmp_path, 5), DiscEngine)
+    steps = (("run.run_file_put", 22), ("run.generation_removed", 15))
+    for step, limit in steps:
+        config = config_of(tmp_path, limit)
+        command = Command(config, tmp_path / "log", faults=f"{step}:kill", extend=True)
+        assert command.end() == -signal.SIGKILL, command.text
+    generate(config_of(tmp_path, 15), DiscEngine, extend=True)
+    assert digests(tmp_path / "out") == grown[0][1]
+
+
+@pytest.mark.slow
+def test_in_a_bucket(grown, tmp_path, bucket):
+    """The same files with the same bytes, and the same command goes on there."""
+    config = config_of(tmp_path, 5).model_copy(update={"out": bucket.url})
+    generate(config, DiscEngine)
+    more = config_of(tmp_path, 15).model_copy(update={"out": bucket.url})
+    command = Command(more, tmp_path / "log", faults="shard.tar_published:kill", extend=True)
+    assert command.end() == -signal.SIGKILL, command.text
+    generate(more, DiscEngine, extend=True)
+    store = open_store(bucket.url)
+    found = {
+        name: hashlib.sha256(store.read(name)).hexdigest()
+        for name in store.list()
+        if not name.startswith("logs/")
+    }
+    assert found == grown[0][1]
+    assert verify(bucket.url).ok
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.timeout(600)
+def test_on_ray_two_generations_are_made_one_after_the_other(tmp_path, ray_session):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for folder in (whole, broken):
+        folder.mkdir()
+    generate(config_of(whole, 15), DiscEngine)
+    generate(config_of(whole, 22), DiscEngine, extend=True)
+    stopped = Command(config_of(broken, 15), broken / "log", faults="write.begun:kill:2")
+    assert stopped.end() == -signal.SIGKILL
+    config = config_of(broken, 22)
+    runtime = config.runtime.model_copy(update={"runner": "ray", "workers": 2})
+    config = config.model_copy(update={"runtime": runtime})
+    generate(config, DiscEngine, extend=True)
+    assert digests(broken / "out") == digests(whole / "out")
 
 
 def test_an_extension_stopped_before_it_was_one_is_no_damage(tmp_path):

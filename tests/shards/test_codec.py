@@ -216,8 +216,10 @@ def test_arguments_that_do_not_fit_are_refused(values, message):
 
 
 def test_specs_that_do_not_fit_are_refused():
-    with pytest.raises(SampleError, match="one entry for each"):
-        make_sample(make_spec(0, targets=[CLASSES[0]]).__class__(**_fields(targets=())))
+    with pytest.raises(SampleError, match="is to show no class"):
+        make_sample(
+            make_spec(0, targets=[CLASSES[0]]).__class__(**_fields(targets=())), scores=[0.5]
+        )
     with pytest.raises(SampleError, match="64 bits"):
         make_sample(make_spec(0, seed=2**63), height=8, width=8)
     with pytest.raises(SampleError, match="surrogates"):

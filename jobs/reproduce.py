@@ -45,17 +45,17 @@ def main() -> int:
             say(line)
         if options.estimate:
             return 0
-        places = reproduce(settings, options.out, say)
-        print(f"page           {places.page}")
+        print(f"page           {reproduce(settings, options.out, say).page}")
     except OvamgenError as error:
         say(f"ovamgen: {error}", level="error", event="error", exit_code=error.exit_code)
         return error.exit_code
-    except Interrupted as stop:
-        say(f"ovamgen: {stop}", level="error", event="error", exit_code=stop.exit_code)
-        return stop.exit_code
-    except KeyboardInterrupt:
-        say("ovamgen: stopped; the same command goes on", level="error", event="error")
-        return 130
+    except (Interrupted, KeyboardInterrupt) as stop:
+        say(
+            f"ovamgen: {str(stop) or 'stopped'}; the same command goes on",
+            level="error",
+            event="error",
+        )
+        return int(getattr(stop, "exit_code", 130))
     return 0
 
 

@@ -196,7 +196,7 @@ def generate(
         _show(summarise(made, resolved))
         return
     if until_per_class is not None and budget is not None:
-        from ovamgen.growing import generate_until
+        from ovamgen.generation.growing import generate_until
 
         grown = generate_until(
             resolved, per_class=until_per_class, budget=budget, extend=extend, say=say

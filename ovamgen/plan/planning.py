@@ -146,7 +146,8 @@ def _plan_preset(
     if instances is None:
         raise PlanError("preset coco-cap draws by instances, none are given: set plan.instances")
     for name in _SET_BY_COCO_CAP:
-        if getattr(config, name) != PlanConfig.model_fields[name].default:
+        usual = PlanConfig.model_fields[name].get_default(call_default_factory=True)
+        if getattr(config, name) != usual:
             raise ConfigError(
                 f"preset coco-cap decides plan.{name} itself, got {getattr(config, name)}: "
                 "leave it out, or use the preset general"

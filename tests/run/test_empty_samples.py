@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from ovamgen.classes.loading import built_in
+from ovamgen.corpus.export.engine import export_folder
 from ovamgen.corpus.export.hf import export_hf
-from ovamgen.corpus.export.voc import export_voc
+from ovamgen.corpus.export.voc import VocFormat
 from ovamgen.corpus.open import open_corpus
 from ovamgen.corpus.reannotate import reannotate
 from ovamgen.corpus.select.filters import SelectionSettings
@@ -137,7 +138,7 @@ def test_training_reads_them(out):
 
 
 def test_exports_hold_them(out, tmp_path):
-    export_voc(out, str(tmp_path / "voc"))
+    export_folder(out, str(tmp_path / "voc"), VocFormat())
     table = (tmp_path / "voc/classes.csv").read_text().splitlines()
     assert table[1].startswith("0,background")
     assert table[1].endswith(",6")

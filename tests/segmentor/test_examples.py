@@ -49,7 +49,7 @@ def test_of_a_view_only_the_selected_samples_are_seen(run, tmp_path):
     keys = Keys(["00000000002", "00000200000"])
     table = pa.table({"key": list(keys), "kept": [True, True]})
     shards = {str(r.shard_index): r.sha256 for r in read_records(run).values()}
-    write_view(LocalStore(tmp_path / "view"), run, keys, table, {"shards": shards})
+    write_view(LocalStore(tmp_path / "view"), run, keys, table, {"shards": shards, "settings": {}})
     examples = ShardExamples(str(tmp_path / "view"), run.url)
     assert [examples.read(index).name for index in range(len(examples))] == list(keys)
 

@@ -8,7 +8,7 @@ import pytest
 from ovamgen import fault_points
 from ovamgen.config import PlanConfig
 from ovamgen.errors import ConfigError, IncompleteError
-from ovamgen.growing import generate_until
+from ovamgen.generation.growing import generate_until
 from ovamgen.integrity.verify import verify
 from ovamgen.plan.planning import make_plan
 from ovamgen.run.files import read_plan, read_run_files

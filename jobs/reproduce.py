@@ -46,16 +46,11 @@ def main() -> int:
         if options.estimate:
             return 0
         print(f"page           {reproduce(settings, options.out, say).page}")
-    except OvamgenError as error:
-        say(f"ovamgen: {error}", level="error", event="error", exit_code=error.exit_code)
-        return error.exit_code
-    except (Interrupted, KeyboardInterrupt) as stop:
-        say(
-            f"ovamgen: {str(stop) or 'stopped'}; the same command goes on",
-            level="error",
-            event="error",
-        )
-        return int(getattr(stop, "exit_code", 130))
+    except (OvamgenError, Interrupted, KeyboardInterrupt) as error:
+        code = int(getattr(error, "exit_code", 130))
+        told = str(error) or "stopped; the same command goes on"
+        say(f"ovamgen: {told}", level="error", event="error", exit_code=code)
+        return code
     return 0
 
 

@@ -40,6 +40,7 @@ BUCKET = "needs a bucket"
 NETWORK = "needs a network"
 RECORD = "how figures were made, on what is not in the repository"
 LARGE = "needs 8 GB and minutes"
+HOUR = "takes an hour; docs/reproduce.md has the quick form"
 NOT_RUN = {
     (README, "ovamgen generate --captions captions_val2017.json"): SD,
     (README, "ray up cluster.yaml"): CLUSTER,
@@ -55,6 +56,7 @@ NOT_RUN = {
     ("docs/heads.md", "ovamgen generate --captions captions.csv"): SD,
     ("docs/heads.md", "ovamgen evaluate compare --dataset samples"): SD,
     ("docs/reproduce.md", "python jobs/reproduce.py --config jobs/configs/reproduce-sd15"): SD,
+    ("docs/results/reproduction/README.md", "python jobs/reproduce.py"): HOUR,
     ("docs/operations.md", "ovamgen doctor"): BUCKET,
     ("docs/operations.md", "ovamgen status"): BUCKET,
     ("docs/bench.md", "ovamgen bench attention --model random:sd15"): LARGE,

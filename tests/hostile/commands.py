@@ -29,6 +29,10 @@ def _of_shards(folder: str) -> dict[str, Arguments]:
         "reannotate": ("reannotate", folder, "--out", "new", "--tau", "0.5", "--workers", "1"),
         "export voc": ("export", "voc", folder, "--out", "new"),
         "export hf": ("export", "hf", folder, "--out", "new", "--no-link"),
+        **{
+            f"export {name}": ("export", name, folder, "--out", "new")
+            for name in ("coco", "ultralytics", "cvat", "labelstudio", "parquet")
+        },
         "train": ("train", "--shards", folder, "--out", "new", *_SMALL),
         "dataset": partial(read_dataset, folder),
         "verify": ("verify", folder, "--jobs", "1"),

@@ -69,6 +69,8 @@ class CompareRequest:
     """Of every real picture, in place of its own."""
     limit: int | None = None
     quick: bool = False
+    figures: bool = True
+    """Curves, heatmaps and masks are drawn beside the tables."""
     classes: ClassSet | None = None
     """The classes that are scored; the pictures' own where not given."""
 
@@ -133,21 +135,27 @@ def compare_data_set(request: CompareRequest, build: Build, counting: Progress) 
         seed=request.seed,
         counting=counting,
     )
-    return write_comparison(found, out, [_QUICK_REMARK] if request.quick else [])
+    remarks = [_QUICK_REMARK] if request.quick else []
+    return write_comparison(found, out, remarks, with_figures=request.figures)
 
 
-def write_comparison(found: Comparison, out: Path, remarks: Sequence[str]) -> Compared:
+def write_comparison(
+    found: Comparison, out: Path, remarks: Sequence[str], *, with_figures: bool = True
+) -> Compared:
     """Writes ``comparison.json``, ``comparison.md``, the figures and a CSV for each row.
 
     Args:
         found: the results.
         out: the folder.
         remarks: sentences that a reader must know first.
+        with_figures: draw them.
 
     Raises:
         ConfigError: they cannot be written.
     """
-    figures = write_figures(found, out, data_set_name(found.pictures))
+    figures: list[str] = []
+    if with_figures:
+        figures = write_figures(found, out, data_set_name(found.pictures))
     for line in found.lines:
         write_text(out / "per_image" / f"{line.setup.name}.csv", per_image_csv(line.tuned))
     page = comparison_markdown(found, figures=figures, remarks=remarks)

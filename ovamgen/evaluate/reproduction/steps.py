@@ -240,6 +240,8 @@ def request_of(
         text=scoring.text,
         seed=0,
         draws=settings.bootstrap_draws,
+        # those of the supplementary are drawn of one picture a class
+        figures=False,
     )
 
 

@@ -15,6 +15,7 @@ from ovamgen.records import ShardRecord
 from ovamgen.shards.codec import DecodedSample, decode_sample
 from ovamgen.shards.finished_shard import read_members, read_metadata
 from ovamgen.shards.output_files import metadata_name
+from ovamgen.shards.schema import targets_of
 from ovamgen.storage.interface import Store
 
 T = TypeVar("T")
@@ -75,10 +76,11 @@ def _candidates(store: Store, record: ShardRecord) -> list[_Candidate]:
     rows = read_metadata(store, record, _COLUMNS).to_pylist()
     shown = [row for row in rows if row["status"] == "ok" and not row["unsafe"]]
     for row in shown:
-        if len(row["previews"]) != len(row["class_ids"]):
+        targets = targets_of(row)
+        if len(row["previews"]) != len(targets):
             raise ShardError(
                 f"{metadata_name(record.shard_index)} in {store.url} must hold a preview for each "
-                f"of the {len(row['class_ids'])} targets of sample {row['key']}, got "
+                f"of the {len(targets)} targets of sample {row['key']}, got "
                 f"{len(row['previews'])}"
             )
     return [

@@ -35,7 +35,7 @@ from ovamgen.config.models import (
     SynthesisConfig,
 )
 from ovamgen.config.token_source import SHIPPED, TokenSource, bank_file, lacks, pairs_of
-from ovamgen.storage.section import AS_KEYS, Section, one_line
+from ovamgen.storage.section import AS_KEYS, Section, validated
 
 __all__ = [
     "AS_KEYS",
@@ -72,10 +72,10 @@ __all__ = [
     "lacks",
     "load_preset",
     "merge",
-    "one_line",
     "pairs_of",
     "parse_overrides",
     "preset_names",
     "read_config_file",
     "uses_head",
+    "validated",
 ]

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
 from ovamgen.config.methods import METHODS
 from ovamgen.config.models import RunConfig
 from ovamgen.console.wording import nearest
 from ovamgen.errors import ConfigError
 from ovamgen.storage.plain_yaml import load_plain_yaml
-from ovamgen.storage.section import AS_KEYS, one_line
+from ovamgen.storage.section import AS_KEYS, validated
 
 
 def preset_names(kind: str = "masks") -> list[str]:
@@ -106,7 +105,7 @@ def build_config(*layers: dict[str, Any], given_as: Mapping[str, str] = AS_KEYS)
 
     Args:
         layers: sections with their keys.
-        given_as: what complaints call a key that was given otherwise: see `one_line`.
+        given_as: what complaints call a key that was given otherwise: see `validated`.
 
     Raises:
         ConfigError: an unknown key (the nearest one is named) or a value that is not allowed.
@@ -118,10 +117,7 @@ def build_config(*layers: dict[str, Any], given_as: Mapping[str, str] = AS_KEYS)
     merged = merge(load_preset(preset), merged)
     if own:
         merged = merge(merged, {"masks": {"preset": preset}})
-    try:
-        return RunConfig.model_validate(merged)
-    except ValidationError as error:
-        raise ConfigError(one_line(error, RunConfig, "configuration key", given_as)) from None
+    return validated(RunConfig, merged, "configuration key", given_as)
 
 
 def _preset_of(given: dict[str, Any]) -> tuple[str, bool]:

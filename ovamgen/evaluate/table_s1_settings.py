@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from ovamgen.config import RunConfig, Section, build_config, merge, one_line
-from ovamgen.errors import ConfigError
+from ovamgen.config import RunConfig, Section, build_config, merge, validated
 from ovamgen.segmentor.settings import TrainSettings, build_settings
 
 _QUICK_IMAGES = 24
@@ -107,8 +106,5 @@ def build_table_settings(data: dict[str, Any], *, quick: bool = False) -> TableS
     Raises:
         ConfigError: a key is missing, unknown or of another kind; it is named.
     """
-    try:
-        settings = TableSettings.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError(one_line(error, TableSettings, "table setting")) from None
+    settings = validated(TableSettings, data, "table setting")
     return settings.quick() if quick else settings

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from ovamgen.attribution.heads.datasetdm import DatasetDmShape
 from ovamgen.attribution.heads.grounded import GroundedShape
 from ovamgen.attribution.heads.head_file import HeadShape
-from ovamgen.config import Section, load_preset, one_line
+from ovamgen.config import Section, load_preset, validated
 from ovamgen.errors import ConfigError
 
 
@@ -164,7 +164,4 @@ def build_head_settings(values: dict[str, Any]) -> HeadTrainSettings:
     Raises:
         ConfigError: an unknown field (the nearest one is named) or a value that is not allowed.
     """
-    try:
-        return HeadTrainSettings.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(one_line(error, HeadTrainSettings, "setting of a head")) from None
+    return validated(HeadTrainSettings, values, "setting of a head")

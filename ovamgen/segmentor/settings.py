@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from ovamgen.config import AS_KEYS, Section, merge, one_line
+from ovamgen.config import AS_KEYS, Section, merge, validated
 from ovamgen.errors import ConfigError
 
 
@@ -153,7 +153,7 @@ def build_settings(*layers: dict[str, Any], given_as: Mapping[str, str] = AS_KEY
 
     Args:
         layers: settings by name.
-        given_as: what complaints call a setting that was given otherwise: see `one_line`.
+        given_as: what complaints call a setting that was given otherwise: see `validated`.
 
     Raises:
         ConfigError: an unknown key (the nearest one is named) or a value that is not allowed.
@@ -161,7 +161,4 @@ def build_settings(*layers: dict[str, Any], given_as: Mapping[str, str] = AS_KEY
     merged: dict[str, Any] = {}
     for layer in layers:
         merged = merge(merged, layer)
-    try:
-        return TrainSettings.model_validate(merged)
-    except ValidationError as error:
-        raise ConfigError(one_line(error, TrainSettings, "training setting", given_as)) from None
+    return validated(TrainSettings, merged, "training setting", given_as)

@@ -8,11 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer
 
 from ovamgen.console.wording import nearest
+from ovamgen.errors import ConfigError
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class Section(BaseModel):
@@ -36,6 +39,27 @@ class Section(BaseModel):
 
 AS_KEYS: Mapping[str, str] = MappingProxyType({})
 """Every field was given by its own name."""
+
+
+def validated(
+    root: type[M], values: Mapping[str, Any], noun: str, given_as: Mapping[str, str] = AS_KEYS
+) -> M:
+    """The model of these values.
+
+    Args:
+        root: the model.
+        values: of its fields.
+        noun: what a field of it is called: ``configuration key``.
+        given_as: see `one_line`.
+
+    Raises:
+        ConfigError: an unknown field (the nearest one is named) or a value that is not allowed, in
+            one line.
+    """
+    try:
+        return root.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(one_line(error, root, noun, given_as)) from None
 
 
 def one_line(

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from ovamgen.config import Section, one_line
+from ovamgen.storage.section import Section, one_line
 
 
 class Leaf(Section):

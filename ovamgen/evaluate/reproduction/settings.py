@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from ovamgen.config import Section, merge, one_line
-from ovamgen.errors import ConfigError
+from ovamgen.config import Section, merge, validated
 from ovamgen.evaluate.table_s1_settings import TableSettings, build_table_settings
 
 Thresholds = Literal["preset", "tuned"]
@@ -210,8 +209,5 @@ def build_reproduction_settings(
     Raises:
         ConfigError: a key is missing, unknown or of another kind; it is named.
     """
-    try:
-        settings = ReproductionSettings.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError(one_line(error, ReproductionSettings, "reproduction setting")) from None
+    settings = validated(ReproductionSettings, data, "reproduction setting")
     return settings.quick() if quick else settings

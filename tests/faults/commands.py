@@ -47,8 +47,10 @@ WRITERS: dict[str, Writer] = {
     "reannotate": Writer(
         arguments=("reannotate", CORPUS, "--out", "out", "--tau", "0.5", "--workers", "1"),
     ),
-    "export voc": Writer(arguments=("export", "voc", CORPUS, "--out", "out")),
-    "export hf": Writer(arguments=("export", "hf", CORPUS, "--out", "out")),
+    **{
+        f"export {name}": Writer(arguments=("export", name, CORPUS, "--out", "out"))
+        for name in ("voc", "hf", "coco", "ultralytics", "cvat", "labelstudio", "parquet")
+    },
     "report": Writer(arguments=("report", CORPUS), watched=CORPUS),
     "report --out": Writer(
         arguments=("report", CORPUS, "--out", "out/page.html"),

@@ -181,7 +181,12 @@ def _run(arguments: list[str], world: Path) -> int:
 
 def _import_everything() -> None:
     import ovamgen.annotate.importing
+    import ovamgen.corpus.export.coco
+    import ovamgen.corpus.export.cvat
     import ovamgen.corpus.export.hf
+    import ovamgen.corpus.export.label_studio
+    import ovamgen.corpus.export.parquet
+    import ovamgen.corpus.export.ultralytics
     import ovamgen.corpus.export.voc
     import ovamgen.corpus.reannotate
     import ovamgen.heads.command

@@ -44,8 +44,8 @@ class Export:
     classes: ClassSet
     """Those that stay."""
     options: ExportOptions
-    touched: set[Path] = field(default_factory=set)
-    """Folders of files that were put since the last shard."""
+    unflushed: set[Path] = field(default_factory=set)
+    """Files of samples that the disk may not have yet."""
 
     @property
     def root(self) -> Path:
@@ -57,19 +57,24 @@ class Export:
         """RGB of each label."""
         return palette_of(self.classes)
 
-    def put(self, name: str, content: bytes) -> None:
-        """Writes a file of a sample; it counts with its shard, which is written again otherwise."""
+    def place(self, name: str) -> Path:
+        """The path of a file of samples, whose content is on the disk before its shard counts."""
         path = self.root / name
         make_folders(path.parent)
-        path.write_bytes(content)
-        flush(path)
-        self.touched.add(path.parent)
+        self.unflushed.add(path)
+        return path
 
-    def flush_names(self) -> None:
-        """Waits until the disk has the names of all files that were put, before a shard counts."""
-        for folder in sorted(self.touched):
+    def put(self, name: str, content: bytes) -> None:
+        """Writes a file of a sample; it counts with its shard, which is written again otherwise."""
+        self.place(name).write_bytes(content)
+
+    def flush(self) -> None:
+        """Waits until the disk has all files of samples, and their names."""
+        for path in sorted(self.unflushed):
+            flush(path)
+        for folder in sorted({path.parent for path in self.unflushed}):
             flush(folder)
-        self.touched.clear()
+        self.unflushed.clear()
 
     def write(self, name: str, content: bytes | Callable[[BinaryIO], object]) -> None:
         """Writes a file of the whole corpus, from its bytes or by what writes them."""
@@ -191,14 +196,13 @@ def export_folder(
             return ExportResult(name=form.name, out=store.url, samples=samples)
         for record in corpus.records:
             if not parts.has(record.shard_index):
-                with parts.writing(record.shard_index) as part:
+                with parts.writing(record.shard_index, export.flush) as part:
                     for sample in export_samples(
                         corpus, record, options, splits=splits, classes=classes, kept=kept
                     ):
                         form.write_sample(sample, export, part)
                         part.add(SAMPLES, f"{sample.split} {sample.key}")
                         after_sample()
-                    export.flush_names()
         counts = _count(splits, parts)
         if sum(counts.values()) != corpus.samples:
             raise ShardError(

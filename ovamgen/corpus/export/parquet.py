@@ -47,8 +47,9 @@ class ParquetFormat(ExportFormat):
     def write_sample(self, sample: ExportSample, export: Export, part: Part) -> None:
         """A row of the shard's file for the split."""
         name = f"data/{sample.split}-{part.shard_index:06d}.parquet"
-        path = export.root / name
-        rows = part.opened(name, lambda: _writing(path, _schema(self._columns(export))))
+        rows = part.opened(
+            name, lambda: _writing(export.place(name), _schema(self._columns(export)))
+        )
         row: dict[str, Any] = {
             "key": sample.key,
             "image": {"bytes": sample.jpeg, "path": f"{sample.key}.jpg"},
@@ -62,7 +63,7 @@ class ParquetFormat(ExportFormat):
         rows.add(row)
 
     def finish(self, export: Export, parts: Parts, counts: dict[str, int]) -> None:
-        """Nothing: the files are whole."""
+        """Adds no file: those of the shards are whole."""
 
     def describe(self, export: Export, parts: Parts) -> dict[str, Any]:
         """Files by split, and the features in the card's notation."""
@@ -140,7 +141,6 @@ class _Rows:
 
 @contextmanager
 def _writing(path: Path, schema: pa.Schema) -> Iterator[_Rows]:
-    path.parent.mkdir(parents=True, exist_ok=True)
     # pictures are compressed already, and no two are equal
     with pq.ParquetWriter(path, schema, use_dictionary=False, write_page_index=True) as writer:
         rows = _Rows(writer, schema)

@@ -55,14 +55,20 @@ class Parts:
         return self._of(shard_index).is_dir()
 
     @contextmanager
-    def writing(self, shard_index: int) -> Iterator[Part]:
-        """A shard's part, which counts once the block has ended well."""
+    def writing(self, shard_index: int, before_it_counts: Callable[[], None]) -> Iterator[Part]:
+        """A shard's part, which counts once the block has ended well.
+
+        Args:
+            shard_index: of the shard.
+            before_it_counts: called when all that was opened for the shard is closed.
+        """
         temporary = self._folder / f".{shard_index:06d}"
         if temporary.exists():
             shutil.rmtree(temporary)
         temporary.mkdir()
         with ExitStack() as files:
             yield Part(shard_index, temporary, files)
+        before_it_counts()
         for path in temporary.iterdir():
             flush(path)
         flush(temporary)

@@ -19,7 +19,7 @@ from ovamgen.integrity.shard_check import ShardResult
 from ovamgen.integrity.verify import Examined, examine, verify
 from ovamgen.records import ShardRecord
 from ovamgen.run.bad_samples import EngineFactory
-from ovamgen.run.files import saved_config
+from ovamgen.run.files import PLANNED, saved_config
 from ovamgen.run.inputs import inputs_of
 from ovamgen.shards.output_files import (
     RECORDS,
@@ -167,8 +167,7 @@ def _config(store: Store, examined: Examined, overrides: tuple[dict[str, Any], .
             "its content: put it back from a copy"
         )
     if papers.run is not None:
-        no_captions = {"plan": {"captions": "", "instances": None}}
-        planned = (no_captions,) if papers.plan is not None else ()
+        planned = (PLANNED,) if papers.plan is not None else ()
         return saved_config(papers.run, store.url, *overrides, *planned)
     if not examined.tars or not any(overrides):
         raise ConfigError(

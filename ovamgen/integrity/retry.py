@@ -15,7 +15,7 @@ from ovamgen.integrity.repair import Repaired, repair
 from ovamgen.integrity.verify import verify
 from ovamgen.plan.extending import plan_retries
 from ovamgen.run.bad_samples import EngineFactory
-from ovamgen.run.files import read_plan, read_run_files, saved_config
+from ovamgen.run.files import PLANNED, read_plan, read_run_files, saved_config
 from ovamgen.run.retries import failed_samples
 from ovamgen.shards.shard_record import read_records
 from ovamgen.storage.store import open_store
@@ -91,8 +91,7 @@ def retry_failed(
     failed = failed_samples(store, records, plan, runs) if repaired.left.ok else []
     if not failed:
         return Retried(repaired=repaired, left=repaired.left, tried=0, made=0)
-    planned = {"plan": {"captions": "", "instances": None}}
-    config = saved_config(runs[-1], store.url, *overrides, planned)
+    config = saved_config(runs[-1], store.url, *overrides, PLANNED)
     deadly = [failure.key for _, _, failure in failed if failure.took_worker_down]
     if deadly and config.runtime.runner == "local":
         raise ConfigError(

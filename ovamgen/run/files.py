@@ -32,6 +32,7 @@ from ovamgen.shards.output_files import (
 )
 from ovamgen.storage.plain_yaml import load_plain_yaml
 from ovamgen.storage.store import Store
+from ovamgen.storage.urls import without_query
 
 log = logging.getLogger(__name__)
 
@@ -182,6 +183,27 @@ def check_sections(run: Mapping[str, Any]) -> None:
 def run_file_bytes(values: Mapping[str, Any]) -> bytes:
     """``run.yaml`` with this content."""
     return yaml.safe_dump(dict(values), sort_keys=True, allow_unicode=True).encode()
+
+
+PLANNED: dict[str, Any] = {"plan": {"captions": "", "instances": None}}
+"""A layer above `saved_config`: what was planned needs no captions."""
+
+
+def written_down(config: RunConfig) -> dict[str, Any]:
+    """The configuration as ``run.yaml`` has it: without the queries of the URLs that it names.
+
+    How fast and where is no property of the corpus, and changes from resume to resume.
+    """
+    data = config.model_dump(mode="json", exclude={"out", "runtime"})
+    for section, name in (
+        ("plan", "captions"),
+        ("plan", "instances"),
+        ("attribution", "tokens"),
+        ("attribution", "head"),
+    ):
+        if url := data[section].get(name):
+            data[section][name] = without_query(url)
+    return data
 
 
 def saved_config(run: Mapping[str, Any], out: str, *overrides: dict[str, Any]) -> RunConfig:

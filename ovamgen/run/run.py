@@ -21,6 +21,7 @@ from ovamgen.records import ModelInfo, RunSummary, ShardRecord
 from ovamgen.run.asked import Asked, asked_for_retries, asked_of, refuse_another
 from ovamgen.run.bad_samples import EarlyStop
 from ovamgen.run.files import (
+    PLANNED,
     differences,
     give_way,
     has_made_shards,
@@ -31,6 +32,7 @@ from ovamgen.run.files import (
     saved_config,
     take_generation_back,
     write_plan_file,
+    written_down,
 )
 from ovamgen.run.generations import Generation, fingerprints_of
 from ovamgen.run.inputs import check_inputs, plan_for
@@ -40,7 +42,6 @@ from ovamgen.shards.manifest import write_indexes
 from ovamgen.shards.output_files import INDEXES, RECORDS, plan_name, record_name, run_name
 from ovamgen.shards.shard_record import finished_shards, read_record
 from ovamgen.storage.store import Store, open_store
-from ovamgen.storage.urls import without_query
 
 log = logging.getLogger(__name__)
 
@@ -229,10 +230,7 @@ class Run:
             "documents_edition": DOCUMENTS_EDITION,
             "fingerprint": self.fingerprint,
             "identity": self.identity,
-            # how fast and where is no property of the corpus, and changes from resume to resume
-            "config": _written_down(
-                self.config.model_dump(mode="json", exclude={"out", "runtime"})
-            ),
+            "config": written_down(self.config),
             "inputs": self.inputs,
             "model": {
                 **digests,
@@ -306,19 +304,6 @@ def open_run(
             store.sweep()
 
 
-def _written_down(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration without the queries of the URLs that it names."""
-    for section, name in (
-        ("plan", "captions"),
-        ("plan", "instances"),
-        ("attribution", "tokens"),
-        ("attribution", "head"),
-    ):
-        if url := config[section].get(name):
-            config[section][name] = without_query(url)
-    return config
-
-
 def _locked(config: RunConfig, store: Store, asked: Asked, replaced: list[str]) -> Run:
     """The run, with the records of the shards that are whole."""
     generations = asked.plan.generations
@@ -339,12 +324,10 @@ def _locked(config: RunConfig, store: Store, asked: Asked, replaced: list[str]) 
         gives_way=asked.gives_way,
     )
     where = {"runtime": config.runtime.model_dump(), "model": {"device": config.model.device}}
-    # what was planned needs no captions
-    planned = {"plan": {"captions": "", "instances": None}}
     run.earlier = tuple(
         replace(
             run,
-            config=saved_config(info, config.out, where, planned),
+            config=saved_config(info, config.out, where, PLANNED),
             inputs=info["inputs"],
             fingerprint=info["fingerprint"],
             identity=info["identity"],

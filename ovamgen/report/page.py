@@ -54,13 +54,7 @@ def render_page(corpus: Corpus, statistics: Statistics, thumbnails: Sequence[Thu
         statistics: over all its rows.
         thumbnails: of the samples to show, the most wanted first.
     """
-    environment = Environment(
-        loader=PackageLoader("ovamgen.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment("ovamgen.report")
     environment.filters |= {"plain": plain, "percent": percent, "count": "{:,}".format}
     # of the package, not of the corpus: safe to stand in the page as they are
     folder = resources.files("ovamgen.report") / "templates"
@@ -104,8 +98,8 @@ def render_page(corpus: Corpus, statistics: Statistics, thumbnails: Sequence[Thu
         loading=loading(corpus),
         style=style,
         script=script,
-        style_hash=_policy_hash(style),
-        script_hash=_policy_hash(script),
+        style_hash=policy_hash(style),
+        script_hash=policy_hash(script),
     )
 
 
@@ -216,6 +210,17 @@ def _data_url(webp: bytes) -> str:
     return f"data:image/webp;base64,{base64.b64encode(webp).decode()}"
 
 
-def _policy_hash(text: str) -> str:
-    """As a content security policy names an inline script or style."""
+def page_environment(package: str) -> Environment:
+    """What renders a page of HTML from ``templates`` of a package; every value is escaped."""
+    return Environment(
+        loader=PackageLoader(package, "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def policy_hash(text: str) -> str:
+    """The name that a content security policy has for an inline script or style."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -85,7 +85,7 @@ def train(settings: TrainSettings, out: str | Path) -> Trained:
     folder = Path(out).expanduser()
     rank, world_size = _rank()
     settings.part_size(world_size)
-    device = _device(settings)
+    device = device_of(settings)
     sources, classes = open_sources(settings)
     settings.check_classes(len(classes))
     lock = LocalStore(folder).lock() if rank == 0 else nullcontext()
@@ -260,13 +260,11 @@ class _Training:
         self._optimizer.zero_grad(set_to_none=True)
         parts = self._settings.accumulation
         total = torch.zeros((), device=self._device)
-        kind, precision = self._device.type, self._settings.precision
-        halved = precision == "bfloat16" or (precision == "auto" and kind == "cuda")
         for part in range(parts):
             images, labels = (tensor.to(self._device, non_blocking=True) for tensor in next(data))
             apart = isinstance(self._loss, DistributedDataParallel) and part < parts - 1
             with self._loss.no_sync() if apart else nullcontext():  # type: ignore[operator]  # DDP's
-                with torch.autocast(kind, torch.bfloat16, enabled=halved):
+                with arithmetic(self._settings, self._device):
                     loss = self._loss(images, labels) / parts
                 loss.backward()
             total += loss.detach()
@@ -305,13 +303,25 @@ class _Training:
         save_segmentor(self._folder, self._network, self._shape, told, self._classes)
 
 
-def _device(settings: TrainSettings) -> torch.device:
+def device_of(settings: TrainSettings) -> torch.device:
+    """The device that a training runs on.
+
+    Raises:
+        ConfigError: a GPU was asked for, and there is none.
+    """
     there = torch.cuda.is_available()
     if settings.device == "cuda" and not there:
         raise ConfigError("device cuda was asked for, this machine has none: give --device cpu")
     if settings.device == "cpu" or not there:
         return torch.device("cpu")
     return torch.device("cuda", torch.cuda.current_device())
+
+
+def arithmetic(settings: TrainSettings, device: torch.device) -> torch.autocast:
+    """The context in which the network computes its loss: bfloat16 where that is asked for."""
+    precision = settings.precision
+    halved = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
+    return torch.autocast(device.type, torch.bfloat16, enabled=halved)
 
 
 @contextmanager

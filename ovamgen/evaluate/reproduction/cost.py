@@ -32,7 +32,7 @@ from ovamgen.pictures.draw import class_samples, draw_samples
 from ovamgen.pictures.sample_folder import save_mask
 from ovamgen.segmentor.network import architecture, build_network
 from ovamgen.segmentor.settings import TrainSettings
-from ovamgen.segmentor.training import SegmentationLoss
+from ovamgen.segmentor.training import SegmentationLoss, arithmetic, device_of
 from ovamgen.tokens.learning import LearnerLimits, TokenLearner
 from ovamgen.tokens.optimise import OptimiseRequest, prepare
 
@@ -92,7 +92,7 @@ def estimate(settings: ReproductionSettings, out: str | Path) -> Estimate:
     pace = _Pace(config)
     for name, asked in settings.pictures():
         if asked.draw is not None and not places.samples(name).exists():
-            count = len(drawn_samples(asked.draw, config))
+            count = len(drawn_samples(asked.draw, settings.generate))
             parts.append(pace.drawings(f"pictures: {name}", {config.synthesis.steps: count}))
     if not places.bank.exists():
         parts.append(_tokens(settings, pace))
@@ -186,7 +186,7 @@ def _scored(
     """Drawings of a scoring, by their number of steps."""
     if scoring.draw is not None and not places.samples(scoring.name).exists():
         # not drawn yet; each is drawn again once, whatever hears it
-        return {config.synthesis.steps: len(drawn_samples(scoring.draw, config))}
+        return {config.synthesis.steps: len(drawn_samples(scoring.draw, settings.generate))}
     # words stand for the tokens, which need not be there yet
     request = request_of(settings, scoring, places, tokens="untrained")
     pictures = request.open(request.split, request.annotations)
@@ -207,9 +207,7 @@ def _table(settings: ReproductionSettings, places: Places, pace: _Pace) -> list[
 
 def _training_step_seconds(settings: TrainSettings) -> float:
     """Seconds of a step of a segmentor's training on pictures that are all noise."""
-    device = torch.device(
-        "cuda" if settings.device != "cpu" and torch.cuda.is_available() else "cpu"
-    )
+    device = device_of(settings)
     network = SegmentationLoss(
         build_network(architecture(settings.size, default_classes()), 0), settings.class_weights
     ).to(device)
@@ -217,13 +215,10 @@ def _training_step_seconds(settings: TrainSettings) -> float:
     shape = (settings.batch_size, settings.crop_px, settings.crop_px)
     images = torch.zeros((shape[0], 3, *shape[1:]), dtype=torch.uint8, device=device)
     labels = torch.zeros(shape, dtype=torch.uint8, device=device)
-    half = settings.precision == "bfloat16" or (
-        settings.precision == "auto" and device.type == "cuda"
-    )
     times = []
     for _ in range(3):
         begun = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        with arithmetic(settings, device):
             loss = network(images, labels)
         loss.backward()
         if device.type == "cuda":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,6 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
@@ -21,10 +19,12 @@ from ovamgen.config import TokenSource
 from ovamgen.evaluate.paper import PaperRow, SupplementaryRow, paper_results
 from ovamgen.evaluate.reproduction.settings import ReproductionSettings, ScoringSettings
 from ovamgen.evaluate.tables import SPLITS
+from ovamgen.report.page import page_environment, policy_hash
 
 if TYPE_CHECKING:
     from ovamgen.evaluate.reproduction.steps import Places
 
+_PACKAGE = "ovamgen.evaluate.reproduction"
 _FIGURE_PX = 1600
 _LABELS = ("words", "tokens")
 _TITLES = {
@@ -110,34 +110,27 @@ def render_reproduction(settings: ReproductionSettings, places: Places) -> str:
     if table is not None:
         gains += _segmentor_gains(table)
         tables.append(_table_s1(table))
-    environment = Environment(
-        loader=PackageLoader("ovamgen.evaluate.reproduction", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     # of the package: safe to stand in the page as it is
-    style = Markup(
-        (
-            resources.files("ovamgen.evaluate.reproduction") / "templates" / "reproduction.css"
-        ).read_text("utf-8")
-    )
+    folder = resources.files(_PACKAGE) / "templates"
+    style = Markup((folder / "reproduction.css").read_text("utf-8"))
     first = scored[settings.scorings[0].name]
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return environment.get_template("reproduction.html.j2").render(
-        model=first["model"],
-        quick=settings.quick_look,
-        tuned=settings.thresholds == "tuned",
-        scorings=[_told(scoring, scored[scoring.name]) for scoring in settings.scorings],
-        gains=gains,
-        tables=tables,
-        figures=_figures(settings, places),
-        losses=_embedded(places.token_report / "loss_curves.png", "Figure S1: loss by step"),
-        source=paper_results().source,
-        notes=list(dict.fromkeys(note for data in scored.values() for note in data["notes"])),
-        style=style,
-        style_hash=f"'sha256-{digest}'",
+    return (
+        page_environment(_PACKAGE)
+        .get_template("reproduction.html.j2")
+        .render(
+            model=first["model"],
+            quick=settings.quick_look,
+            tuned=settings.thresholds == "tuned",
+            scorings=[_told(scoring, scored[scoring.name]) for scoring in settings.scorings],
+            gains=gains,
+            tables=tables,
+            figures=_figures(settings, places),
+            losses=_embedded(places.token_report / "loss_curves.png", "Figure S1: loss by step"),
+            source=paper_results().source,
+            notes=list(dict.fromkeys(note for data in scored.values() for note in data["notes"])),
+            style=style,
+            style_hash=policy_hash(style),
+        )
     )
 
 

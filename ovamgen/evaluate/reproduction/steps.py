@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ovamgen.classes.loading import is_default
-from ovamgen.config import RunConfig, build_config, canonical_json, merge
+from ovamgen.config import RunConfig, build_config, canonical_json
 from ovamgen.console.progress import Progress
 from ovamgen.console.wording import counted
 from ovamgen.errors import ConfigError, IncompleteError
@@ -31,7 +31,7 @@ from ovamgen.evaluate.setups import Sections
 from ovamgen.evaluate.table_s1 import make_table
 from ovamgen.evaluate.tables import write_text
 from ovamgen.pictures.draw import caption_samples, class_samples, draw_samples
-from ovamgen.pictures.sample_folder import Sample, SampleFolder
+from ovamgen.pictures.sample_folder import SAMPLES, Sample, SampleFolder
 from ovamgen.run.inputs import plan_for
 from ovamgen.tokens.optimise import OptimiseRequest, optimise_tokens
 
@@ -101,9 +101,9 @@ def reproduce(settings: ReproductionSettings, out: str | Path, say: Say) -> Plac
     _claim(places.root, settings)
     total = 4 + (settings.table_s1 is not None)
     say(f"step 1 of {total}: pictures")
-    _pictures(settings, places, say)
+    _pictures(settings, config, places, say)
     say(f"step 2 of {total}: tokens of every class")
-    _tokens(settings, places)
+    _tokens(settings, config, places)
     say(f"step 3 of {total}: masks of every method")
     taus: dict[str, float] = {}
     for scoring in settings.scorings:
@@ -121,8 +121,12 @@ def reproduce(settings: ReproductionSettings, out: str | Path, say: Say) -> Plac
     return places
 
 
-def drawn_samples(draw: DrawSettings, config: RunConfig) -> tuple[Sample, ...]:
+def drawn_samples(draw: DrawSettings, generate: dict[str, Any]) -> tuple[Sample, ...]:
     """The samples that the settings ask for.
+
+    Args:
+        draw: the settings.
+        generate: the configuration of all drawing.
 
     Raises:
         ConfigError: captions or classes that cannot be used.
@@ -131,27 +135,24 @@ def drawn_samples(draw: DrawSettings, config: RunConfig) -> tuple[Sample, ...]:
         assert draw.per_class is not None
         return class_samples(
             per_class=draw.per_class,
-            classes=config.classes,
             seed=draw.seed,
             to_the_letter=True,
         )
     names = ("captions", "instances", "preset", "limit", "per_class")
     plan = {name: getattr(draw, name) for name in names if getattr(draw, name) is not None}
-    whole = config.model_dump(mode="json", include={"model", "synthesis"})
-    return caption_samples(plan_for(build_config(whole, {"plan": plan})).specs, seed=draw.seed)
+    return caption_samples(plan_for(build_config(generate, {"plan": plan})).specs, seed=draw.seed)
 
 
-def _pictures(settings: ReproductionSettings, places: Places, say: Say) -> None:
+def _pictures(settings: ReproductionSettings, config: RunConfig, places: Places, say: Say) -> None:
     """Draws what is to be drawn; everything that waits for annotations is said at once."""
     waiting = []
     for name, asked in settings.pictures():
         if asked.draw is None:
             continue
-        config = build_config(settings.generate)
         with Progress(f"pictures of {name}") as counting:
             done = draw_samples(
                 config,
-                drawn_samples(asked.draw, config),
+                drawn_samples(asked.draw, settings.generate),
                 places.samples(name),
                 on_start=counting.start,
                 on_picture=counting.add,
@@ -184,11 +185,10 @@ def _without_annotation(folder: SampleFolder, asked: PicturesSettings, name: str
     return len(folder.samples) - len(there)
 
 
-def _tokens(settings: ReproductionSettings, places: Places) -> None:
+def _tokens(settings: ReproductionSettings, config: RunConfig, places: Places) -> None:
     if places.bank.exists():
         return
     asked = settings.tokens
-    config = build_config(settings.generate)
     places.bank.parent.mkdir(parents=True, exist_ok=True)
     done = optimise_tokens(
         OptimiseRequest(
@@ -247,16 +247,7 @@ def request_of(
 
 def build_of(settings: ReproductionSettings) -> Callable[[Sections], RunConfig]:
     """What resolves the sections of a comparison, laid over those of the reproduction."""
-    return lambda asked: build_config(merge(settings.generate, _given(asked)))
-
-
-def _given(asked: Sections) -> Sections:
-    return {
-        section: {name: value for name, value in values.items() if value is not None}
-        if isinstance(values, dict)
-        else values
-        for section, values in asked.items()
-    }
+    return lambda asked: build_config(settings.generate, asked)
 
 
 def _scores(
@@ -290,7 +281,7 @@ def _figures(settings: ReproductionSettings, places: Places) -> None:
 
 
 def _holds_samples(folder: str | None) -> bool:
-    return folder is not None and (Path(folder).expanduser() / "samples.csv").exists()
+    return folder is not None and (Path(folder).expanduser() / SAMPLES).exists()
 
 
 def _claim(root: Path, settings: ReproductionSettings) -> None:

@@ -29,6 +29,29 @@ def ovamgen(*arguments):
     )
 
 
+def exit_code_of(command):
+    """Runs a command in this process, which it may end; the exit code as the shell gets it.
+
+    ``command`` is what follows ``ovamgen``, or Python that is called as a command of it would be.
+    """
+    from ovamgen.cli import main
+    from ovamgen.errors import OvamgenError
+
+    if callable(command):
+        try:
+            command()
+        except OvamgenError as error:
+            print(f"ovamgen: {error}", file=sys.stderr)
+            return error.exit_code
+        return 0
+    sys.argv = ["ovamgen", *command]
+    try:
+        main()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    return 0
+
+
 def ovamgen_alone(*arguments, **environment):
     """Runs the command in a process of its own, which knows of no Ray."""
     inherited = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}

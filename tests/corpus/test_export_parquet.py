@@ -17,17 +17,10 @@ datasets = pytest.importorskip("datasets")
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*unclosed:ResourceWarning"),
     pytest.mark.filterwarnings("ignore:.*unclosed file:pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("offline_datasets"),
 ]
 
 HALVES = ExportOptions.parse(split="train=0.6,val=0.4")
-
-
-@pytest.fixture(autouse=True)
-def _offline(monkeypatch, tmp_path):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", True)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.setattr(datasets.config, "DOWNLOADED_DATASETS_PATH", tmp_path / "downloads")
-    datasets.disable_progress_bars()
 
 
 @pytest.fixture(scope="module")

@@ -11,15 +11,10 @@ from tests.shards.samples import draw, make_spec
 
 datasets = pytest.importorskip("datasets")
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*unclosed:ResourceWarning")
-
-
-@pytest.fixture(autouse=True)
-def _offline(monkeypatch, tmp_path):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", True)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.setattr(datasets.config, "DOWNLOADED_DATASETS_PATH", tmp_path / "downloads")
-    datasets.disable_progress_bars()
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*unclosed:ResourceWarning"),
+    pytest.mark.usefixtures("offline_datasets"),
+]
 
 
 def _check(rows):

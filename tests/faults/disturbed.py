@@ -17,7 +17,10 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+from tests.command_line import exit_code_of
 
 KINDS = {"nothing": 0, "kill": 1, "full": 2, "read-only": 3, "log": 4}
 """As `shim.c` numbers them."""
@@ -161,22 +164,8 @@ def _attempt(asked: dict[str, str], shim: ctypes.CDLL) -> None:
 
 
 def _run(arguments: list[str], world: Path) -> int:
-    from ovamgen.cli import main
-    from ovamgen.errors import OvamgenError
-
-    if function := FUNCTIONS.get(arguments[0]):
-        try:
-            function(world)
-        except OvamgenError as error:
-            print(f"ovamgen: {error}", file=sys.stderr)
-            return error.exit_code
-        return 0
-    sys.argv = ["ovamgen", *arguments]
-    try:
-        main()
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 1
-    return 0
+    function = FUNCTIONS.get(arguments[0])
+    return exit_code_of(partial(function, world) if function else arguments)
 
 
 def _import_everything() -> None:

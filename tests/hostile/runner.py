@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from tests.command_line import exit_code_of
 from tests.faults.command import SERVER
 from tests.hostile.attack import Attack
 from tests.hostile.commands import COMMANDS, Arguments
@@ -206,7 +207,7 @@ def _attempt(arguments: Arguments, root: str, answer: str, log: str) -> None:
     _draw_discs()
     code = 1
     try:
-        code = _run(arguments)
+        code = exit_code_of(arguments)
         _execute_what_was_written()
     except BaseException:
         traceback.print_exc()
@@ -224,26 +225,6 @@ def _attempt(arguments: Arguments, root: str, answer: str, log: str) -> None:
         Path(answer).write_text(json.dumps(found))
     # threads of a command that was refused need not be waited for
     os._exit(0)
-
-
-def _run(arguments: Arguments) -> int:
-    """The exit code, as the shell gets it."""
-    from ovamgen.cli import main
-    from ovamgen.errors import OvamgenError
-
-    if not isinstance(arguments, tuple):
-        try:
-            arguments()
-        except OvamgenError as error:
-            print(f"ovamgen: {error}", file=sys.stderr)
-            return error.exit_code
-        return 0
-    sys.argv = ["ovamgen", *arguments]
-    try:
-        main()
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 1
-    return 0
 
 
 def _draw_discs() -> None:

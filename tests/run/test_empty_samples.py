@@ -148,17 +148,13 @@ def test_exports_hold_them(out, tmp_path):
 
 @pytest.mark.parametrize("streaming", [True, False])
 @pytest.mark.filterwarnings("ignore:.*unclosed:ResourceWarning")
-def test_hugging_face_reads_them(tmp_path, monkeypatch, streaming):
+def test_hugging_face_reads_them(tmp_path, offline_datasets, streaming):
     """Also where the first samples, which types are told by, show no class."""
-    datasets = pytest.importorskip("datasets")
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", True)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    datasets.disable_progress_bars()
     config = config_of(tmp_path, plan={"empty_share": 1.0})
     generate(config, DiscEngine)
     more = config_of(tmp_path, plan={"empty_share": 0.3})
     generate(more, DiscEngine, extend=True)
-    found = datasets.load_dataset(
+    found = offline_datasets.load_dataset(
         "webdataset", data_files=f"{config.out}/*.tar", split="train", streaming=streaming
     )
     rows = list(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -128,8 +128,7 @@ def masks(
     resolved = configure(
         pictures,
         {
-            "model": {"id": model, "device": device},
-            "synthesis": {"steps": steps, "guidance": guidance},
+            **_drawing(model, device, steps, guidance),
             "attribution": {"method": method, "tokens": tokens or "words", "head": head},
             "masks": {"preset": preset},
         },
@@ -205,10 +204,7 @@ def compare(
     request = CompareRequest(
         dataset=dataset,
         out=out,
-        asked={
-            "model": {"id": model, "device": device},
-            "synthesis": {"steps": steps, "guidance": guidance},
-        },
+        asked=_drawing(model, device, steps, guidance),
         tokens=tokens,
         heads=tuple(head or ()),
         presets=presets,
@@ -283,10 +279,7 @@ def figures(
     request = CompareRequest(
         dataset=dataset,
         out=out,
-        asked={
-            "model": {"id": model, "device": device},
-            "synthesis": {"steps": steps, "guidance": guidance},
-        },
+        asked=_drawing(model, device, steps, guidance),
         tokens=tokens,
         heads=tuple(head or ()),
         presets=presets,
@@ -333,3 +326,13 @@ def table_s1(
         show(json.dumps([asdict(row) for row in rows], indent=2))
     else:
         show(to_markdown(settings, rows), end="")
+
+
+def _drawing(
+    model: str | None, device: str | None, steps: int | None, guidance: float | None
+) -> dict[str, dict[str, Any]]:
+    """The sections that say what draws the pictures again, None where nothing was said."""
+    return {
+        "model": {"id": model, "device": device},
+        "synthesis": {"steps": steps, "guidance": guidance},
+    }

@@ -66,7 +66,7 @@ class CompareRequest:
     the thresholds of the presets."""
     annotations: str | None = None
     caption: str | None = None
-    """Of every real picture, in place of its own."""
+    """Caption of every real picture, in place of its own."""
     limit: int | None = None
     quick: bool = False
     figures: bool = True

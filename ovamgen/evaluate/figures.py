@@ -49,7 +49,7 @@ class Figures:
 
     out: Path
     names: tuple[str, ...]
-    """Of the files, without ending."""
+    """Names of the files, without ending."""
     pictures: tuple[Picture, ...]
 
     def lines(self) -> list[str]:

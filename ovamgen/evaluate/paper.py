@@ -34,7 +34,7 @@ class PaperRow:
     miou: float
     overall: float
     iou: tuple[float, ...]
-    """By class, in the order of VOC's ids."""
+    """IoU × 100 by class, in the order of VOC's ids."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +44,9 @@ class SupplementaryRow:
     title: str
     method: str
     iou: tuple[float, ...]
-    """Of `PaperResults.selected`."""
+    """IoU × 100 of the classes of `PaperResults.selected`."""
     miou: float
-    """As printed: over all classes, and not the mean of ``iou``."""
+    """Mean as printed: over all classes, and not that of ``iou``."""
     tokens: str = "words"
     split: str = "all"
     """Table S2: whether the prompt names the class."""

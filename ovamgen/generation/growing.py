@@ -33,7 +33,7 @@ class Grown:
     """What the loop left."""
 
     outcome: Outcome
-    """Of the last round."""
+    """Outcome of the last round."""
     rounds: int
     """Extensions that this process made."""
     per_class: int

@@ -62,12 +62,12 @@ class Papers:
 
     @property
     def run(self) -> dict[str, Any] | None:
-        """That of the last generation."""
+        """Content of ``run.yaml`` of the last generation."""
         return self.runs[-1]
 
     @property
     def plan(self) -> Plan | None:
-        """Of all generations, where all their plans are there."""
+        """Plan of all generations, where all their plans are there."""
         plans = [plan for plan in self.plans if plan is not None]
         return Plan.joined(plans) if len(plans) == len(self.plans) else None
 

@@ -32,7 +32,7 @@ class Retried:
     tried: int
     """Samples that had failed and were tried again now."""
     made: int
-    """Of these, those that were made."""
+    """Samples of these that were made."""
     failures: dict[str, int] = field(default_factory=dict)
     """How the others failed, by ``stage: reason``."""
 

@@ -30,11 +30,11 @@ class Asked:
     """The generation of an output that a configuration is about."""
 
     plan: Plan
-    """Of the corpus as it will be."""
+    """Plan of the corpus as it will be."""
     earlier: tuple[dict[str, Any], ...]
     """``run.yaml`` of the generations before it, in their order."""
     saved: dict[str, Any] | None
-    """Its own ``run.yaml``, where there is one."""
+    """Content of its own ``run.yaml``, where there is one."""
     inputs: dict[str, str]
     """sha256 by name of every file that its samples depend on."""
     identity: dict[str, Any]
@@ -46,7 +46,7 @@ class Asked:
 
     @property
     def number(self) -> int:
-        """Of the generation."""
+        """Number of the generation."""
         return len(self.earlier)
 
     @property

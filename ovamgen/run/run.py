@@ -56,7 +56,7 @@ class Run:
     config: RunConfig
     store: Store
     plan: Plan
-    """Of all generations."""
+    """Plan of all generations."""
     inputs: dict[str, str]
     fingerprint: str
     identity: dict[str, Any]
@@ -82,7 +82,7 @@ class Run:
 
     @property
     def number(self) -> int:
-        """Of the generation, from 0."""
+        """Number of the generation, from 0."""
         return len(self.before)
 
     @property

@@ -102,7 +102,7 @@ def flush(path: Path) -> None:
 
 
 def flush_descriptor(descriptor: int) -> None:
-    """As `flush`, of what is open."""
+    """Waits as `flush` does, for what is open."""
     try:
         os.fsync(descriptor)
     except OSError as error:

@@ -209,7 +209,8 @@ def test_more_classes(tmp_path):
     assert found.ok, found.lines()
 
 
-def test_an_unfinished_corpus_is_finished_with_its_own_settings_first(tmp_path):
+def whole_and_broken(tmp_path):
+    """A corpus that was extended, and one whose beginning was killed in its second shard."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for folder in (whole, broken):
         folder.mkdir()
@@ -217,6 +218,11 @@ def test_an_unfinished_corpus_is_finished_with_its_own_settings_first(tmp_path):
     generate(config_of(whole, 22), DiscEngine, extend=True)
     stopped = Command(config_of(broken, 15), broken / "log", faults="write.begun:kill:2")
     assert stopped.end() == -signal.SIGKILL
+    return whole, broken
+
+
+def test_an_unfinished_corpus_is_finished_with_its_own_settings_first(tmp_path):
+    whole, broken = whole_and_broken(tmp_path)
     generate(config_of(broken, 22), DiscEngine, extend=True)
     assert digests(broken / "out") == digests(whole / "out")
 
@@ -317,13 +323,7 @@ def test_in_a_bucket(grown, tmp_path, bucket):
 @pytest.mark.cluster
 @pytest.mark.timeout(600)
 def test_on_ray_two_generations_are_made_one_after_the_other(tmp_path, ray_session):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    for folder in (whole, broken):
-        folder.mkdir()
-    generate(config_of(whole, 15), DiscEngine)
-    generate(config_of(whole, 22), DiscEngine, extend=True)
-    stopped = Command(config_of(broken, 15), broken / "log", faults="write.begun:kill:2")
-    assert stopped.end() == -signal.SIGKILL
+    whole, broken = whole_and_broken(tmp_path)
     config = config_of(broken, 22)
     runtime = config.runtime.model_copy(update={"runner": "ray", "workers": 2})
     config = config.model_copy(update={"runtime": runtime})

@@ -124,10 +124,10 @@ class ExportResult:
     """What was written."""
 
     name: str
-    """Of the format."""
+    """Name of the format."""
     out: str
     samples: dict[str, int]
-    """By split, ascending by name."""
+    """Samples by split, ascending by name."""
 
     def lines(self) -> list[str]:
         """As text for people."""

@@ -19,7 +19,7 @@ class Size:
     """The size that samples are brought to, in pixels."""
 
     width: int
-    """Of every sample; of the shorter side where there is no height."""
+    """Width of every sample; the shorter side where there is no height."""
     height: int | None = None
 
     @classmethod
@@ -46,7 +46,7 @@ class Size:
         return max(1, round(height * scale)), max(1, round(width * scale))
 
     def __str__(self) -> str:
-        """As it is typed."""
+        """The size as it is typed."""
         return f"{self.width}" if self.height is None else f"{self.width}x{self.height}"
 
 

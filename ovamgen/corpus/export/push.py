@@ -41,7 +41,7 @@ class PushedExport:
         return [*self.export.lines(), f"sent to        {self.url}"]
 
     def to_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Plain values for programs."""
         return {**self.export.to_json(), "pushed": self.url}
 
 

@@ -40,9 +40,9 @@ class ExportSample:
     """The mask's file, 8 bits and one channel: the shard's own, where nothing was altered."""
     caption: str
     class_ids: tuple[int, ...]
-    """Of the targets that were asked of the model, without classes that were left out."""
+    """Targets that were asked of the model, without classes that were left out."""
     scores: tuple[float, ...]
-    """Of the same, [0, 1]."""
+    """Score of each target, [0, 1]."""
 
 
 def check_masks(corpus: Corpus) -> None:

@@ -76,7 +76,7 @@ class Splits:
         return tuple(name for name, _ in self.shares)
 
     def __str__(self) -> str:
-        """As they are typed: ``train=0.9,val=0.1``."""
+        """The splits as they are typed: ``train=0.9,val=0.1``."""
         return ",".join(f"{name}={float(share):g}" for name, share in self.shares)
 
     def of(self, key: str) -> str:

@@ -13,7 +13,7 @@ Thresholds = Literal["preset", "tuned"]
 _QUICK_PICTURES = 20
 _QUICK_DRAWS = 100
 _QUICK_STEPS = 12
-"""Of drawings, of the optimisation of tokens, and of the training of segmentors."""
+"""Steps of drawings, of the optimisation of tokens, and of the training of segmentors."""
 _QUICK_IMAGES = 4
 
 
@@ -21,7 +21,7 @@ class DrawSettings(Section):
     """Pictures that are drawn, for people to annotate; as ``ovamgen samples`` draws them."""
 
     per_class: int | None = Field(default=None, ge=1)
-    """Of every class, by the published prompt; or at most so many captions of each."""
+    """Pictures of every class, by the published prompt; or at most so many captions of each."""
     captions: str | None = None
     """Captions to draw; "A photograph of a {class}" where there are none."""
     instances: str | None = None
@@ -31,7 +31,7 @@ class DrawSettings(Section):
     limit: int | None = Field(default=None, ge=1)
     """At most so many pictures of captions."""
     seed: int = Field(default=1996, ge=0, lt=2**32)
-    """Of the drawing of seeds."""
+    """Seed of the drawing of seeds."""
 
     @model_validator(mode="after")
     def _something(self) -> DrawSettings:
@@ -74,9 +74,9 @@ class ScoringSettings(PicturesSettings):
     presets: tuple[str, ...] = Field(min_length=1)
     """Mask presets, each with words and with tokens."""
     split: str | None = None
-    """Of a folder in VOC's layout, as are the two below."""
+    """Split of a folder in VOC's layout, which the caption is for as well."""
     caption: str | None = None
-    """In place of the pictures' own captions."""
+    """Caption of every picture, in place of its own."""
     text: str = "{class}"
     """Attributed for words: the class alone, or ``{prompt}`` for the whole prompt (methods 2.4)."""
     strength: float = Field(default=0.5, gt=0, le=1)

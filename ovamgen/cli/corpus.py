@@ -54,7 +54,21 @@ def select(
     clip_quantile: Annotated[
         float, typer.Option(help="CLIP scores kept, by class, are strictly above this quantile.")
     ] = 0.25,
-    device: Annotated[str, typer.Option(help="Of the CLIP model: cpu or cuda.")] = "cpu",
+    min_consistency: Annotated[
+        float | None,
+        typer.Option(
+            help="Least IoU of every target with what is found in the mirrored picture, which the "
+            "run's model draws again.",
+        ),
+    ] = None,
+    strength: Annotated[
+        float, typer.Option(help="Noise of that drawing: share of the steps gone through.")
+    ] = 0.5,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Model of that drawing; by default the run's own.", show_default=False),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Of these models: cpu or cuda.")] = "cpu",
     drop_unsafe: Annotated[
         bool, typer.Option("--drop-unsafe", help="Leave out what the safety checker flagged.")
     ] = False,
@@ -84,6 +98,8 @@ def select(
     sample with several classes must pass for each. A view's folder is read like a run's.
 
     Example: `ovamgen select corpus --min-score 0.85 --out selected`
+
+    Example: `ovamgen select corpus --min-consistency 0.5 --device cuda --out consistent`
     """
     from ovamgen.corpus.select.filters import SelectionSettings
     from ovamgen.corpus.select.select import select as run
@@ -94,6 +110,7 @@ def select(
         drop_unsafe=drop_unsafe,
         area_quantiles=_quantiles(area_quantiles),
         clip_quantile=clip_quantile,
+        min_consistency=min_consistency,
         classes=tuple(name for name in (classes or "").split(",") if name.strip()),
         min_score=min_score,
         min_area=min_area,
@@ -105,6 +122,8 @@ def select(
         out,
         settings,
         clip=clip,
+        model=model,
+        strength=strength,
         device=device,
         copy=copy,
         partial=partial,

@@ -15,6 +15,7 @@ import yaml
 from markupsafe import Markup
 
 from ovamgen.classes.loading import is_default
+from ovamgen.console.wording import counted
 from ovamgen.plan.prompts import Reason
 from ovamgen.report.charts import bar, quartile_bar, swatch
 from ovamgen.report.corpus import Corpus
@@ -106,6 +107,17 @@ def funnel(corpus: Corpus, statistics: Statistics) -> list[FunnelRow]:
         notes = _REASONS | {Reason.NO_TARGET: unnamed}
         rows += [row(reason.value, n, 1, "lost", notes[reason]) for reason, n in ordered]
     rows.append(row("samples planned", planned, 0, "rest"))
+    if plan and len(plan.generations) > 1:
+        first, *later = plan.generations
+        extensions = [part.samples for part in later if not part.is_retries]
+        retries = [part.samples for part in later if part.is_retries]
+        rows.append(row("by the first run", first.samples, 1, "rest"))
+        if extensions:
+            note = f"in {counted(len(extensions), 'extension')} (generate --extend)"
+            rows.append(row("added later", sum(extensions), 1, "rest", note))
+        if retries:
+            note = f"in {counted(len(retries), 'round')} (repair --failed)"
+            rows.append(row("failed ones tried again", sum(retries), 1, "rest", note))
     waiting = planned - made - failed
     if waiting:
         note = f"in {len(corpus.missing):,} of {len(plan.tasks) if plan else 0:,} shards"

@@ -54,6 +54,8 @@ KEYS_NAME = "keys.txt"
 """The keys that a view keeps, one a line, ascending."""
 CLIP_SCORES = "clip/"
 """CLIP scores of a selection, one table a shard (`clip_scores_name`)."""
+CONSISTENCY_SCORES = "consistency/"
+"""Consistency of the masks of a selection, one table a shard (`consistency_scores_name`)."""
 
 EXPORT_NAME = "export.json"
 """What an export was asked for; written last."""
@@ -81,8 +83,8 @@ FILES: dict[Layout, tuple[str, ...]] = {
 FOLDERS: dict[Layout, tuple[str, ...]] = {
     "run": (LOGS,),
     "reannotation": (LOGS,),
-    "selection": (CLIP_SCORES,),
-    "view": (CLIP_SCORES,),
+    "selection": (CLIP_SCORES, CONSISTENCY_SCORES),
+    "view": (CLIP_SCORES, CONSISTENCY_SCORES),
     "export": (),
 }
 """Folders that an output of each kind may hold, whatever is in them."""
@@ -114,6 +116,11 @@ def metadata_name(index: int) -> str:
 def clip_scores_name(index: int) -> str:
     """``clip/000000.parquet``."""
     return f"{CLIP_SCORES}{index:06d}.parquet"
+
+
+def consistency_scores_name(index: int) -> str:
+    """``consistency/000000.parquet``."""
+    return f"{CONSISTENCY_SCORES}{index:06d}.parquet"
 
 
 def times_name(number: int) -> str:

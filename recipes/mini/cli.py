@@ -260,6 +260,17 @@ def distance(
     print(json.dumps(found, indent=2))
 
 
+@app.command()
+def consistency(
+    strength: Annotated[float, typer.Option(help="Noise of both drawings, in (0, 1].")] = 0.5,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many pictures.")] = None,
+) -> None:
+    """Print what consistency with the mirrored picture tells of masks whose truth is known."""
+    from recipes.mini.consistency import consistency_and_iou, told
+
+    print(told(consistency_and_iou(strength, limit)))
+
+
 @app.command("all")
 def everything(
     work: Work,

@@ -126,6 +126,10 @@ def test_all_that_reads_a_corpus_knows_retries(retried, tmp_path):
     assert done.members_equal, done.lines()
     assert open_corpus(str(out)).samples == 22
     assert write_report(str(out), str(tmp_path / "report.html"))
+    page = (tmp_path / "report.html").read_text()
+    assert "failed ones tried again" in page
+    assert "in 1 round (repair --failed)" in page
+    assert "added later" not in page
     cats = SelectionSettings(drop_uniform=False, area_quantiles=None, classes=("cat",))
     select(str(out), str(tmp_path / "cats"), cats, copy=True)
     assert verify(str(tmp_path / "cats")).ok

@@ -128,6 +128,10 @@ def test_all_that_reads_a_corpus_knows_its_generations(out, tmp_path):
         assert done.members_equal, done.lines()
         assert not done.settings_different
     assert write_report(str(out), str(tmp_path / "report.html"))
+    page = (tmp_path / "report.html").read_text()
+    assert "by the first run" in page
+    assert "in 2 extensions (generate --extend)" in page
+    assert "failed ones tried again" not in page
     assert open_corpus(str(out)).samples == 20
 
 

@@ -21,6 +21,7 @@ REASONS = {
     "area_low_quantile": "mask at or below the class's lower area quantile",
     "area_high_quantile": "mask at or above the class's upper area quantile",
     "clip_quantile": "CLIP score at or below the class's quantile",
+    "min_consistency": "agrees less than the minimum with the mask of its mirrored picture",
     "class": "shows a class that was not asked for",
     "min_score": "score below the minimum",
     "min_area": "mask below the minimum area",
@@ -42,6 +43,8 @@ class SelectionSettings:
     """A mask's area must lie strictly between these quantiles of its class."""
     clip_quantile: float = 0.25
     """A CLIP score must lie strictly above this quantile of its class, where there are scores."""
+    min_consistency: float | None = None
+    """The least IoU of a target with what is found in the mirrored picture, [0, 1]."""
     classes: tuple[str, ...] = ()
     """By any of their names; all where empty."""
     min_score: float | None = None
@@ -54,7 +57,7 @@ class SelectionSettings:
 
     def __post_init__(self) -> None:
         """Checks ranges."""
-        for name in ("min_score", "min_area", "max_area", "clip_quantile"):
+        for name in ("min_consistency", "min_score", "min_area", "max_area", "clip_quantile"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 option = name.replace("_", "-")
@@ -79,8 +82,11 @@ class SelectionSettings:
         return replace(self, classes=tuple(found[index] for index in sorted(found)))
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        """As plain values; what came later only where it is asked for, so that requests stay."""
+        values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        if self.min_consistency is None:
+            del values["min_consistency"]
+        return values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +121,7 @@ def judge(
     candidates: Candidates,
     settings: SelectionSettings,
     clip_scores: Float64[np.ndarray, " M"] | None = None,
+    consistency: Float64[np.ndarray, " M"] | None = None,
 ) -> Verdicts:
     """The verdict on every candidate.
 
@@ -126,6 +133,7 @@ def judge(
         candidates: the samples.
         settings: what to keep.
         clip_scores: for each target, [0, 1]; None: no sample is left out for it.
+        consistency: for each target, [0, 1], where the settings ask for it.
     """
     c = candidates
     limits = _quantiles(c, settings, clip_scores)
@@ -147,6 +155,9 @@ def judge(
     if clip_scores is not None:
         least = np.array([by_class[i].clip for i in c.class_ids.tolist()], dtype=np.float64)
         of_targets("clip_quantile", clip_scores <= least)
+    if settings.min_consistency is not None:
+        assert consistency is not None, "who asks for consistency has measured it"
+        of_targets("min_consistency", consistency < settings.min_consistency)
     if settings.classes:
         wanted = [c.classes.by_name(name).id for name in settings.classes]
         of_targets("class", ~np.isin(c.class_ids, wanted))

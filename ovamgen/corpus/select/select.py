@@ -23,7 +23,11 @@ from ovamgen.corpus.view import Keys, View, is_beside, write_view
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import ShardRecord
 from ovamgen.shards.manifest import write_indexes
-from ovamgen.shards.output_files import SELECTION_NAME, clip_scores_name
+from ovamgen.shards.output_files import (
+    SELECTION_NAME,
+    clip_scores_name,
+    consistency_scores_name,
+)
 from ovamgen.shards.tables import read_columns
 from ovamgen.storage.store import Store, open_store
 
@@ -36,6 +40,10 @@ _SCORES = pa.schema(
         pa.field("scores", pa.list_(pa.float64()), nullable=False),
     ]
 )
+
+
+ScoreShard = Callable[[Corpus, ShardRecord], list[tuple[str, list[float]]]]
+"""Key and scores, one for each target in the order of the metadata, of a shard's samples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +67,8 @@ def select(
     settings: SelectionSettings,
     *,
     clip: str | None = None,
+    model: str | None = None,
+    strength: float = 0.5,
     device: str = "cpu",
     copy: bool = False,
     partial: bool = False,
@@ -75,7 +85,9 @@ def select(
         out: an empty folder, or one that the same selection began.
         settings: what to keep.
         clip: folder of a CLIP model; None: no CLIP scores.
-        device: of the CLIP model.
+        model: draws mirrored pictures where consistency is asked for; None: the run's own.
+        strength: share of the steps that a mirrored picture is noised for, in (0, 1].
+        device: of both models.
         copy: new shards instead of a view.
         partial: a run that is not finished will do.
         source: of a view, the corpus that it is of; by default the one beside it.
@@ -83,17 +95,24 @@ def select(
 
     Raises:
         ConfigError: nothing to select from, classes that the corpus does not have, an output that
-            holds something else, no CLIP model.
+            holds something else, no such model.
+        MethodError: consistency is asked for, and the method cannot be recorded on the model.
         ShardError: a shard or its metadata is damaged.
     """
     corpus = open_corpus(url, partial=partial, source=source)
     settings = settings.resolved(corpus.classes)
     store = open_store(out)
-    scorer = None
+    scorer = consistency = None
     if clip is not None:
         from ovamgen.corpus.select.clip import ClipScorer
 
         scorer = ClipScorer.load(clip, corpus.classes, device)
+    if settings.min_consistency is not None:
+        from ovamgen.corpus.select.consistency import ConsistencyScorer, config_of
+
+        consistency = ConsistencyScorer.load(
+            config_of(corpus, model=model, device=device), strength
+        )
     request = {
         "command": "select",
         "source_fingerprint": corpus.fingerprint,
@@ -102,11 +121,19 @@ def select(
         "copy": copy,
         "shards": len(corpus.all_records),
     }
+    if consistency is not None:
+        request["consistency"] = consistency.request
     with filling(store, SELECTION_NAME, request) as done:
-        scores = _clip_scores(store, corpus, scorer, say) if scorer else {}
         candidates = read_candidates(corpus, read_pictures=settings.read_pictures)
-        flat = _flat_scores(candidates, scores) if scorer else None
-        verdicts = judge(candidates, settings, flat)
+        measured = {
+            kind: _scores(store, corpus, candidates, found.score_shard, kind, name, say)
+            for kind, found, name in (
+                ("clip_scores", scorer, clip_scores_name),
+                ("consistency", consistency, consistency_scores_name),
+            )
+            if found is not None
+        }
+        verdicts = judge(candidates, settings, **measured)
         funnel = make_funnel(candidates, verdicts, settings, clip=scorer is not None)
         keys = Keys(key for key, kept in zip(candidates.keys, verdicts.kept, strict=True) if kept)
         if done is None:
@@ -114,7 +141,7 @@ def select(
             if copy:
                 _copy(store, corpus, keys, info, request)
             else:
-                table = _table(candidates, verdicts, flat)
+                table = _table(candidates, verdicts, measured)
                 write_view(store, corpus.store, keys, table, info | {"request": request})
                 if not is_beside(store, corpus.store):
                     say(
@@ -162,7 +189,7 @@ def _copy(
 
 
 def _table(
-    candidates: Candidates, verdicts: Verdicts, clip: Float64[np.ndarray, " M"] | None
+    candidates: Candidates, verdicts: Verdicts, measured: dict[str, Float64[np.ndarray, " M"]]
 ) -> pa.Table:
     """``selection.parquet``: all candidates, so that other cuts can be tried without the corpus."""
     c = candidates
@@ -182,50 +209,48 @@ def _table(
         "unsafe": pa.array(c.unsafe),
         "uniform": pa.array(c.uniform),
     }
-    if clip is not None:
-        columns["clip_scores"] = lists(clip)
-    return pa.table(columns)
+    return pa.table(columns | {name: lists(values) for name, values in measured.items()})
 
 
-def _clip_scores(
-    store: Store, corpus: Corpus, scorer: Any, say: Callable[[str], None]
-) -> dict[str, list[float]]:
-    """Scores of each sample's targets, by key; kept in the output shard by shard, to go on from."""
+def _scores(
+    store: Store,
+    corpus: Corpus,
+    candidates: Candidates,
+    score_shard: ScoreShard,
+    kind: str,
+    name_of: Callable[[int], str],
+    say: Callable[[str], None],
+) -> Float64[np.ndarray, " M"]:
+    """A score for each target; kept in the output shard by shard, to go on from."""
+    counts = np.bincount(candidates.sample, minlength=len(candidates.keys)).tolist()
+    targets = dict(zip(candidates.keys, counts, strict=True))
     scores: dict[str, list[float]] = {}
     for number, record in enumerate(corpus.records, 1):
-        name = clip_scores_name(record.shard_index)
+        name = name_of(record.shard_index)
         if not store.exists(name):
-            found = scorer.score_shard(corpus, record)
-            kind = pa.list_(pa.float64())
-            scored = pa.array([scores for _, scores in found], kind)
-            table = pa.table({"key": [key for key, _ in found], "scores": scored})
+            keys, values = zip(*score_shard(corpus, record), strict=True)
             buffer = io.BytesIO()
-            pq.write_table(table, buffer)
+            pq.write_table(pa.table([list(keys), list(values)], schema=_SCORES), buffer)
             store.put(name, buffer.getvalue())
-            say(f"CLIP: {number} of {len(corpus.records)} shards scored")
-        scores |= _read_scores(store, name, corpus, record)
-    return scores
+            done = f"{number} of {len(corpus.records)} shards scored"
+            say(f"{kind.replace('_', ' ')}: {done}")
+        found = _read_scores(store, name, corpus.count(record))
+        if any(targets.get(key) != len(values) for key, values in found.items()):
+            raise ShardError(f"{store.url}/{name} is of other samples: remove it")
+        scores |= found
+    flat = [score for key in candidates.keys for score in scores[key]]
+    return np.array(flat, dtype=np.float64)
 
 
-def _read_scores(
-    store: Store, name: str, corpus: Corpus, record: ShardRecord
-) -> dict[str, list[float]]:
+def _read_scores(store: Store, name: str, samples: int) -> dict[str, list[float]]:
     try:
         with store.open(name) as file:
-            rows = read_columns(file, name, _SCORES, record.samples).to_pylist()
+            rows = read_columns(file, name, _SCORES, samples).to_pylist()
     except ShardError as error:
         raise ShardError(f"{store.url}/{name} is damaged ({error}): remove it") from None
     found = {row["key"]: row["scores"] for row in rows}
-    if len(found) != corpus.count(record):
+    if len(found) != samples:
         raise ShardError(
-            f"{store.url}/{name} must hold {corpus.count(record)} scores, got {len(found)}: "
-            "remove it"
+            f"{store.url}/{name} must hold {samples} scores, got {len(found)}: remove it"
         )
     return found
-
-
-def _flat_scores(
-    candidates: Candidates, scores: dict[str, list[float]]
-) -> Float64[np.ndarray, " M"]:
-    flat = [score for key in candidates.keys for score in scores[key]]
-    return np.array(flat, dtype=np.float64)

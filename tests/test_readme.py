@@ -1,7 +1,8 @@
 """The README and docs, typed: every console block in order, in one folder for each document.
 
-By default the README's commands run smaller (`SMALLER`) and in this process; with ``-m slow`` those
-of all documents run in a shell as they are written (but for `TOO_LONG`), ``.venv`` stood in for.
+By default the commands of the README and of `DAILY` run smaller (`SMALLER`) and in this process;
+with ``-m slow`` those of all documents run in a shell as they are written (but for `TOO_LONG`),
+``.venv`` stood in for.
 What is not run is in `NOT_RUN`, with the reason; what is neither there nor succeeds fails the test.
 """
 
@@ -31,6 +32,8 @@ DOCUMENTS = [
     README,
     *sorted(str(p.relative_to(REPOSITORY)) for p in REPOSITORY.glob("docs/**/*.md")),
 ]
+DAILY = ("docs/methods.md", "docs/tokens.md")
+"""What is typed every day, beside the README."""
 IN_THE_CLONE = ("Makefile", "pyproject.toml", "constraints.txt", "jobs", "recipes", "cluster.yaml")
 """What the commands find in the folder where they are typed."""
 
@@ -84,6 +87,7 @@ TOO_LONG = {
     "evaluate masks": "--limit 10 --steps 5",
     "bench attention --rounds 15": "--rounds 2 --steps 2 --memory-steps 1,2",
     "bench attention --classes 20,80,160,320": "--rounds 1",
+    "recipes.mini consistency": "--limit 4",
     "bench stages": "--rounds 2 --steps 2 --crf-sides 128",
     "bench gpu --device cpu": "--rounds 2 --try fp32",
     "bench driver --workers 1,8,64": "--workers 1,2 --batch-seconds 0.1 --repeats 1 --no-recovery",
@@ -271,6 +275,12 @@ def test_the_readme_smaller(reader):
     laptop = next(text for command, text in said.items() if "generate --captions demo" in command)
     assert "threshold tau 0.55, of the tokens" in laptop
     run_python(README, SMALLER_PYTHON)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("document", DAILY)
+def test_a_document_smaller(document, reader):
+    follow(document, type_here, SMALLER)
 
 
 @pytest.mark.slow

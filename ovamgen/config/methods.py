@@ -32,6 +32,10 @@ class Method:
     preset: str = ""
     """The mask preset of this method where none is asked for; "" for the one of all others."""
 
+    def chooses(self, name: str) -> bool:
+        """Whether the method itself decides on what ``attribution.resolutions`` or ``calls`` do."""
+        return self.head or (self.one_call and name == "calls")
+
 
 METHODS: dict[str, Method] = {
     "attn2mask": Method(

@@ -6,7 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_serializer, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PositiveInt,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from ovamgen import mini
 from ovamgen.bounds import MAX_SHARD_SIZE
@@ -15,7 +22,7 @@ from ovamgen.classes.class_set import ClassSet
 from ovamgen.classes.loading import as_class_set, default_classes, is_default
 from ovamgen.config.head_source import AUTO_HEAD, choose_head, head_file
 from ovamgen.config.masks import MaskConfig
-from ovamgen.config.methods import Branch, default_branch, uses_head
+from ovamgen.config.methods import METHODS, Branch, default_branch, uses_head
 from ovamgen.config.token_source import AUTO, Missing, TokenSource
 from ovamgen.storage.section import Section
 
@@ -124,7 +131,7 @@ class SynthesisConfig(Section):
 class AttributionConfig(Section):
     """Where heatmaps come from."""
 
-    came_later: ClassVar = frozenset({"missing"})
+    came_later: ClassVar = frozenset({"missing", "resolutions", "calls"})
 
     method: str = "ovam"
     """What heatmaps are made of."""
@@ -140,6 +147,12 @@ class AttributionConfig(Section):
     branch: Literal["auto", "unconditional", "conditional"] = "auto"
     """Half of the guided batch that queries are read from (methods 0.1); ``auto``: the method's
     own."""
+    resolutions: tuple[PositiveInt, ...] = ()
+    """Cross-attention layers that are read, by the cells of their shorter side: some of 16, 32 and
+    64 for Stable Diffusion 1.x at 512 pixels; all where empty."""
+    calls: tuple[int, int] | None = None
+    """UNet calls whose cross-attention is read, by the lowest and the highest timestep, from 0 (the
+    image) to 999 (noise); all where not given."""
     head: str = AUTO_HEAD
     """File or URL of the network that makes the maps of ``grounded`` and ``datasetdm``; ``own``:
     the one that ships with ``mini``; ``auto``: ``own`` for ``mini``, none for all others."""
@@ -158,6 +171,22 @@ class AttributionConfig(Section):
             for name in ("head", "head_mode", "head_tokens"):
                 data.pop(name, None)
         return data
+
+    @model_validator(mode="after")
+    def _chosen(self) -> AttributionConfig:
+        for name in ("resolutions", "calls"):
+            own = self.method in METHODS and METHODS[self.method].chooses(name)
+            if getattr(self, name) and own:
+                raise ValueError(
+                    f"attribution.{name} chooses among what a method reads, and {self.method} has "
+                    "its own choice: leave it away"
+                )
+        if self.calls is not None and not 0 <= self.calls[0] <= self.calls[1] <= 1000:
+            raise ValueError(
+                "attribution.calls must be two timesteps from 0 to 1000, the lower one first, got "
+                f"{self.calls[0]} and {self.calls[1]}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _agree(self) -> AttributionConfig:

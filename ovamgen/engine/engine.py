@@ -14,16 +14,16 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from ovamgen.attribution.chosen_attention import check_chosen, chosen
 from ovamgen.attribution.interface import HeatmapMethod, HeatmapSink
 from ovamgen.attribution.method import build_method
 from ovamgen.attribution.targets import AttributedClasses, ClassRows
 from ovamgen.attribution.trained_head import HeadUse, open_head
 from ovamgen.classes.class_set import ClassSet
-from ovamgen.config import MaskConfig, Normalisation, RunConfig, check_method
+from ovamgen.config import AttributionConfig, MaskConfig, Normalisation, RunConfig, check_method
 from ovamgen.diffusion.features import feature_levels
 from ovamgen.diffusion.pipeline import LoadedPipeline, check_model, load_pipeline
 from ovamgen.diffusion.recorder import (
-    Branch,
     CrossAttentionLayer,
     cross_attention_layers,
     self_attention_layers,
@@ -116,9 +116,8 @@ class Engine:
         attention: the pipeline, as attribution sees it.
         classes: that the run has.
         attributed: what stands for each of them, in their order.
-        method: name of what makes heatmaps of what is drawn.
+        attribution: what makes heatmaps of what is drawn, and what of it the method sees.
         head: its trained network, where it has one.
-        branch: the half of the guided batch that the method sees.
         masks: how its maps are normalised.
         info: what was loaded.
         tokens_digest: digest of the token bank, "" where none was read.
@@ -132,9 +131,8 @@ class Engine:
         attention: PipelineAttention,
         classes: ClassSet,
         attributed: AttributedClasses,
-        method: str,
+        attribution: AttributionConfig,
         head: HeadUse | None,
-        branch: Branch,
         masks: MaskConfig,
         info: ModelInfo,
         tokens_digest: str,
@@ -146,9 +144,8 @@ class Engine:
         self._synthesiser = synthesiser
         self._attention = attention
         self._attributed = attributed
-        self._method = method
+        self._attribution = attribution
         self._head = head
-        self._branch = branch
         self._masks = masks
         self._drop_unsafe = drop_unsafe
         self._drawing = Lock()
@@ -186,9 +183,8 @@ class Engine:
             attention=attention,
             classes=config.classes,
             attributed=rows.targets(config.classes.classes, attention),
-            method=config.attribution.method,
+            attribution=config.attribution,
             head=head,
-            branch=config.attribution.half,
             masks=config.masks,
             info=loaded.info,
             tokens_digest=rows.digest,
@@ -253,7 +249,11 @@ class Engine:
         places = [self.class_ids.index(class_id) for class_id in class_ids]
         attributed = self._attributed.only(places)
         method = build_method(
-            self._method, self._attention, attributed.targets, self._masks, head=self._head
+            self._attribution.method,
+            self._attention,
+            attributed.targets,
+            self._masks,
+            head=self._head,
         )
         return _Recording(tuple(class_ids), attributed, method)
 
@@ -272,9 +272,11 @@ class Engine:
         # where no sample of a batch is to show a class, some class is recorded all the same
         recording = self._always or self._recording(sorted(wanted) or self.class_ids[:1])
         sink = recording.method.open(prompts)
+        fed = chosen(sink, self._attribution)
         drawing = self._synthesiser.begin(
-            prompts, [spec.seed for spec in specs], listeners=[(sink, self._branch)]
+            prompts, [spec.seed for spec in specs], listeners=[(fed, self._attribution.half)]
         )
+        check_chosen(fed)
         maps, fractions = class_heatmaps(sink, self._masks, recording.attributed)
         drawing.send(fractions, maps.half())
         problems = [

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
+from ovamgen.attribution.chosen_attention import check_chosen, chosen
 from ovamgen.attribution.self_attention import (
     AttentionAffinity,
     ReceivedAttention,
@@ -133,7 +134,8 @@ def attribute(
         check_ends_at_the_image(loaded, settings)
         listeners = [listen_with_head(method, attention, asked, head)]
     synthesiser = Synthesiser(loaded, settings)
-    sinks = [listener.sink for listener in listeners] + ([beside] if beside else [])
+    fed = [chosen(listener.sink, config.attribution) for listener in listeners]
+    sinks = [*fed, *([beside] if beside else [])]
     drawn = synthesiser.draw(
         [prompt],
         [seed],
@@ -142,6 +144,8 @@ def attribute(
     )
     if drawn.errors[0] is not None:
         raise drawn.errors[0]
+    for one in fed:
+        check_chosen(one)
     answers = [answer for listener in listeners for answer in listener.answers()]
     arrays, panels = _arrays(drawn, answers, beside, config.masks)
     if asked.bank is not None:

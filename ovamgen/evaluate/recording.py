@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from ovamgen.attribution.chosen_attention import QuerySink, check_chosen, chosen
 from ovamgen.attribution.interface import HeatmapSink
 from ovamgen.attribution.method import build_method
 from ovamgen.attribution.targets import AttributedClasses
@@ -259,6 +260,7 @@ def _record_one(
     """One drawing, heard by all setups at once; those that record the same share a sink."""
     attention = PipelineAttention(pipeline)
     sinks: dict[tuple[str, ...], _Heard] = {}
+    fed: list[QuerySink] = []
     listeners: list[Listener] = []
     problems: list[dict[int, str]] = []
     for setup in setups:
@@ -270,7 +272,8 @@ def _record_one(
             )
             sink = method.open([picture.prompt])
             sinks[setup.recorded] = sink, targets
-            listeners.append((sink, setup.config.attribution.half))
+            fed.append(chosen(sink, setup.config.attribution))
+            listeners.append((fed[-1], setup.config.attribution.half))
     try:
         difference = draw(picture, pictures.image(picture), listeners)
     except SampleError as error:
@@ -278,6 +281,8 @@ def _record_one(
         nothing = np.zeros((len(picture.targets), 1, 1), np.float32)
         everywhere = dict.fromkeys(range(len(picture.targets)), reason)
         return [RecordedMaps(maps=nothing, problems=everywhere, difference=255.0) for _ in setups]
+    for one in fed:
+        check_chosen(one)
     return [
         _maps(picture, setup, sinks.get(setup.recorded), found, difference)
         for setup, found in zip(setups, problems, strict=True)

@@ -79,6 +79,7 @@ class Setup:
         text = self.text if self.words else ""
         rows = self.rows.digest or self.tokens
         asked = [] if self.head is None else [canonical_json(self._head_identity(self.head))]
+        asked += [canonical_json(self._chosen())] if self._chosen() else []
         return (method, rows, text, self.config.attribution.branch, *self_attention, *asked)
 
     def identity(self) -> dict[str, Any]:
@@ -91,7 +92,13 @@ class Setup:
             "text": self.text if self.words else "",
             "masks": {name: value for name, value in masks.items() if name not in _NOT_OF_MAPS},
         }
+        found |= self._chosen()
         return found if self.head is None else found | {"head": self._head_identity(self.head)}
+
+    def _chosen(self) -> dict[str, Any]:
+        """What of the drawing is read, where it is not all."""
+        written = self.config.attribution.model_dump(mode="json")
+        return {name: written[name] for name in ("resolutions", "calls") if name in written}
 
     def _head_identity(self, use: HeadUse) -> dict[str, str]:
         conditioning = "" if self.words else use.conditioning

@@ -116,7 +116,9 @@ def test_every_key_can_be_set_to_its_default():
     keys = run_keys()
     # left out of files while it is off
     left_out = {
+        "attribution.calls",
         "attribution.missing",
+        "attribution.resolutions",
         "classes",
         "masks.class_tau",
         "masks.crf.half_resolution",

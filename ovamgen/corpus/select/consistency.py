@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from ovamgen.attribution.chosen_attention import check_chosen, chosen
 from ovamgen.attribution.method import build_method
 from ovamgen.attribution.targets import AttributedClasses, ClassRows
 from ovamgen.attribution.trained_head import HeadUse, open_head
@@ -137,10 +138,12 @@ class ConsistencyScorer:
         )
         sink = method.open([row["prompt"]])
         mirrored = np.ascontiguousarray(image[:, ::-1])
+        fed = chosen(sink, config.attribution)
         try:
             self.recreator.draw(
-                mirrored, row["prompt"], row["seed"], [(sink, config.attribution.half)]
+                mirrored, row["prompt"], row["seed"], [(fed, config.attribution.half)]
             )
+            check_chosen(fed)
             recorded, _ = class_heatmaps(sink, config.masks, attributed)
             maps = recorded[0].float().cpu().numpy()
             for place in range(len(targets)):

@@ -19,6 +19,8 @@ KEY_ID = "AKIAOVAMGENTEST00000"
 SECRET = "planted/secret+that/must/never/be/seen"
 """What the tests look for in everything that a run writes and says."""
 
+_BUCKETS = {"s3": "s3_bucket", "gs": "google_bucket", "az": "azure_bucket"}
+
 _numbers = itertools.count()
 
 
@@ -124,7 +126,19 @@ def s3_environment(s3_server, monkeypatch):
 
 
 @pytest.fixture
-def bucket(s3_environment):
+def bucket(request):
+    """An empty bucket, with the environment set for it; of S3 where a test names no other store."""
+    return request.getfixturevalue(_BUCKETS[getattr(request, "param", "s3")])
+
+
+@pytest.fixture(params=["s3", "gs", "az"])
+def any_bucket(request):
+    """An empty bucket of each kind of store, with the environment set for it."""
+    return request.getfixturevalue(_BUCKETS[request.param])
+
+
+@pytest.fixture
+def s3_bucket(s3_environment):
     """An empty bucket, with the environment set for it."""
     import boto3
 
@@ -133,13 +147,6 @@ def bucket(s3_environment):
     client.create_bucket(Bucket=name)
     yield S3Bucket(endpoint=s3_environment, name=name, client=client)
     client.close()
-
-
-@pytest.fixture(params=["s3", "gs", "az"])
-def any_bucket(request):
-    """An empty bucket of each kind of store, with the environment set for it."""
-    fixture = {"s3": "bucket", "gs": "google_bucket", "az": "azure_bucket"}[request.param]
-    return request.getfixturevalue(fixture)
 
 
 @pytest.fixture

@@ -170,11 +170,18 @@ def _azure(account: str, options: dict[str, Any]) -> Any:
 
 
 def _hub(account: str, options: dict[str, Any]) -> Any:
-    from huggingface_hub import constants
+    from huggingface_hub import HfFileSystem, constants
 
     if constants.HF_HUB_OFFLINE:
         raise ConfigError("hf:// needs the Hub, and HF_HUB_OFFLINE says not to reach it: unset it")
-    return fsspec.filesystem("hf", endpoint=os.environ.get("HF_ENDPOINT"), **options)
+
+    class Listed(HfFileSystem):  # type: ignore[misc]
+        """Lists what is there now, where its own would remember; it knows no prefixes."""
+
+        def find(self, path: str, prefix: str = "", **options: Any) -> Any:
+            return super().find(path, refresh=True, **options)
+
+    return Listed(endpoint=os.environ.get("HF_ENDPOINT"), **options)
 
 
 _MAKERS = {"s3": _s3, "gs": _google, "az": _azure, "hf": _hub}

@@ -175,11 +175,11 @@ def _hub(account: str, options: dict[str, Any]) -> Any:
     if constants.HF_HUB_OFFLINE:
         raise ConfigError("hf:// needs the Hub, and HF_HUB_OFFLINE says not to reach it: unset it")
 
-    class Listed(HfFileSystem):  # type: ignore[misc]
+    class Listed(HfFileSystem):
         """Lists what is there now, where its own would remember; it knows no prefixes."""
 
-        def find(self, path: str, prefix: str = "", **options: Any) -> Any:
-            return super().find(path, refresh=True, **options)
+        def find(self, path: str, *arguments: Any, prefix: str = "", **options: Any) -> Any:
+            return super().find(path, *arguments, **{**options, "refresh": True})
 
     return Listed(endpoint=os.environ.get("HF_ENDPOINT"), **options)
 

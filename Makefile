@@ -2,6 +2,7 @@
 # make test   install what the tests need, run every check and the tests
 # make slow   the tests that are too long for every day
 # make docs   the documentation site, in build/site
+# make azurite   the Azure emulator beside the tests' packages: needs npm, 360 MB
 # make notebook   docs/quickstart.ipynb executed again, in a folder of its own
 # make pictures   README's and docs' pictures again: after another model, or changes of a page
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 OUT ?= demo-output
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test slow check docs notebook pictures clean
+.PHONY: demo test slow check docs azurite notebook pictures clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.run
@@ -30,6 +31,11 @@ check: $(VENV)/.dev
 
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict
+
+azurite:
+	mkdir -p $(VENV)/azurite
+	echo '{"private": true}' > $(VENV)/azurite/package.json
+	npm install --no-audit --no-fund --prefix $(VENV)/azurite azurite@3.37.0
 
 notebook: $(VENV)/.dev
 	$(BIN)/python -m tests.documentation_notebook docs/quickstart.ipynb

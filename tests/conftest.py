@@ -22,7 +22,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 settings.register_profile("daily", deadline=None, max_examples=50)
 settings.load_profile("daily")
 
-pytest_plugins = ["tests.browser", "tests.finished_run", "tests.storage.fixtures"]
+pytest_plugins = [
+    "tests.browser",
+    "tests.finished_run",
+    "tests.storage.fixtures",
+    "tests.storage.clouds",
+]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

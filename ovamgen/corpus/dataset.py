@@ -25,7 +25,7 @@ from ovamgen.shards.arrays import decode_jpeg, decode_png
 from ovamgen.shards.codec import IMAGE, MASK, DecodedSample, decode_sample
 from ovamgen.shards.reader import read_tar
 from ovamgen.storage.store import Store, open_store
-from ovamgen.storage.urls import BUCKETS, scheme_of
+from ovamgen.storage.urls import STORES, scheme_of
 
 Augment = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 """(image, mask) to (image, mask); both of the same height and width, the mask still of ids."""
@@ -143,7 +143,7 @@ def _samples(
 def _opened(source: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for entry in source:
         url = entry["url"]
-        if scheme_of(url) in BUCKETS:
+        if scheme_of(url) in STORES:
             # webdataset would call a command line tool for these, or knows none
             folder, _, name = url.rpartition("/")
             with open_store(folder).open(name) as stream:

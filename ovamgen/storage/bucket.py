@@ -9,12 +9,20 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ovamgen.errors import ConfigError, OvamgenError, ShardError
-from ovamgen.storage.failures import IncompleteTransferError
-from ovamgen.storage.filesystems import CREATES, PART_BYTES, filesystem_of
+from ovamgen.storage.failures import IncompleteTransferError, no_bucket
+from ovamgen.storage.filesystems import (
+    CREATES,
+    PART_BYTES,
+    READ_ONLY,
+    TELLS_BUCKETS,
+    filesystem_of,
+    look_for_bucket,
+    write_options,
+)
 from ovamgen.storage.interface import parts_of
 from ovamgen.storage.retrying import Patience, RemoteError
 from ovamgen.storage.uploading import upload_bytes, upload_file
-from ovamgen.storage.urls import scheme_of
+from ovamgen.storage.urls import scheme_of, store_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,17 +47,31 @@ class Bucket:
             ConfigError: credentials in the URL, or no library for its scheme.
         """
         self.url = url
-        self._patience = Patience(patience_seconds)
+        self._scheme = scheme_of(url)
+        self._store = store_of(self._scheme)
+        self._patience = Patience(patience_seconds, scheme=self._scheme)
+        self._seen = self._store in TELLS_BUCKETS
+        """Whether what is missing is an object, and not the whole bucket."""
         filesystem_of(url)
 
     def __getstate__(self) -> dict[str, Any]:
         # whoever sends it to another process has talked to the store
-        return {**self.__dict__, "_patience": Patience(self._patience.seconds, reached=True)}
+        patience = Patience(self._patience.seconds, scheme=self._scheme, reached=True)
+        return {**self.__dict__, "_patience": patience}
 
     @property
     def creates(self) -> bool:
         """Whether the filesystem can write an object on condition that there is none."""
-        return scheme_of(self.url) in CREATES
+        return self._store in CREATES
+
+    def check_may_write(self) -> None:
+        """Checks that this kind of store takes objects one by one.
+
+        Raises:
+            ConfigError: it does not.
+        """
+        if reason := READ_ONLY.get(self._store):
+            raise ConfigError(f"{self.url} can be read only: {reason}")
 
     def sizes(self, prefix: str) -> dict[str, int]:
         """Bytes of the objects whose name starts with the prefix, by ascending name."""
@@ -60,6 +82,8 @@ class Bucket:
             return found
 
         found = self._do_if_there("list", prefix or "the files", find) or {}
+        if not found:
+            self._look_for_bucket()
         start = f"{root.rstrip('/')}/"
         named = {path.removeprefix(start): info for path, info in found.items()}
         return {
@@ -73,6 +97,8 @@ class Bucket:
         """Bytes of the object, None where there is none."""
         filesystem, path = self._place(name)
         info = self._do_if_there("look up", name, lambda: filesystem.info(path))
+        if info is None:
+            self._look_for_bucket()
         return int(info["size"]) if info and info["type"] == "file" else None
 
     def read_start(self, name: str) -> bytes | None:
@@ -87,6 +113,7 @@ class Bucket:
             return self._patience.call(cat)
         except RemoteError as error:
             if error.failure.kind == "missing":
+                self._look_for_bucket()
                 return None
             if error.failure.kind == "range":
                 # an empty object has no first byte
@@ -108,13 +135,12 @@ class Bucket:
     def put(self, name: str, data: bytes) -> None:
         """Writes the object, or replaces it."""
         filesystem, path = self._place(name)
-        self._do("write", name, lambda: upload_bytes(filesystem, path, data))
+        self._do("write", name, lambda: upload_bytes(filesystem, path, data, self._store))
 
     def put_file(self, source: Path, name: str) -> None:
         """Writes the object from a local file."""
         filesystem, path = self._place(name)
-        scheme = scheme_of(self.url)
-        self._do("write", name, lambda: upload_file(filesystem, source, path, scheme))
+        self._do("write", name, lambda: upload_file(filesystem, source, path, self._store))
 
     def create(self, name: str, data: bytes) -> bool:
         """Writes the object only if there is none; False where there is another.
@@ -125,8 +151,9 @@ class Bucket:
         if not self.creates:
             return self._create_by_looking(name, data)
         filesystem, path = self._place(name)
+        options = write_options(self._store)
         try:
-            self._patience.call(lambda: filesystem.pipe_file(path, data, mode="create"))
+            self._patience.call(lambda: filesystem.pipe_file(path, data, mode="create", **options))
         except RemoteError as error:
             if error.failure.kind == "unsupported":
                 return self._create_by_looking(name, data)
@@ -170,6 +197,17 @@ class Bucket:
                 return None
             raise self._error(verb, name, error) from None
 
+    def _look_for_bucket(self) -> None:
+        """Once, where something is missing: the answers of some stores do not tell a bucket's."""
+        if self._seen:
+            return
+        filesystem, root = filesystem_of(self.url)
+        self._do("look for", "the bucket", lambda: look_for_bucket(filesystem, root, self._store))
+        self._seen = True
+
     def _error(self, verb: str, name: str, error: RemoteError) -> OvamgenError:
+        if error.failure.kind == "missing" and verb in ("write", "look for"):
+            # no object is missing where one is written
+            error = RemoteError(no_bucket(error.failure, self._scheme), error.seconds)
         kind = ConfigError if error.failure.kind in _USERS_FAULTS else ShardError
         return kind(f"cannot {verb} {name} in {self.url}: {error.explanation}")

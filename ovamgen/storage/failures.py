@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
-from ovamgen.storage.urls import redact
+from ovamgen.storage.urls import redact, store_of
 
 Kind = Literal[
     "missing",  # there is no such file
@@ -52,35 +52,53 @@ _ADVICE: dict[Kind, str] = {
     "missing": "it is not there: check the path; 'ovamgen generate' makes shards that are missing",
     "folder": "name a file",
     "exists": "remove it, or give another --out",
-    "bucket": "there is no such bucket: check its name and the endpoint (AWS_ENDPOINT_URL), or "
-    "make it",
-    "refused": "check the credentials and region in the environment (AWS_ACCESS_KEY_ID, "
-    "AWS_SECRET_ACCESS_KEY, AWS_PROFILE, AWS_DEFAULT_REGION), and that they may list, read, write "
-    "and delete here",
+    "bucket": "there is no such bucket: check its name and the endpoint ({endpoint}), or make it",
+    "refused": "check the {credentials}, and that they may list, read, write and delete here",
     "full": "make room or raise the quota, then run again",
     "unsupported": "use a store that can",
     "range": "the file is shorter than it was: read it again",
-    "unreachable": "check the network and the endpoint (AWS_ENDPOINT_URL), then run again",
+    "unreachable": "check the network and the endpoint ({endpoint}), then run again",
     "transient": "the store stays out of order: run again later",
     "other": "see to the store, then run again",
+}
+_ENDPOINTS = {
+    "s3": "AWS_ENDPOINT_URL",
+    "gs": "STORAGE_EMULATOR_HOST",
+    "az": "AZURE_STORAGE_CONNECTION_STRING or AZURE_STORAGE_ACCOUNT_NAME",
+    "hf": "HF_ENDPOINT",
+}
+_CREDENTIALS = {
+    "s3": "credentials and region in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
+    "AWS_PROFILE, AWS_DEFAULT_REGION)",
+    "gs": "credentials (GOOGLE_APPLICATION_CREDENTIALS, or 'gcloud auth application-default "
+    "login')",
+    "az": "credentials in the environment (AZURE_STORAGE_CONNECTION_STRING, or "
+    "AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY, AZURE_STORAGE_SAS_TOKEN or a role)",
+    "hf": "token (HF_TOKEN, or 'hf auth login')",
 }
 
 _UNREACHABLE = {
     "aiohttp": ("ClientConnectorError",),
+    "azure.core.exceptions": ("ServiceRequestError",),
     "botocore.exceptions": (
         "ConnectTimeoutError",
         "EndpointConnectionError",
         "ProxyConnectionError",
         "SSLError",
     ),
+    "google.auth.exceptions": ("TransportError",),
+    "httpx": ("ConnectError", "ConnectTimeout"),
+    "httpx2": ("ConnectError", "ConnectTimeout"),
 }
 _TRANSIENT = {
     "aiohttp": ("ClientConnectionError", "ClientPayloadError"),
-    "azure.core.exceptions": ("ServiceRequestError", "ServiceResponseError"),
+    "azure.core.exceptions": ("IncompleteReadError", "ServiceResponseError"),
     "botocore.exceptions": ("HTTPClientError", "IncompleteReadError"),
     "botocore.parsers": ("ResponseParserError",),
     "gcsfs.retry": ("ChecksumError",),
     "http.client": ("IncompleteRead", "RemoteDisconnected"),
+    "httpx": ("TransportError",),
+    "httpx2": ("TransportError",),
     "requests.exceptions": ("ConnectionError", "Timeout", "ChunkedEncodingError"),
     "urllib3.exceptions": ("IncompleteRead", "ProtocolError"),
 }
@@ -92,13 +110,20 @@ _OTHER = {
     "aiohttp": ("ClientError",),
     "azure.core.exceptions": ("AzureError",),
     "botocore.exceptions": ("BotoCoreError", "ClientError"),
-    "gcsfs.retry": ("HttpError",),
+    "gcsfs.retry": ("HttpError", "NonRetryableError"),
+    "httpx": ("HTTPError",),
+    "httpx2": ("HTTPError",),
     "paramiko.ssh_exception": ("SSHException",),
     "requests.exceptions": ("RequestException",),
 }
 
 _CODES: dict[str, Kind] = {
     "NoSuchBucket": "bucket",
+    "ContainerNotFound": "bucket",
+    "ContainerBeingDeleted": "transient",
+    "BlobAlreadyExists": "exists",
+    "Md5Mismatch": "transient",
+    "InvalidBlockList": "transient",
     # of a multipart upload whose last answer was lost: it is whole, or has to begin again
     "NoSuchUpload": "transient",
     "NotImplemented": "unsupported",
@@ -147,14 +172,25 @@ def store_errors() -> tuple[type[Exception], ...]:
     )
 
 
-def failure_of(error: BaseException) -> Failure:
-    """What one of `store_errors` means."""
+def failure_of(error: BaseException, scheme: str = "") -> Failure:
+    """What one of `store_errors` means; the advice names what the scheme's library reads."""
     status, code, message = _answer(error)
     text = " ".join((message or str(error)).split()) or type(error).__name__
     if code and code != str(status) and code not in text:
         text = f"{text} ({code})"
-    kind = _kind(error, status, code)
-    return Failure(kind=kind, reason=redact(text), advice=_ADVICE[kind])
+    return _failure(_kind(error, status, code), redact(text), scheme)
+
+
+def no_bucket(failure: Failure, scheme: str) -> Failure:
+    """The failure, where what is missing turned out to be the whole bucket."""
+    return _failure("bucket", failure.reason, scheme)
+
+
+def _failure(kind: Kind, reason: str, scheme: str) -> Failure:
+    store = store_of(scheme)
+    endpoint, credentials = _ENDPOINTS.get(store, "the URL"), _CREDENTIALS.get(store, "credentials")
+    advice = _ADVICE[kind].format(endpoint=endpoint, credentials=credentials)
+    return Failure(kind=kind, reason=reason, advice=advice)
 
 
 def _kind(error: BaseException, status: int | None, code: str) -> Kind:
@@ -177,15 +213,20 @@ def _kind_without_answer(error: BaseException) -> Kind:
         return "folder"
     if isinstance(error, FileExistsError):
         return "exists"
+    if isinstance(error, _loaded(_UNREACHABLE)):
+        return "unreachable"
     if isinstance(error, (PermissionError, *_loaded(_REFUSED))):
         return "refused"
+    if "gcsfs" in sys.modules and str(error).startswith("Forbidden: "):
+        # gcsfs tells a 403 by these words alone
+        return "full" if "quota" in str(error).lower() else "refused"
     number = getattr(error, "errno", None)
     if number in (errno.ENOSPC, errno.EDQUOT):
         return "full"
-    if (
-        isinstance(error, (socket.gaierror, ConnectionRefusedError))
-        or number in (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN)
-        or isinstance(error, _loaded(_UNREACHABLE))
+    if isinstance(error, (socket.gaierror, ConnectionRefusedError)) or number in (
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+        errno.ENETDOWN,
     ):
         return "unreachable"
     inner = getattr(error, "kwargs", {}).get("error")
@@ -207,12 +248,20 @@ def _answer(error: BaseException) -> tuple[int | None, str, str]:
             told = response.get("Error", {})
             status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             return status, str(told.get("Code") or ""), str(told.get("Message") or "")
-        for name in ("status_code", "status", "code"):
-            number = str(getattr(link, name, ""))
-            if number.isdigit() and 100 <= int(number) < 600:
-                return int(number), "", ""
+        for holder in (link, response):
+            for name in ("status_code", "status", "code"):
+                number = str(getattr(holder, name, ""))
+                if number.isdigit() and 100 <= int(number) < 600:
+                    # Azure's libraries tell the code as a member of an enumeration
+                    code = getattr(link, "error_code", None)
+                    return int(number), str(getattr(code, "value", code) or ""), _first_line(link)
         link = link.__cause__
     return None, "", ""
+
+
+def _first_line(error: BaseException) -> str:
+    """Of Azure's errors, whose other lines tell the time and the number of the request."""
+    return str(error).strip().partition("\n")[0]
 
 
 def _loaded(names: dict[str, tuple[str, ...]]) -> tuple[type[Exception], ...]:

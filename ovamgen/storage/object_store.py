@@ -96,24 +96,24 @@ class ObjectStore(Store):
 
     def publish_file(self, path: Path, name: str) -> None:
         """Upload the whole file, look at what has arrived, remove it here."""
-        self._check_lease()
+        self._check_may_write()
         self._bucket.put_file(path, name)
         path.unlink()
 
     def put(self, name: str, data: bytes) -> None:
         """Write the file, or replace it."""
-        self._check_lease()
+        self._check_may_write()
         self._bucket.put(name, data)
 
     def create(self, name: str, data: bytes) -> bool:
         """Write the file only if there is none; one of the same content counts as this one."""
-        self._check_lease()
+        self._check_may_write()
         fault_points.reach("remote.record_begun")
         return self._bucket.create(name, data)
 
     def delete(self, name: str) -> None:
         """Remove the file, if it is there."""
-        self._check_lease()
+        self._check_may_write()
         self._bucket.delete(name)
 
     @contextmanager
@@ -135,6 +135,7 @@ class ObjectStore(Store):
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Holds the lease ``.lock``; every write looks whether it is still held."""
+        self._bucket.check_may_write()
         cell = _Cell(self._bucket)
         with self._on_this_machine("lock the output", ConfigError):
             try:
@@ -154,7 +155,8 @@ class ObjectStore(Store):
         """Who holds the lease; one that died on another machine is named until it is taken over."""
         return holder_in(_Cell(self._bucket).read())
 
-    def _check_lease(self) -> None:
+    def _check_may_write(self) -> None:
+        self._bucket.check_may_write()
         if self._nonce:
             check_held(_Cell(self._bucket), self._nonce, self.url)
 

@@ -43,8 +43,9 @@ def read_file(url: str, work: Callable[[Any], T]) -> T:
                 raise IncompleteTransferError(f"{file.tell()} of {size} bytes came")
             return result
 
-    if scheme_of(url) not in ("", "file", "local"):
-        return Patience().call(attempt)
+    scheme = scheme_of(url)
+    if scheme not in ("", "file", "local"):
+        return Patience(scheme=scheme).call(attempt)
     try:
         return attempt()
     except store_errors() as error:

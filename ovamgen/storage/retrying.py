@@ -51,8 +51,11 @@ class RemoteError(Exception):
 class Patience:
     """How long to go on with one store; what was learnt of it stays."""
 
-    def __init__(self, seconds: float = DEADLINE_SECONDS, *, reached: bool = False) -> None:
-        """``reached`` says that the store has answered before."""
+    def __init__(
+        self, seconds: float = DEADLINE_SECONDS, *, scheme: str = "", reached: bool = False
+    ) -> None:
+        """``scheme`` is the store's, for advice; ``reached``: it has answered before."""
+        self.scheme = scheme
         self.seconds = seconds
         self.reached = reached
 
@@ -72,7 +75,7 @@ class Patience:
         try:
             result = retrying(work)
         except store_errors() as error:
-            failure = failure_of(error)
+            failure = failure_of(error, self.scheme)
             self.reached = self.reached or failure.kind != "unreachable"
             seconds = float(retrying.statistics.get("delay_since_first_attempt", 0.0))
             # not 'from error': its request would stand in tracebacks and in what pickles them

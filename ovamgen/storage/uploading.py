@@ -9,27 +9,27 @@ from typing import Any
 
 from ovamgen import fault_points
 from ovamgen.storage.failures import IncompleteTransferError
-from ovamgen.storage.filesystems import PART_BYTES, upload_options
+from ovamgen.storage.filesystems import PART_BYTES, upload_options, write_options
 
 
-def upload_bytes(filesystem: Any, path: str, data: bytes) -> None:
-    """Writes the object, or replaces it.
+def upload_bytes(filesystem: Any, path: str, data: bytes, store: str) -> None:
+    """Writes the object, or replaces it; ``store`` as `ovamgen.storage.urls.store_of`.
 
     Raises:
         IncompleteTransferError: the object is not what was sent.
     """
-    filesystem.pipe_file(path, data)
+    filesystem.pipe_file(path, data, **write_options(store))
     digests = {hashlib.md5(data, usedforsecurity=False).hexdigest()}
     _check_arrived(filesystem, path, len(data), digests)
 
 
-def upload_file(filesystem: Any, source: Path, path: str, scheme: str) -> None:
+def upload_file(filesystem: Any, source: Path, path: str, store: str) -> None:
     """Writes the object from a local file; a large one travels in parts and appears at once.
 
     Raises:
         IncompleteTransferError: the object is not what was sent.
     """
-    filesystem.put_file(str(source), path, **upload_options(scheme))
+    filesystem.put_file(str(source), path, **upload_options(store))
     fault_points.reach("remote.uploaded")
     _check_arrived(filesystem, path, source.stat().st_size, _digests_of(source))
 
@@ -63,8 +63,10 @@ def _check_arrived(filesystem: Any, path: str, size: int, digests: set[str]) -> 
 
 
 def _told_digest(info: dict[str, Any]) -> str | None:
-    """The digest that a store tells of an object: S3's ETag, or the MD5 of Google's store."""
+    """The digest that a store tells of an object: S3's ETag, or the MD5 of Google's and Azure's."""
     if md5 := info.get("md5Hash"):
         return base64.b64decode(md5).hex()
+    if md5 := getattr(info.get("content_settings"), "content_md5", None):
+        return bytes(md5).hex()
     etag = info.get("ETag")
     return str(etag).strip('"') if etag else None

@@ -12,7 +12,20 @@ from urllib.parse import parse_qsl, urlsplit
 
 from ovamgen.errors import ConfigError
 
-BUCKETS = frozenset({"s3", "s3a", "gs", "gcs"})
+_STORES = {
+    "s3": "s3",
+    "s3a": "s3",
+    "gs": "gs",
+    "gcs": "gs",
+    "az": "az",
+    "abfs": "az",
+    "abfss": "az",
+    "hf": "hf",
+}
+STORES = frozenset(_STORES)
+"""Schemes of stores that are known here, and not through fsspec alone."""
+
+BUCKETS = frozenset(scheme for scheme, store in _STORES.items() if store in ("s3", "gs"))
 """Schemes whose first part is a bucket: neither a user nor a port stands there."""
 
 _WITH_USERS = frozenset(
@@ -26,6 +39,9 @@ _SECRET_PARAMETER = re.compile(
 _SECRET_VARIABLE = re.compile(
     r"SECRET|TOKEN|PASSWORD|ACCESS_KEY|ACCOUNT_KEY|API_KEY|CONNECTION_STRING"
 )
+_SECRET_SETTING = re.compile(r"(?:AccountKey|SharedAccessSignature)=([^;]+)", re.IGNORECASE)
+_SECRET_QUERY = re.compile(r"([?&](?:upload_id|sig|[\w-]*signature)=)[^&\s'\"]+", re.IGNORECASE)
+"""Whoever knows the number of an upload to Google's store may write it."""
 _USER_INFO = re.compile(r"://[^/\s@]+@")
 _SHORTEST_SECRET = 6
 
@@ -37,6 +53,11 @@ def scheme_of(url: str) -> str:
         return first.lower()
     scheme, separator, _ = url.partition("://")
     return scheme.lower() if separator else ""
+
+
+def store_of(scheme: str) -> str:
+    """``s3``, ``gs``, ``az`` or ``hf``, by whichever of its names; another scheme as it is."""
+    return _STORES.get(scheme, scheme)
 
 
 def check_no_credentials(url: str) -> None:
@@ -69,9 +90,14 @@ def without_query(url: str) -> str:
 def redact(text: str) -> str:
     """The text without the values of this process's secret variables, and without users in URLs."""
     for name, value in os.environ.items():
-        if len(value) >= _SHORTEST_SECRET and _SECRET_VARIABLE.search(name):
-            text = text.replace(value, "***")
-    return _USER_INFO.sub("://***@", text)
+        if not _SECRET_VARIABLE.search(name):
+            continue
+        # Azure's connection strings hold theirs among names: "AccountName=...;AccountKey=..."
+        inner = _SECRET_SETTING.findall(value) if name.endswith("CONNECTION_STRING") else []
+        for secret in (value, *inner):
+            if len(secret) >= _SHORTEST_SECRET:
+                text = text.replace(secret, "***")
+    return _SECRET_QUERY.sub(r"\1***", _USER_INFO.sub("://***@", text))
 
 
 def _holds_credentials(scheme: str, url: str) -> bool:

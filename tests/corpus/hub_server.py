@@ -1,4 +1,4 @@
-"""A Hub on the loopback: the calls of `huggingface_hub`'s uploader, with files kept and faults."""
+"""A Hub on the loopback: the calls of `huggingface_hub` that write and read, and faults."""
 
 import base64
 import hashlib
@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, unquote, urlsplit
 
 TOKEN = "hf_ofTheTests"
 LARGE = (".parquet", ".tar")
@@ -23,6 +24,8 @@ class Hub:
         self.asked = Counter()
         self.private = None
         self.url = self.place = ""
+        self.repository = ""
+        """What is read from, ``OWNER/NAME``."""
 
     def fails(self, call):
         """Whether this is one of the first calls of its kind, which fail."""
@@ -35,15 +38,22 @@ def hub(**faults):
     """The Hub while the block lasts; of each call named, so many fail at first."""
     state = Hub(faults)
 
+    def described(path):
+        oid = hashlib.sha1(state.files[path]).hexdigest()
+        return {"type": "file", "path": path, "size": len(state.files[path]), "oid": oid}
+
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def log_message(self, *_):
             pass
 
-        def answer(self, data, status=200):
+        def answer(self, data, status=200, code=""):
             body = json.dumps(data).encode()
             self.send_response(status)
+            if code:
+                self.send_header("X-Error-Code", code)
+                self.send_header("X-Error-Message", data["error"])
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -72,7 +82,43 @@ def hub(**faults):
                 self.answer({})
 
         def do_GET(self):
-            self.answer({"error": "no such call"}, 404)
+            parts = unquote(urlsplit(self.path).path).strip("/").split("/")
+            if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+                return self.answer({"error": "who is it?"}, 401)
+            if parts[0] == "datasets" and parts[3:4] == ["resolve"]:
+                if not self.refuse("get"):
+                    self.send_file("/".join(parts[5:]))
+                return
+            call, name = parts[4:5], "/".join(parts[2:4])
+            if name != state.repository:
+                self.answer({"error": "Repository not found"}, 404, "RepoNotFound")
+            elif call in ([], ["revision"]):
+                self.answer({"id": name, "sha": "1" * 40, "siblings": [], "tags": []})
+            elif call == ["tree"]:
+                if not self.refuse("tree"):
+                    self.tree("/".join(parts[6:]))
+            else:
+                self.answer({"error": "no such call"}, 404)
+
+        def tree(self, folder):
+            start = f"{folder}/" if folder else ""
+            found = [described(path) for path in state.files if path.startswith(start)]
+            if not found:
+                return self.answer({"error": "no such folder"}, 404, "EntryNotFound")
+            self.answer(found)
+
+        def send_file(self, path):
+            content = state.files.get(path)
+            if content is None:
+                return self.answer({"error": "no such file"}, 404, "EntryNotFound")
+            start, _, last = self.headers["Range"].removeprefix("bytes=").partition("-")
+            part = content[int(start) : int(last) + 1]
+            self.send_response(206)
+            self.send_header("Content-Length", str(len(part)))
+            stop = int(start) + len(part) - 1
+            self.send_header("Content-Range", f"bytes {start}-{stop}/{len(content)}")
+            self.end_headers()
+            self.wfile.write(part)
 
         def do_POST(self):
             content = self.body()
@@ -85,6 +131,7 @@ def hub(**faults):
                 "preupload": "modes",
                 "commit": "commit",
                 "objects": "batch",
+                "paths-info": "paths",
             }[self.path.split("/")[-2]]
             if not self.refuse(call):
                 self.answer(getattr(self, call)(content))
@@ -95,6 +142,10 @@ def hub(**faults):
             state.private = asked.get("private", asked.get("visibility") == "private")
             state.place = f"{state.url}/datasets/{asked['organization']}/{asked['name']}"
             return {"url": state.place}
+
+        def paths(self, content):
+            asked = parse_qs(content.decode())["paths"]
+            return [described(path) for path in asked if path in state.files]
 
         def yaml(self, content):
             return {"errors": [], "warnings": []}

@@ -1,4 +1,4 @@
-"""A proxy in front of an S3 server that does to requests what networks and stores do to them.
+"""A proxy in front of an object store that does to requests what networks and stores do to them.
 
 Seeded: the n-th request meets the same fault in every run with the same requests. It runs in a
 thread of the process that starts it and serves any number of clients.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import json
 import random
 import socket
 import threading
@@ -53,7 +54,9 @@ TWENTY_PERCENT = Faults(seed=6, fail=0.10, reset=0.05, delay=0.05, cut=0.08, dro
 class FaultyProxy:
     """Forwards to a server; a context manager. `faults` may be exchanged at any time."""
 
-    def __init__(self, upstream: str, faults: Faults = NOTHING) -> None:
+    def __init__(self, upstream: str, faults: Faults = NOTHING, store: str = "s3") -> None:
+        """``store`` says in whose form refusals are told: ``s3``, ``gs`` or ``az``."""
+        self.store = store
         parts = urlsplit(upstream)
         assert parts.hostname is not None
         assert parts.port is not None
@@ -203,8 +206,15 @@ class _Handler(BaseHTTPRequestHandler):
             self._hang_up()
 
     def _error(self, status: int, code: str, message: str) -> None:
+        if self.owner.store == "gs":
+            told = {"code": status, "message": message, "errors": [{"reason": code}]}
+            headers = [("Content-Type", "application/json")]
+            return self._answer(status, headers, json.dumps({"error": told}).encode(), cut=False)
         text = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
-        self._answer(status, [("Content-Type", "application/xml")], text, cut=False)
+        headers = [("Content-Type", "application/xml")]
+        if self.owner.store == "az":
+            headers.append(("x-ms-error-code", code))
+        self._answer(status, headers, text, cut=False)
 
     def _hang_up(self) -> None:
         self.close_connection = True

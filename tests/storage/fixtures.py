@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import pytest
 
@@ -18,34 +19,47 @@ KEY_ID = "AKIAOVAMGENTEST00000"
 SECRET = "planted/secret+that/must/never/be/seen"
 """What the tests look for in everything that a run writes and says."""
 
+_BUCKETS = {"s3": "s3_bucket", "gs": "google_bucket", "az": "azure_bucket"}
+
 _numbers = itertools.count()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bucket:
-    """An empty bucket of the server, seen from outside the code under test."""
+    """An empty bucket of a server, seen from outside the code under test."""
+
+    store: ClassVar[str]
+    variable: ClassVar[str]
+    """The one that says where the server is."""
+    secrets: ClassVar[tuple[str, ...]]
+    """What must be in nothing that a run writes and says."""
 
     endpoint: str
     name: str
-    client: object
+    client: Any
 
     @property
     def url(self) -> str:
         """Of a folder in it."""
-        return f"s3://{self.name}/corpora/out"
+        return f"{self.store}://{self.name}/corpora/out"
+
+    def at(self, endpoint: str) -> str:
+        """The value of the variable for another server."""
+        return os.environ[self.variable].replace(self.endpoint, endpoint)
 
     def put(self, key: str, content: bytes) -> None:
-        self.client.put_object(Bucket=self.name, Key=key, Body=content)
+        raise NotImplementedError
+
+    def mark_folder(self, key: str) -> None:
+        """Leaves what consoles of the store leave for a folder without files."""
+        self.put(key, b"")
 
     def get(self, key: str) -> bytes:
-        return self.client.get_object(Bucket=self.name, Key=key)["Body"].read()
+        raise NotImplementedError
 
     def names(self, prefix: str = "") -> list[str]:
         """All objects, hidden ones included."""
-        pages = self.client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.name, Prefix=prefix
-        )
-        return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+        raise NotImplementedError
 
     def digests(self, folder: str = "corpora/out") -> dict[str, str]:
         """sha256 of every object below a folder, by its name there, as `tests.runs.digests`."""
@@ -58,13 +72,29 @@ class Bucket:
     @contextmanager
     def faulty(self, faults: Faults = NOTHING) -> Iterator[FaultyProxy]:
         """The same bucket behind a proxy; this process and its children go through it."""
-        before = os.environ["AWS_ENDPOINT_URL"]
-        with FaultyProxy(self.endpoint, faults) as proxy:
-            os.environ["AWS_ENDPOINT_URL"] = proxy.url
+        before = os.environ[self.variable]
+        with FaultyProxy(self.endpoint, faults, self.store) as proxy:
+            os.environ[self.variable] = self.at(proxy.url)
             try:
                 yield proxy
             finally:
-                os.environ["AWS_ENDPOINT_URL"] = before
+                os.environ[self.variable] = before
+
+
+class S3Bucket(Bucket):
+    store, variable, secrets = "s3", "AWS_ENDPOINT_URL", (SECRET, KEY_ID)
+
+    def put(self, key: str, content: bytes) -> None:
+        self.client.put_object(Bucket=self.name, Key=key, Body=content)
+
+    def get(self, key: str) -> bytes:
+        return self.client.get_object(Bucket=self.name, Key=key)["Body"].read()
+
+    def names(self, prefix: str = "") -> list[str]:
+        pages = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.name, Prefix=prefix
+        )
+        return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
 
 @pytest.fixture(scope="session")
@@ -96,14 +126,26 @@ def s3_environment(s3_server, monkeypatch):
 
 
 @pytest.fixture
-def bucket(s3_environment):
+def bucket(request):
+    """An empty bucket, with the environment set for it; of S3 where a test names no other store."""
+    return request.getfixturevalue(_BUCKETS[getattr(request, "param", "s3")])
+
+
+@pytest.fixture(params=["s3", "gs", "az"])
+def any_bucket(request):
+    """An empty bucket of each kind of store, with the environment set for it."""
+    return request.getfixturevalue(_BUCKETS[request.param])
+
+
+@pytest.fixture
+def s3_bucket(s3_environment):
     """An empty bucket, with the environment set for it."""
     import boto3
 
     client = boto3.client("s3", endpoint_url=s3_environment)
     name = f"bucket-{os.getpid()}-{next(_numbers)}"
     client.create_bucket(Bucket=name)
-    yield Bucket(endpoint=s3_environment, name=name, client=client)
+    yield S3Bucket(endpoint=s3_environment, name=name, client=client)
     client.close()
 
 

@@ -203,3 +203,58 @@ def test_a_ranged_file_asks_for_each_byte_once_when_read_on():
     assert asked[0][0] == 0
     assert all(a[1] == b[0] for a, b in itertools.pairwise(asked))
     assert asked[-1][1] == len(content)
+
+
+def test_errors_of_google_and_azure_and_the_hub_are_the_same_kinds():
+    """As their libraries raise them; what they raise behind real servers is in the other tests."""
+    import httpx2
+    from azure.core import exceptions as azure_errors
+    from gcsfs.retry import HttpError
+    from google.auth.exceptions import DefaultCredentialsError, TransportError
+
+    def of_azure(kind, status, code):
+        error = kind("said the store\nRequestId:1")
+        error.status_code, error.error_code = status, code
+        return error
+
+    kinds = {
+        HttpError({"code": 503, "message": "later"}): "transient",
+        HttpError({"code": "429", "message": "slowly"}): "transient",
+        HttpError({"code": 401, "message": "Invalid Credentials"}): "refused",
+        OSError("Forbidden: b/x/o/y\nno access"): "refused",
+        OSError("Forbidden: b/x/o/y\nThe quota is used up"): "full",
+        TransportError("no way to the token"): "unreachable",
+        DefaultCredentialsError("none"): "refused",
+        of_azure(azure_errors.ResourceNotFoundError, 404, "ContainerNotFound"): "bucket",
+        of_azure(azure_errors.ResourceNotFoundError, 404, "BlobNotFound"): "missing",
+        of_azure(azure_errors.ResourceExistsError, 409, "BlobAlreadyExists"): "exists",
+        of_azure(azure_errors.HttpResponseError, 503, "ServerBusy"): "transient",
+        of_azure(azure_errors.ClientAuthenticationError, 403, "AuthenticationFailed"): "refused",
+        azure_errors.ServiceRequestError("nobody"): "unreachable",
+        azure_errors.ServiceResponseError("cut"): "transient",
+        httpx2.ConnectError("nobody"): "unreachable",
+        httpx2.ReadError("cut"): "transient",
+    }
+    for error, kind in kinds.items():
+        failure = failure_of(error, "az")
+        assert failure.kind == kind, error
+        assert len(failure.reason.splitlines()) == 1
+
+
+def test_advice_names_the_variables_of_the_store():
+    error = PermissionError("no")
+    for scheme, variable in {
+        "s3a": "AWS_ACCESS_KEY_ID",
+        "gcs": "GOOGLE_APPLICATION_CREDENTIALS",
+        "abfs": "AZURE_STORAGE_CONNECTION_STRING",
+        "hf": "HF_TOKEN",
+        "sftp": "check the credentials, and",
+    }.items():
+        assert variable in failure_of(error, scheme).advice
+
+
+def test_the_key_in_a_connection_string_and_the_number_of_an_upload_are_redacted(monkeypatch):
+    connection = "AccountName=a;AccountKey=Zm9vYmFyYmF6;EndpointSuffix=core.windows.net"
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection)
+    said = redact(f"{connection} and Zm9vYmFyYmF6, to http://h/o?name=a&upload_id=AB-12&x=1")
+    assert said == "*** and ***, to http://h/o?name=a&upload_id=***&x=1"

@@ -1,4 +1,4 @@
-"""Whole runs on a real S3 server: the bytes of a local run, through faults, kills and rivals."""
+"""Whole runs in buckets: the bytes of a local run, through faults, kills and rivals."""
 
 import json
 import os
@@ -21,6 +21,7 @@ from ovamgen.corpus.select.filters import SelectionSettings
 from ovamgen.corpus.select.select import select
 from ovamgen.errors import ConfigError, PlanError, ShardError
 from ovamgen.generation import generate
+from ovamgen.integrity.verify import verify
 from ovamgen.report.write import write_report
 from ovamgen.run.local import generate_local
 from ovamgen.run.run import open_run, write_plan
@@ -32,9 +33,11 @@ from ovamgen.storage.store import open_store
 from tests.fakes import DiscEngine
 from tests.runs import PROMPTS, captions_file, digests, make, run_config
 from tests.storage.faulty import TWENTY_PERCENT, Faults
-from tests.storage.fixtures import KEY_ID, SECRET
 
 pytestmark = pytest.mark.timeout(500)
+
+OTHERS = [pytest.param(store, marks=pytest.mark.slow) for store in ("gs", "az")]
+every_store = pytest.mark.parametrize("bucket", ["s3", *OTHERS], indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +48,7 @@ def local(tmp_path_factory):
     return folder / "out"
 
 
-def s3_config(tmp_path, url):
+def bucket_config(tmp_path, url):
     config = run_config(tmp_path, shards={"heatmaps": True})
     return config.model_copy(update={"out": url})
 
@@ -54,9 +57,20 @@ def without_logs(found):
     return {name: digest for name, digest in found.items() if not name.startswith("logs/")}
 
 
-@pytest.mark.parametrize("faults", [Faults(), TWENTY_PERCENT], ids=["well", "faulty"])
-def test_a_run_to_s3_has_the_bytes_of_a_local_one(local, tmp_path, bucket, short_pauses, faults):
-    config = s3_config(tmp_path, bucket.url)
+@pytest.mark.parametrize(
+    ("bucket", "faults"),
+    [
+        pytest.param("s3", Faults(), id="s3-well"),
+        pytest.param("gs", Faults(), id="gs-well", marks=pytest.mark.slow),
+        pytest.param("az", Faults(), id="az-well", marks=pytest.mark.slow),
+        pytest.param("s3", TWENTY_PERCENT, id="s3-faulty"),
+        pytest.param("gs", TWENTY_PERCENT, id="gs-faulty"),
+        pytest.param("az", TWENTY_PERCENT, id="az-faulty"),
+    ],
+    indirect=["bucket"],
+)
+def test_a_run_has_the_bytes_of_a_local_one(local, tmp_path, bucket, short_pauses, faults):
+    config = bucket_config(tmp_path, bucket.url)
     with bucket.faulty(faults) as proxy:
         make(config, generate_local, DiscEngine)
         status = run_status(bucket.url)
@@ -66,12 +80,12 @@ def test_a_run_to_s3_has_the_bytes_of_a_local_one(local, tmp_path, bucket, short
     assert again.made_now == []
     assert faults == Faults() or sum(proxy.met.values()) > 1.1 * proxy.met["requests"]
     everything = b"".join(bucket.get(key) for key in bucket.names())
-    assert SECRET.encode() not in everything
-    assert KEY_ID.encode() not in everything
+    assert not [secret for secret in bucket.secrets if secret.encode() in everything]
 
 
+@every_store
 def test_a_bucket_that_is_full_is_told_and_the_same_run_goes_on_later(local, tmp_path, bucket):
-    config = s3_config(tmp_path, bucket.url)
+    config = bucket_config(tmp_path, bucket.url)
     with (
         bucket.faulty(Faults(full_after_bytes=300_000)),
         pytest.raises(ShardError, match=r"cannot write .*; make room or raise the quota"),
@@ -88,7 +102,7 @@ def test_a_bucket_that_is_full_is_told_and_the_same_run_goes_on_later(local, tmp
 def test_a_store_that_keeps_nothing_is_found_before_complete_is_said(
     local, tmp_path, bucket, short_pauses, lost
 ):
-    config = s3_config(tmp_path, bucket.url)
+    config = bucket_config(tmp_path, bucket.url)
     with (
         bucket.faulty(Faults(forget=lost)) as proxy,
         pytest.raises(ShardError, match=f"took {lost} .*does not have it"),
@@ -100,17 +114,19 @@ def test_a_store_that_keeps_nothing_is_found_before_complete_is_said(
     assert without_logs(bucket.digests()) == digests(local)
 
 
+@every_store
 def test_everything_that_takes_a_corpus_takes_one_in_a_bucket(local, tmp_path, bucket):
     """Each command's function, once, from and to the bucket where it can; equal to local ones."""
     for name, digest in digests(local).items():
         bucket.put(f"corpora/out/{name}", (local / name).read_bytes())
         assert digest
-    url, base = bucket.url, f"s3://{bucket.name}/corpora"
+    url, base = bucket.url, f"{bucket.store}://{bucket.name}/corpora"
     settings = SelectionSettings(area_quantiles=None)
 
     def same(folder, place):
         assert bucket.digests(f"corpora/{place}") == digests(folder)
 
+    assert verify(url).samples == verify(str(local)).samples == 22
     assert write_report(url).samples == write_report(str(local)).samples == 22
     assert bucket.get("corpora/out/report.html") == (local / "report.html").read_bytes()
     assert write_report(str(local), f"{base}/pages/local.html").out == f"{base}/pages/local.html"
@@ -159,6 +175,7 @@ def test_everything_that_takes_a_corpus_takes_one_in_a_bucket(local, tmp_path, b
 
 
 @pytest.mark.slow
+@every_store
 def test_training_reads_from_a_bucket(local, tmp_path, bucket):
     for name in digests(local):
         bucket.put(f"corpora/out/{name}", (local / name).read_bytes())
@@ -166,11 +183,12 @@ def test_training_reads_from_a_bucket(local, tmp_path, bucket):
     assert train(settings, tmp_path / "train").steps == 2
 
 
+@every_store
 def test_plan_captions_and_tokens_come_from_a_bucket(tmp_path, bucket, short_pauses):
     captions = captions_file(tmp_path / "captions.csv", PROMPTS)
     bucket.put("in/captions.csv", captions.read_bytes())
     bucket.put("in/bank.safetensors", mini.TOKENS.read_bytes())
-    place = f"s3://{bucket.name}/in"
+    place = f"{bucket.store}://{bucket.name}/in"
     base = {
         "plan": {"captions": f"{place}/captions.csv", "shard_size": 4},
         "model": {"id": "mini"},
@@ -209,16 +227,17 @@ def test_credentials_are_refused_wherever_a_url_is_given(tmp_path, place):
     assert not (tmp_path / "out").exists()
 
 
+@every_store
 def test_a_missing_bucket_or_permission_stops_a_run_before_any_model(tmp_path, bucket):
     start = time.monotonic()
-    config = s3_config(tmp_path, f"s3://not-{bucket.name}/out")
+    config = bucket_config(tmp_path, f"{bucket.store}://not-{bucket.name}/out")
     with pytest.raises(ConfigError, match="there is no such bucket"):
         generate(config)
     with (
         bucket.faulty(Faults(deny=True)),
-        pytest.raises(ConfigError, match=r"Forbidden; check the credentials"),
+        pytest.raises(ConfigError, match=r"(Forbidden|Denied).*; check the credentials"),
     ):
-        generate(s3_config(tmp_path, bucket.url))
+        generate(bucket_config(tmp_path, bucket.url))
     assert time.monotonic() - start < 60
 
 
@@ -247,7 +266,39 @@ def wait_for_records(out, count, process):
 
 
 @pytest.mark.slow
+@every_store
+@pytest.mark.parametrize("step", ["remote.uploaded:kill:3", "remote.record_begun:kill:2"])
+def test_kill_9_in_a_publication_and_the_same_command_again(tmp_path, captions, bucket, step):
+    folder = tmp_path / "out"
+    killed = subprocess.run(
+        command(captions, bucket.url, "--runner", "local"),
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"OVAMGEN_FAULT_POINTS": step},
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert "corpora/out/.lock" in bucket.names()
+    said = [killed.stdout, killed.stderr]
+    for place in (bucket.url, folder):
+        done = subprocess.run(
+            command(captions, place, "--runner", "local"),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        said += [done.stdout, done.stderr]
+    assert without_logs(bucket.digests()) == digests(folder)
+    everything = b"".join(bucket.get(key) for key in bucket.names())
+    for secret in bucket.secrets:
+        assert secret.encode() not in everything
+        assert secret not in "".join(said)
+
+
+@pytest.mark.slow
 @pytest.mark.cluster
+@every_store
 def test_kill_9_and_the_same_command_again_on_ray_under_faults(tmp_path, captions, bucket):
     folder = tmp_path / "out"
     done = subprocess.run(
@@ -281,12 +332,13 @@ def test_kill_9_and_the_same_command_again_on_ray_under_faults(tmp_path, caption
         assert sum(proxy.met.values()) > 1.1 * proxy.met["requests"]
     assert without_logs(bucket.digests()) == digests(folder)
     everything = b"".join(bucket.get(key) for key in bucket.names())
-    for secret in (SECRET, KEY_ID):
+    for secret in bucket.secrets:
         assert secret.encode() not in everything
         assert secret not in "".join(said)
 
 
 @pytest.mark.slow
+@every_store
 def test_a_second_command_is_refused_while_the_first_runs(tmp_path, captions, bucket):
     # one batch takes so long that the first command lives through the whole second one
     faults = {"OVAMGEN_FAULT_POINTS": "batch.begun:sleep=60:3"}

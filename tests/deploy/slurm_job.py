@@ -93,7 +93,8 @@ class SlurmJob:
         """The exit code of an attempt, of which nothing may be left."""
         code = process.wait(seconds)
         assert self.processes() == [], self.text()
-        assert list(self.node_folder.iterdir()) == [], self.text()
+        left = sorted(self.node_folder.rglob("*"))
+        assert left == [], (left, self.text())
         assert not (self.job_folder / "token").exists()
         return code
 

@@ -47,7 +47,7 @@ def srun(words: list[str]) -> int:
 
     signal.signal(signal.SIGTERM, kill)
     for node in nodes:
-        # a step's tasks are no children of the script's session
+        # tasks are of no process group of the script's
         variables = {"SLURMD_NODENAME": node, "SLURM_CPUS_PER_TASK": options["cpus-per-task"]}
         task = subprocess.Popen(words, env=os.environ | variables, start_new_session=True)
         tasks.append(task)

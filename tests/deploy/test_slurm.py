@@ -188,5 +188,6 @@ def test_a_job_that_is_cancelled_stops_at_once_and_stays_out_of_the_queue(new_jo
         signal_all(process)
         assert job.end_of(process, seconds=60) == 143
     assert "cancelled: the same job, submitted again, goes on from here" in job.text()
+    assert not [call for call in job.calls("srun") if "killed" in call], "Ray ended in order"
     assert job.requeues == 0
     assert not job.job_folder.exists()

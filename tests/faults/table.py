@@ -158,8 +158,7 @@ def write_commands(rows: list[CommandRow], path: Path, repository: Path) -> None
         "",
         f"{times} faults: {lost} lost, {silent} silent.",
         "",
-        f"Commit {_git(repository, 'describe', '--always', '--dirty')} "
-        f"({_git(repository, 'log', '-1', '--format=%cs')}). Written by:",
+        f"{commit_line(repository)} Written by:",
         "",
         f"    {TABLE}=docs/results/faults.md python -m pytest tests/faults/test_commands.py "
         "-m 'slow or not slow'",
@@ -210,8 +209,7 @@ def page(rows: list[Row], repository: Path) -> str:
         f"{sum(row.duplicated for row in rows)} duplicated, "
         f"{sum(not row.equal for row in rows)} outputs with other bytes.",
         "",
-        f"Commit {_git(repository, 'describe', '--always', '--dirty')} "
-        f"({_git(repository, 'log', '-1', '--format=%cs')}). Written by:",
+        f"{commit_line(repository)} Written by:",
         "",
         f"    {COMMAND}",
         "",
@@ -229,6 +227,12 @@ def page(rows: list[Row], repository: Path) -> str:
 
 def _told(answers: Iterable[bool]) -> str:
     return "yes" if all(answers) else "**NO**"
+
+
+def commit_line(repository: Path) -> str:
+    """The commit that a page was written by, and its date."""
+    commit = _git(repository, "describe", "--always", "--dirty")
+    return f"Commit {commit} ({_git(repository, 'log', '-1', '--format=%cs')})."
 
 
 def _git(repository: Path, *arguments: str) -> str:

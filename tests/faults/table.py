@@ -114,6 +114,8 @@ class CommandRow:
     command: str
     fault: str
     times: int
+    places: int
+    """Where the fault could have been injected: file operations, sizes of the disk."""
     equal: int
     """Times that the same command, given again, left the bytes of an undisturbed one."""
     clear: int
@@ -123,15 +125,21 @@ class CommandRow:
     silent: int
     """Times that it ended well with other bytes, or without a word."""
 
+    @property
+    def tried(self) -> str:
+        """``212``, or ``40 of 212`` where not all places were."""
+        return f"{self.times}" + (f" of {self.places}" if self.places > self.times else "")
+
     @classmethod
-    def of(cls, command: str, fault: str, found: Mapping[int, str]) -> CommandRow:
-        """The row of what was found, by place."""
+    def of(cls, command: str, fault: str, found: Mapping[int, str], places: int) -> CommandRow:
+        """The row of what was found, by place, in so many places that there are."""
         kinds = Counter(found.values())
         equal, clear, lost = (kinds.pop(name, 0) for name in ("equal", "clear", "lost"))
         return cls(
             command=command,
             fault=fault,
             times=len(found),
+            places=max(places, len(found)),
             equal=equal,
             clear=clear,
             lost=lost,
@@ -148,12 +156,12 @@ def write_commands(rows: list[CommandRow], path: Path, repository: Path) -> None
     lines = [
         OTHER_COMMANDS,
         "",
-        "Each command that writes was killed at its file operations (as many of them, spread "
-        "evenly, as the table says; half of a write is done), had disks of 12 sizes from nothing "
-        "to almost enough, a target that refuses every write, and a second one beside it. Then the "
-        "same command was given again. *Equal*: it left the bytes of an undisturbed one. *Clear*: "
-        "it said in one line why it does not go on. *Lost*: something that was there before was "
-        "gone. *Silent*: other bytes, or no word. A shim below libc counts and refuses "
+        "Each command that writes was killed at its file operations (at each, or at as many of "
+        "all, spread evenly, as the table says; half of a write is done), had disks of 12 sizes "
+        "from nothing to almost enough, a target that refuses every write, and a second one beside "
+        "it. Then the same command was given again. *Equal*: it left the bytes of an undisturbed "
+        "one. *Clear*: it said in one line why it does not go on. *Lost*: something that was there "
+        "before was gone. *Silent*: other bytes, or no word. A shim below libc counts and refuses "
         "(`tests/faults/shim.c`).",
         "",
         f"{times} faults: {lost} lost, {silent} silent.",
@@ -167,7 +175,7 @@ def write_commands(rows: list[CommandRow], path: Path, repository: Path) -> None
         "|---|---|---:|---:|---:|---:|---:|",
     ]
     lines += [
-        f"| `{r.command}` | {r.fault} | {r.times} | {r.equal} | {r.clear} | {r.lost} | {r.silent} |"
+        f"| `{r.command}` | {r.fault} | {r.tried} | {r.equal} | {r.clear} | {r.lost} | {r.silent} |"
         for r in sorted(rows, key=lambda row: (row.command, row.fault))
     ]
     path.write_text("\n".join([before.rstrip(), "", *lines]).lstrip() + "\n")
@@ -176,14 +184,16 @@ def write_commands(rows: list[CommandRow], path: Path, repository: Path) -> None
 def _row_in(line: str) -> CommandRow | None:
     """The row that a line of the table stands for, None where it is none."""
     cells = [cell.strip() for cell in line.split("|")[1:-1]]
-    if len(cells) != 7 or not cells[2].isdigit():
+    times, _, places = cells[2].partition(" of ") if len(cells) == 7 else ("", "", "")
+    if not times.isdigit():
         return None
-    command, fault, *counts = cells
-    times, equal, clear, lost, silent = map(int, counts)
+    command, fault, _, *counts = cells
+    equal, clear, lost, silent = map(int, counts)
     return CommandRow(
         command=command.strip("`"),
         fault=fault,
-        times=times,
+        times=int(times),
+        places=int(places or times),
         equal=equal,
         clear=clear,
         lost=lost,

@@ -27,9 +27,10 @@ def rows(repository):
         write_commands(rows, repository / path, repository)
 
 
-@pytest.fixture
-def case(request, disturber, original, tmp_path):
-    return Case(request.param, disturber, original, tmp_path)
+@pytest.fixture(scope="module")
+def case(request, disturber, original, tmp_path_factory):
+    """One for all tests of a command, which therefore run one after the other."""
+    return Case(request.param, disturber, original, tmp_path_factory.mktemp("case"))
 
 
 def check(case, rows, fault, found, places=1):

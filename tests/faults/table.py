@@ -47,7 +47,13 @@ STEPS = {
     "driver.batch_given": "after a batch was given out",
     "driver.shard_written": "after a shard was written, before it was noted",
 }
-"""Every step of `ovamgen.fault_points` that a run passes, in the words of the page."""
+"""Every step of `ovamgen.fault_points` that any run may pass, in the words of the page."""
+STEPS_OF_CHANGES = {
+    "run.run_file_removed": "run.yaml removed of a plan that gives way",
+    "run.indexes_removed": "index files removed of a corpus that is extended",
+    "run.generation_removed": "run.yaml removed of an extension that gives way",
+}
+"""Those that a run passes only where it changes what another configuration began."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from ovamgen.console.progress import RunProgress
 from ovamgen.corpus.open import Corpus, derived_fingerprint, open_corpus
 from ovamgen.corpus.reannotate_shard import Reannotation, reannotate_shard
 from ovamgen.errors import ConfigError, IncompleteError
+from ovamgen.run.bad_samples import EarlyStop
 from ovamgen.run.files import (
     differences,
     library_versions,
@@ -105,6 +106,7 @@ def reannotate(
         ConfigError: settings that are not allowed or need the model, no heatmaps, an output that
             holds something else.
         ShardError: a shard is damaged, or a process died.
+        OvamgenError: the first samples all fail.
     """
     corpus = open_corpus(url, partial=partial, source=source)
     corpus = replace(corpus, records=corpus.all_records)
@@ -113,17 +115,25 @@ def reannotate(
     masks = config.masks.model_dump(mode="json")
     mark = derived_fingerprint("reannotate", before, masks)
     store = open_store(out)
-    job = Reannotation(corpus=corpus, store=store, masks=config.masks, fingerprint=mark)
     data = _run_file(corpus, config, mark, before)
     with store.lock():
         store.sweep()
         _claim(store, data)
         done = finished_copies(store, corpus.records, mark)
         pending = [record for record in corpus.records if record.shard_index not in done]
+        made_before = sum(record.samples for record in done.values())
         progress = RunProgress(
-            total_samples=corpus.samples,
-            done_samples=sum(record.samples for record in done.values()),
-            total_shards=len(pending),
+            total_samples=corpus.samples, done_samples=made_before, total_shards=len(pending)
+        )
+        job = Reannotation(
+            corpus=corpus,
+            store=store,
+            masks=config.masks,
+            fingerprint=mark,
+            early_stop=EarlyStop(
+                made_before=made_before,
+                largest_shard=max((record.samples for record in pending), default=1),
+            ),
         )
         made_now = len(pending)
         with progress:

@@ -19,6 +19,7 @@ from ovamgen.corpus.open import Corpus, spec_of
 from ovamgen.errors import ConfigError, SampleError, ShardError
 from ovamgen.masks.binarise import make_label_map
 from ovamgen.records import EncodedSample, SampleFailure, SampleSpec, ShardRecord
+from ovamgen.run.bad_samples import EarlyStop
 from ovamgen.shards.arrays import decode_jpeg, decode_npz, encode_png
 from ovamgen.shards.codec import HEATMAPS, IMAGE, MASK, METADATA
 from ovamgen.shards.finished_shard import read_retries
@@ -39,6 +40,8 @@ class Reannotation:
     """With ``tau`` resolved."""
     fingerprint: str
     """Fingerprint of the new shards."""
+    early_stop: EarlyStop
+    """Told of every sample; each process counts its own."""
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -65,6 +68,7 @@ def reannotate_shard(
     Raises:
         ConfigError: a sample without heatmaps.
         ShardError: the shard is damaged, or the store failed.
+        OvamgenError: the first samples all fail, so that no shard of failures is written.
     """
     failures = job.corpus.failures(record)
     return publish_shard(
@@ -87,11 +91,15 @@ def _samples(
 ) -> Iterator[EncodedSample]:
     for key, members, row in job.corpus.read_with_rows(record):
         try:
-            yield _reannotated(job, key, members, row)
+            sample = _reannotated(job, key, members, row)
         except SampleError as error:
             reason = f"SampleError: {' '.join(str(error).split())}"
             failure = SampleFailure(key=key, stage="masks", reason=reason)
             failures.append((spec_of(row), failure))
+            job.early_stop.count(0, [failure])
+        else:
+            job.early_stop.count(1, ())
+            yield sample
         after_sample()
 
 

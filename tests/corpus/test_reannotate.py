@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from ovamgen.corpus.open import open_corpus
 from ovamgen.corpus.reannotate import new_config, reannotate
 from ovamgen.corpus.select.filters import SelectionSettings
 from ovamgen.corpus.select.select import select
-from ovamgen.errors import ConfigError, ShardError
+from ovamgen.errors import ConfigError, OvamgenError, ShardError
 from ovamgen.masks.binarise import make_label_map
 from ovamgen.run.local import generate_local
 from ovamgen.run.run import open_run
@@ -29,6 +30,8 @@ from ovamgen.status.status import run_status
 from ovamgen.storage.store import LocalStore
 from tests.corpus.corpora import plain_samples, write_corpus
 from tests.fakes import DiscEngine
+from tests.hostile.forging import change_samples
+from tests.hostile.world import CORPUS
 from tests.runs import digests, make, run_config
 
 TEXTS = ["a cat on a sofa", "two dogs in the snow", "a bus in the street", "a horse and a cow"]
@@ -261,3 +264,27 @@ def test_outputs_that_hold_something_else_are_refused(corpus, tmp_path):
     reannotate(corpus, str(tmp_path / "new"))
     with pytest.raises(ConfigError, match=r"masks\.tau: 0\.55 -> 0\.5"):
         reannotate(corpus, str(tmp_path / "new"), overrides={"tau": 0.5})
+
+
+OF_TARGETS = ("class_ids", "class_names", "phrases", "scores", "areas", "heatmap_max")
+
+
+@pytest.mark.parametrize("healthy", [0, 1])
+def test_where_the_first_samples_all_fail_no_shard_of_failures_is_written(
+    corpus, tmp_path, healthy
+):
+    def say_twice(row):
+        if int(row["key"]) >= healthy:
+            row.update({name: [*row[name]] * 2 for name in OF_TARGETS})
+
+    shutil.copytree(corpus, tmp_path / CORPUS)
+    change_samples(say_twice)(tmp_path)
+    out = tmp_path / "new"
+    if healthy:
+        done = reannotate(str(tmp_path / CORPUS), str(out))
+        assert (done.shards_made_now, done.samples, done.failed_now) == (2, 5, 7)
+        return
+    for _ in range(2):
+        with pytest.raises(OvamgenError, match=r"first 8 samples all failed.* in masks: .*differ"):
+            reannotate(str(tmp_path / CORPUS), str(out))
+        assert sorted(digests(out)) == ["run.yaml"]

@@ -48,6 +48,11 @@ SERVER.set_forkserver_preload(
         "ovamgen.segmentor.score",
         "ovamgen.segmentor.training",
         "ovamgen.tokens.banks",
+        # what those import only once they run
+        "pandas",
+        "rich.markdown",
+        "typer.main",
+        "typer.rich_utils",
     ]
 )
 

@@ -1,4 +1,4 @@
-"""Every command that writes, but for `generate`: how it is told to, and what it must leave."""
+"""Every command that writes, but a plain `generate`: how it is told to, what it must leave."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ovamgen.config import build_config
+from ovamgen.generation import generate
+from tests.fakes import DiscEngine
 from tests.faults.disturbed import Disturber
 from tests.hostile.world import CORPUS, TABLE, write_specimen
 from tests.runs import digests
 
+_DEMO = (
+    *("--captions", "demo", "--model", "mini", "--set", "runtime.runner=local"),
+    *("--set", "plan.shard_size=3", "--set", "plan.batch_size=2"),
+)
 _NETWORK = ("--crop", "32", "--batch-size", "2", "--device", "cpu")
 _HEAD = ("width=16", "feedforward=16", "heads=2", "layers=2", "widths=[4,4,4]")
 
@@ -89,6 +96,20 @@ WRITERS: dict[str, Writer] = {
         watched=CORPUS,
         prepare=_damage,
     ),
+    "repair --failed": Writer(
+        arguments=("repair", "unlucky", "--failed", "--set", "runtime.runner=local"),
+        watched="unlucky",
+    ),
+    "generate --extend": Writer(
+        arguments=("generate", *_DEMO, "--limit", "7", "--out", "grown", "--extend"),
+        watched="grown",
+    ),
+    "generate --until-per-class": Writer(
+        arguments=(
+            *("generate", *_DEMO, "--set", "plan.classes=[cat, dog]", "--limit", "2"),
+            *("--until-per-class", "2", "--budget", "12", "--out", "out"),
+        ),
+    ),
     "evaluate table-s1": Writer(
         arguments=("evaluate", "table-s1", "--config", "table.yaml", "--out", "out"),
         every=12,
@@ -97,11 +118,28 @@ WRITERS: dict[str, Writer] = {
 """By the name of the command."""
 
 
+class _Unlucky(DiscEngine):
+    """Fails with the second sample, until it is tried again."""
+
+    def synthesise(self, specs):
+        if any(spec.key.endswith("00001") and spec.retry is None for spec in specs):
+            raise RuntimeError("bad luck")
+        return super().synthesise(specs)
+
+
 def write_world(root: Path, tiny_model: Path) -> None:
     """A healthy one of everything that the commands read."""
     write_specimen(root, tiny_model)
     shutil.rmtree(root / "outside")
     (root / "captions.csv").write_text("id,caption\n1,a photograph of a cat\n2,a photo of a dog\n")
+    for name, engine in (("grown", DiscEngine), ("unlucky", _Unlucky)):
+        config = {
+            "plan": {"captions": "demo", "limit": 4, "shard_size": 3, "batch_size": 2},
+            "model": {"id": "mini"},
+            "out": str(root / name),
+            "runtime": {"runner": "local"},
+        }
+        generate(build_config(config), engine)
     table = {
         "images": 2,
         "generate": {

@@ -7,6 +7,7 @@ each attempt is forked off it. As a program, this module is that server.
 from __future__ import annotations
 
 import ctypes
+import importlib
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -143,8 +145,8 @@ FUNCTIONS: dict[str, Callable[[Path], None]] = {"annotate save": save_annotation
 """Commands that are no commands of the command line, by name."""
 
 
-def _attempt(asked: dict[str, str], shim: ctypes.CDLL) -> None:
-    """In the forked process; does not return."""
+def _attempt(asked: dict[str, str], shim: ctypes.CDLL, loaded: int) -> None:
+    """In the forked process, which tells what it has loaded in a file; does not return."""
     world, process = Path(asked["world"]), os.getpid()
     said = os.open(world / f"said-{process}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):
@@ -160,6 +162,7 @@ def _attempt(asked: dict[str, str], shim: ctypes.CDLL) -> None:
     count = shim.shim_count()
     sys.stdout.flush()
     (world / f"count-{process}").write_text(str(count))
+    os.write(loaded, " ".join(sys.modules).encode())
     os._exit(code)
 
 
@@ -197,16 +200,31 @@ def main() -> None:
     shim.shim_arm.argtypes = [ctypes.c_int, ctypes.c_long, ctypes.c_char_p, ctypes.c_char_p]
     shim.shim_count.restype = ctypes.c_long
     _import_everything()
+    loaded: dict[int, int] = {}
     for line in sys.stdin:
         asked = json.loads(line)
         if "wait" in asked:
-            answer = {"code": _wait(asked["wait"])}
+            process = asked["wait"]
+            answer = {"code": _wait(process)}
+            _load(loaded.pop(process))
         else:
+            file = os.memfd_create("loaded")
             process = os.fork()
             if not process:
-                _attempt(asked, shim)
+                _attempt(asked, shim, file)
+            loaded[process] = file
             answer = {"process": process}
         print(json.dumps(answer), flush=True)
+
+
+def _load(file: int) -> None:
+    """Imports what an attempt had to, so that the next ones need not."""
+    with open(file) as names:
+        names.seek(0)
+        for name in names.read().split():
+            if name not in sys.modules and not name.startswith("tests."):
+                with suppress(Exception):
+                    importlib.import_module(name)
 
 
 def _wait(process: int) -> int:

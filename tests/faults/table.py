@@ -47,7 +47,13 @@ STEPS = {
     "driver.batch_given": "after a batch was given out",
     "driver.shard_written": "after a shard was written, before it was noted",
 }
-"""Every step of `ovamgen.fault_points` that a run passes, in the words of the page."""
+"""Every step of `ovamgen.fault_points` that any run may pass, in the words of the page."""
+STEPS_OF_CHANGES = {
+    "run.run_file_removed": "run.yaml removed of a plan that gives way",
+    "run.indexes_removed": "index files removed of a corpus that is extended",
+    "run.generation_removed": "run.yaml removed of an extension that gives way",
+}
+"""Those that a run passes only where it changes what another configuration began."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +120,8 @@ class CommandRow:
     command: str
     fault: str
     times: int
+    places: int
+    """Where the fault could have been injected: file operations, sizes of the disk."""
     equal: int
     """Times that the same command, given again, left the bytes of an undisturbed one."""
     clear: int
@@ -123,15 +131,21 @@ class CommandRow:
     silent: int
     """Times that it ended well with other bytes, or without a word."""
 
+    @property
+    def tried(self) -> str:
+        """``212``, or ``40 of 212`` where not all places were."""
+        return f"{self.times}" + (f" of {self.places}" if self.places > self.times else "")
+
     @classmethod
-    def of(cls, command: str, fault: str, found: Mapping[int, str]) -> CommandRow:
-        """The row of what was found, by place."""
+    def of(cls, command: str, fault: str, found: Mapping[int, str], places: int) -> CommandRow:
+        """The row of what was found, by place, in so many places that there are."""
         kinds = Counter(found.values())
         equal, clear, lost = (kinds.pop(name, 0) for name in ("equal", "clear", "lost"))
         return cls(
             command=command,
             fault=fault,
             times=len(found),
+            places=max(places, len(found)),
             equal=equal,
             clear=clear,
             lost=lost,
@@ -148,18 +162,17 @@ def write_commands(rows: list[CommandRow], path: Path, repository: Path) -> None
     lines = [
         OTHER_COMMANDS,
         "",
-        "Each command that writes was killed at its file operations (as many of them, spread "
-        "evenly, as the table says; half of a write is done), had disks of 12 sizes from nothing "
-        "to almost enough, a target that refuses every write, and a second one beside it. Then the "
-        "same command was given again. *Equal*: it left the bytes of an undisturbed one. *Clear*: "
-        "it said in one line why it does not go on. *Lost*: something that was there before was "
-        "gone. *Silent*: other bytes, or no word. A shim below libc counts and refuses "
+        "Each command that writes was killed at its file operations (at each, or at as many of "
+        "all, spread evenly, as the table says; half of a write is done), had disks of 12 sizes "
+        "from nothing to almost enough, a target that refuses every write, and a second one beside "
+        "it. Then the same command was given again. *Equal*: it left the bytes of an undisturbed "
+        "one. *Clear*: it said in one line why it does not go on. *Lost*: something that was there "
+        "before was gone. *Silent*: other bytes, or no word. A shim below libc counts and refuses "
         "(`tests/faults/shim.c`).",
         "",
         f"{times} faults: {lost} lost, {silent} silent.",
         "",
-        f"Commit {_git(repository, 'describe', '--always', '--dirty')} "
-        f"({_git(repository, 'log', '-1', '--format=%cs')}). Written by:",
+        f"{commit_line(repository)} Written by:",
         "",
         f"    {TABLE}=docs/results/faults.md python -m pytest tests/faults/test_commands.py "
         "-m 'slow or not slow'",
@@ -168,7 +181,7 @@ def write_commands(rows: list[CommandRow], path: Path, repository: Path) -> None
         "|---|---|---:|---:|---:|---:|---:|",
     ]
     lines += [
-        f"| `{r.command}` | {r.fault} | {r.times} | {r.equal} | {r.clear} | {r.lost} | {r.silent} |"
+        f"| `{r.command}` | {r.fault} | {r.tried} | {r.equal} | {r.clear} | {r.lost} | {r.silent} |"
         for r in sorted(rows, key=lambda row: (row.command, row.fault))
     ]
     path.write_text("\n".join([before.rstrip(), "", *lines]).lstrip() + "\n")
@@ -177,14 +190,16 @@ def write_commands(rows: list[CommandRow], path: Path, repository: Path) -> None
 def _row_in(line: str) -> CommandRow | None:
     """The row that a line of the table stands for, None where it is none."""
     cells = [cell.strip() for cell in line.split("|")[1:-1]]
-    if len(cells) != 7 or not cells[2].isdigit():
+    times, _, places = cells[2].partition(" of ") if len(cells) == 7 else ("", "", "")
+    if not times.isdigit():
         return None
-    command, fault, *counts = cells
-    times, equal, clear, lost, silent = map(int, counts)
+    command, fault, _, *counts = cells
+    equal, clear, lost, silent = map(int, counts)
     return CommandRow(
         command=command.strip("`"),
         fault=fault,
-        times=times,
+        times=int(times),
+        places=int(places or times),
         equal=equal,
         clear=clear,
         lost=lost,
@@ -210,8 +225,7 @@ def page(rows: list[Row], repository: Path) -> str:
         f"{sum(row.duplicated for row in rows)} duplicated, "
         f"{sum(not row.equal for row in rows)} outputs with other bytes.",
         "",
-        f"Commit {_git(repository, 'describe', '--always', '--dirty')} "
-        f"({_git(repository, 'log', '-1', '--format=%cs')}). Written by:",
+        f"{commit_line(repository)} Written by:",
         "",
         f"    {COMMAND}",
         "",
@@ -229,6 +243,12 @@ def page(rows: list[Row], repository: Path) -> str:
 
 def _told(answers: Iterable[bool]) -> str:
     return "yes" if all(answers) else "**NO**"
+
+
+def commit_line(repository: Path) -> str:
+    """The commit that a page was written by, and its date."""
+    commit = _git(repository, "describe", "--always", "--dirty")
+    return f"Commit {commit} ({_git(repository, 'log', '-1', '--format=%cs')})."
 
 
 def _git(repository: Path, *arguments: str) -> str:

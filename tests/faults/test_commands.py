@@ -27,14 +27,15 @@ def rows(repository):
         write_commands(rows, repository / path, repository)
 
 
-@pytest.fixture
-def case(request, disturber, original, tmp_path):
-    return Case(request.param, disturber, original, tmp_path)
+@pytest.fixture(scope="module")
+def case(request, disturber, original, tmp_path_factory):
+    """One for all tests of a command, which therefore run one after the other."""
+    return Case(request.param, disturber, original, tmp_path_factory.mktemp("case"))
 
 
-def check(case, rows, fault, found):
+def check(case, rows, fault, found, places=1):
     """Keeps the row; nothing was lost, and nothing ended in silence."""
-    rows.append(CommandRow.of(case.name, fault, found))
+    rows.append(CommandRow.of(case.name, fault, found, places))
     wrong = {place: result for place, result in found.items() if result not in ("equal", "clear")}
     assert not wrong
 
@@ -53,15 +54,15 @@ def test_killed_at_every_operation(case, rows):
     found = {}
     operations = case.operations()
     assert operations > 3
-    most = int(os.environ.get(PLACES, operations))
-    for place in range(0, operations, max(case.writer.every, operations // most)):
+    tried = min(int(os.environ.get(PLACES, operations // case.writer.every)), operations)
+    for place in sorted({number * operations // tried for number in range(tried)}):
         case.reset()
         killed = case.run("kill", place)
         if killed.code == 0:  # threads take turns: fewer operations than were counted
             continue
         assert killed.code == -9, killed.said
         found[place] = case.judge()
-    check(case, rows, "kill -9", found)
+    check(case, rows, "kill -9", found, operations)
 
 
 @pytest.mark.slow
@@ -76,7 +77,7 @@ def test_a_full_disk(case, rows):
         full = case.run("full", size * part // DISK_SIZES)
         clear = full.code != 0 and full.is_clear
         found[part] = case.judge() if clear or full.code == 0 else f"not clear: {full.said[-800:]}"
-    check(case, rows, "disk full", found)
+    check(case, rows, "disk full", found, DISK_SIZES)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from ovamgen import fault_points
 from ovamgen.errors import ConfigError
 from ovamgen.fault_points import FAULTS, MARKS, parse_faults, reaching
+from tests.faults.table import STEPS, STEPS_OF_CHANGES
 
 PASS = "from ovamgen.fault_points import reach\nfor _ in range(3): reach('a.b'); print('on')"
 
@@ -62,3 +64,9 @@ def test_errors_are_raised_where_they_are_asked_for():
 def test_a_fault_that_is_none_is_refused(text):
     with pytest.raises(ConfigError, match="expects STEP:ACTION"):
         parse_faults(text)
+
+
+def test_the_matrix_knows_every_step(repository):
+    text = "".join(path.read_text("utf-8") for path in (repository / "ovamgen").rglob("*.py"))
+    steps = re.findall(r'fault_points\.reach\("([a-z_]+\.[a-z_]+)"\)', text)
+    assert set(steps) == STEPS.keys() | STEPS_OF_CHANGES.keys()

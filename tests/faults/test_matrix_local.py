@@ -9,7 +9,7 @@ import pytest
 from ovamgen.status.status import run_status
 from ovamgen.storage.store import open_store
 from tests.faults.command import Command
-from tests.faults.table import STEPS
+from tests.faults.table import STEPS, STEPS_OF_CHANGES
 from tests.runs import run_config
 
 KILLED = -signal.SIGKILL
@@ -68,6 +68,44 @@ def test_kill_9_at_every_passing_of_a_step(matrix, tmp_path, step):
         assert not left_over(folder / "out")
         matrix.check(folder / "out", order=1, fault="kill -9, one process", where=STEPS[step])
     assert passing > 1, "the step is never reached"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("step", "finished", "mistaken", "wanted"),
+    [
+        ("run.run_file_removed", 0, 5, 15),
+        ("run.indexes_removed", 5, 0, 15),
+        ("run.generation_removed", 5, 22, 15),
+    ],
+)
+def test_kill_9_while_another_configuration_takes_over(
+    matrix, tmp_path, step, finished, mistaken, wanted
+):
+    """Numbers are of samples: of a finished run, of one that only began, and of the last one."""
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+
+    def end_of(folder, limit, faults=""):
+        folder.mkdir(exist_ok=True)
+        config = run_config(folder, runtime={"runner": "local"}, plan={"limit": limit})
+        extend = bool(finished) and limit != finished
+        command = Command(config, folder / "log", faults=faults, extend=extend)
+        return command.end()
+
+    for folder in (undisturbed, disturbed):
+        assert not finished or end_of(folder, finished) == 0
+    assert end_of(undisturbed, wanted) == 0
+    assert not mistaken or end_of(disturbed, mistaken, "run.run_file_put:kill") == KILLED
+    assert end_of(disturbed, wanted, f"{step}:kill") == KILLED
+    assert end_of(disturbed, wanted) == 0
+    matrix.check(
+        disturbed / "out",
+        reference=undisturbed / "out",
+        order=1,
+        fault="kill -9, one process",
+        where=STEPS_OF_CHANGES[step],
+    )
 
 
 @pytest.mark.slow

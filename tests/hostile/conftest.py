@@ -1,8 +1,11 @@
 """The specimen, and the table of outcomes at the end."""
 
+import os
+
 import pytest
 
-from tests.hostile.runner import Outcome, table
+from tests.hostile.page import PAGE, table, write_page
+from tests.hostile.runner import Outcome
 from tests.hostile.world import write_specimen
 
 _OUTCOMES: list[Outcome] = []
@@ -22,8 +25,10 @@ def keep():
     return _OUTCOMES.append
 
 
-def pytest_terminal_summary(terminalreporter):
+def pytest_terminal_summary(terminalreporter, config):
     if _OUTCOMES:
         terminalreporter.section("attacks by outcome")
         for line in table(_OUTCOMES):
             terminalreporter.write_line(line)
+        if path := os.environ.get(PAGE):
+            write_page(_OUTCOMES, config.rootpath / path, config.rootpath)

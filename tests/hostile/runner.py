@@ -11,7 +11,6 @@ import sys
 import time
 import traceback
 import unicodedata
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -106,27 +105,6 @@ def put(attack: Attack, command: str, specimen: Path, folder: Path) -> Outcome:
     )
     shutil.rmtree(folder)
     return outcome
-
-
-def table(outcomes: Iterable[Outcome]) -> list[str]:
-    """Attacks by family and outcome, and a line for each that went wrong."""
-    counts: dict[str, dict[str, int]] = {}
-    lines = []
-    for outcome in outcomes:
-        family = counts.setdefault(outcome.attack.family, {})
-        name = "FAULT" if outcome.faults else outcome.name
-        family[name] = family.get(name, 0) + 1
-        if outcome.faults:
-            lines.append(f"  {outcome.attack.label} | {outcome.command}: {outcome.name}")
-    names = sorted({name for family in counts.values() for name in family})
-    head = f"{'':20}" + "".join(f"{name:>14}" for name in names)
-    rows = [
-        f"{family:20}" + "".join(f"{found.get(name, 0):14}" for name in names)
-        for family, found in sorted(counts.items())
-    ]
-    total = {name: sum(found.get(name, 0) for found in counts.values()) for name in names}
-    whole = f"{'all':20}" + "".join(f"{total[name]:14}" for name in names)
-    return [head, *rows, whole, *lines]
 
 
 def _faults_of_text(said: bytes, code: int | None) -> list[str]:

@@ -28,6 +28,10 @@ MOST_PIXELS_A_SIDE = 8192
 """The longest side: eight times the largest that models of this family were trained for."""
 
 
+_MOST_SIZE_ID = 2**16
+"""Pixels that a model may be told of: far more than pictures it was trained on had."""
+
+
 class PlanConfig(Section):
     """Which captions become samples, and how they are cut into shards."""
 
@@ -73,7 +77,8 @@ class ModelConfig(Section):
     """Which diffusion pipeline, in which precision, on which device."""
 
     id: str = DEFAULT_MODEL
-    """``mini``, ``random:sd15``, a local folder in diffusers format, or a hub id."""
+    """``mini``, a local folder in diffusers format, a hub id, or random weights: ``random:sd15``,
+    ``random:sd21``, ``random:sdxl``."""
     revision: str | None = None
     """Commit of a hub id; ``ID@REV`` in ``id`` says the same."""
     variant: str | None = None
@@ -87,7 +92,7 @@ class ModelConfig(Section):
 class SynthesisConfig(Section):
     """How an image is drawn."""
 
-    came_later: ClassVar = frozenset({"append_class_words"})
+    came_later: ClassVar = frozenset({"append_class_words", "original_size", "crop"})
 
     steps: int = Field(default=30, ge=1, le=1000)
     """num_inference_steps; PNDM makes one UNet call more."""
@@ -99,6 +104,12 @@ class SynthesisConfig(Section):
     """Pixels, a multiple of 8; the model's own where not given."""
     width: int | None = Field(default=None, ge=8)
     """Pixels, a multiple of 8; the model's own where not given."""
+    original_size: tuple[int, int] | None = None
+    """Height and width, ``[1024, 1024]``, that Stable Diffusion XL is told its training picture
+    had; the image's own where not given. Other models take none."""
+    crop: tuple[int, int] | None = None
+    """Pixels, from the top and from the left, that XL is told were cut off; none where not given,
+    which makes centred pictures."""
     negative_prompt: str = ""
     """What the image is led away from; the same for every sample. Needs guidance above 1."""
     append_class_words: bool = False
@@ -117,6 +128,13 @@ class SynthesisConfig(Section):
                 down, up = size // 8 * 8, (size // 8 + 1) * 8
                 raise ValueError(
                     f"synthesis.{name} must be a multiple of 8, got {size}: try {down} or {up}"
+                )
+        for name in ("original_size", "crop"):
+            pair = getattr(self, name)
+            if pair is not None and not all(0 <= side <= _MOST_SIZE_ID for side in pair):
+                raise ValueError(
+                    f"synthesis.{name} must be two numbers from 0 to {_MOST_SIZE_ID}, got "
+                    f"{list(pair)}"
                 )
         return self
 

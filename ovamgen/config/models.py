@@ -157,7 +157,7 @@ class AttributionConfig(Section):
     them, with the threshold of words."""
     branch: Literal["auto", "unconditional", "conditional"] = "auto"
     """Half of the guided batch that queries are read from (methods 0.1); ``auto``: the method's
-    own."""
+    own, and ``conditional`` where guidance of at most 1 leaves only that."""
     head: str = AUTO_HEAD
     """File or URL of the network that makes the maps of ``grounded`` and ``datasetdm``; ``own``:
     the one that ships with ``mini``; ``auto``: ``own`` for ``mini``, none for all others."""
@@ -299,10 +299,13 @@ class RunConfig(Section):
             update={"tokens": tokens.name, "branch": self.attribution.half, "head": head}
         )
         if self.synthesis.guidance <= 1 and attribution.branch == "unconditional":
-            raise ValueError(
-                "attribution.branch unconditional needs synthesis.guidance above 1, got "
-                f"{self.synthesis.guidance}: without guidance there is only the conditional half"
-            )
+            if self.attribution.branch != "auto" or uses_head(attribution.method):
+                raise ValueError(
+                    "attribution.branch unconditional needs synthesis.guidance above 1, got "
+                    f"{self.synthesis.guidance}: without guidance there is only the conditional "
+                    "half"
+                )
+            attribution = attribution.model_copy(update={"branch": "conditional"})
         if uses_head(attribution.method) and self.masks.self_attention in ("received", "affinity"):
             raise ValueError(
                 f"masks.self_attention {self.masks.self_attention} is for methods that read "

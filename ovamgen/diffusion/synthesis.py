@@ -23,7 +23,7 @@ from ovamgen.diffusion.facts import check_size_ids
 from ovamgen.diffusion.listening import listening
 from ovamgen.diffusion.pipeline import LoadedPipeline
 from ovamgen.diffusion.recorder import Listener
-from ovamgen.diffusion.schedulers import scheduler_class
+from ovamgen.diffusion.schedulers import FEW_STEPS, check_steps, scheduler_class
 from ovamgen.errors import ConfigError, SampleError
 
 
@@ -123,7 +123,8 @@ class Synthesiser:
         decode_images: images decoded at once; other numbers give other last bits.
 
     Raises:
-        ConfigError: unknown scheduler, or a size that the pipeline cannot draw.
+        ConfigError: unknown scheduler, one that cannot draw in so many steps, a size that the
+            pipeline cannot draw, or size ids that it does not take.
     """
 
     def __init__(
@@ -137,6 +138,8 @@ class Synthesiser:
         self.size_ids = _size_ids(loaded, settings)
         """What the pipeline is told of sizes, beside the size to draw."""
         self._scheduler_class = scheduler_class(settings.scheduler)
+        if settings.scheduler.removesuffix("Scheduler") in FEW_STEPS:
+            check_steps(loaded.pipe, settings.scheduler, settings.steps)
         self._factor = loaded.info.vae_scale_factor
         self.height = settings.height or loaded.info.height
         self.width = settings.width or loaded.info.width

@@ -5,10 +5,16 @@ import resource
 import numpy as np
 import pytest
 import torch
+from transformers import CLIPTextConfig
 
 from ovamgen.attribution.ovam import PairMaps
+from ovamgen.bench.arithmetic import call_cost
 from ovamgen.config import ModelConfig, SynthesisConfig
+from ovamgen.diffusion.architectures import SD21 as SD21_PARTS
+from ovamgen.diffusion.architectures import SDXL_BASE
+from ovamgen.diffusion.loading import TEXT_ENCODERS
 from ovamgen.diffusion.pipeline import load_pipeline
+from ovamgen.diffusion.random_weights import unet_skeleton
 from ovamgen.diffusion.recorder import cross_attention_layers
 from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.diffusion.text import encode_text
@@ -18,6 +24,34 @@ SD21 = [865_910_724, 340_387_840]
 SDXL = [2_567_463_684, 123_060_480, 694_659_840]
 HEADS_SD21 = 5 * 5 + 5 * 10 + 5 * 20
 HEADS_SDXL = 10 * 10 + 50 * 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("architecture", "parameters", "latents", "layers", "heads", "sizes"),
+    [
+        (SD21_PARTS, SD21, 96, 15, HEADS_SD21, (96, 48, 24)),
+        (SDXL_BASE, SDXL, 128, 60, HEADS_SDXL, (64, 32)),
+    ],
+)
+def test_sizes_of_the_published_architectures(
+    architecture, parameters, latents, layers, heads, sizes
+):
+    """Parameters and shapes, on the meta device: nothing is allocated, no weight is drawn."""
+    with torch.device("meta"):
+        texts = [
+            TEXT_ENCODERS[name](CLIPTextConfig(**arguments))
+            for name, arguments in architecture.text_encoders.items()
+        ]
+    unet = unet_skeleton(architecture)
+    counted = [sum(p.numel() for p in part.parameters()) for part in (unet, *texts)]
+    assert counted == parameters
+    found = cross_attention_layers(unet)
+    assert len(found) == architecture.facts("own").cross_attention_layers == layers
+    assert sum(layer.heads for layer in found) == heads
+    assert {layer.head_dim for layer in found} == {64}
+    cost = call_cost(unet, latents, latents, classes=3)
+    assert cost.sum_bytes == 3 * 4 * sum(cells**2 for cells in sizes)
 
 
 @pytest.mark.slow

@@ -62,6 +62,9 @@ MAX_TOKENIZER_BYTES = 32 * 2**20
 """Size of a tokenizer's files together."""
 MAX_MODEL_SIZES: Mapping[str, int] = MappingProxyType(
     {
+        "addition_embed_type_num_heads": 2**12,
+        "addition_time_embed_dim": 2**15,
+        "attention_head_dim": 2**12,
         "block_out_channels": 2**15,
         "cross_attention_dim": 2**16,
         "hidden_size": 2**16,
@@ -74,6 +77,9 @@ MAX_MODEL_SIZES: Mapping[str, int] = MappingProxyType(
         "num_hidden_layers": 512,
         "num_train_timesteps": 10**5,
         "out_channels": 2**10,
+        "projection_class_embeddings_input_dim": 2**18,
+        "projection_dim": 2**16,
+        "reverse_transformer_layers_per_block": 128,
         "sample_size": 2**12,
         "transformer_layers_per_block": 128,
         "vocab_size": 2**20,

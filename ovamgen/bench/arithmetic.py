@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ovamgen.attribution.ovam import ChosenMaps, OvamSink, PairMaps
 from ovamgen.bench.memory import ScratchMeter
 from ovamgen.diffusion.architectures import SD15
+from ovamgen.diffusion.families import SIZE_IDS
 from ovamgen.diffusion.pipeline import LoadedPipeline
 from ovamgen.diffusion.random_weights import skeleton_of, unet_skeleton
 from ovamgen.diffusion.recorder import Branch, CrossAttentionRecorder, cross_attention_layers
@@ -76,6 +77,7 @@ def call_cost(
         torch.empty((), device="meta"),
         torch.empty(rows, _TEXT_ROWS, width, device="meta", dtype=unet.dtype),
     )
+    added = _size_ids(unet, rows)
     layers = cross_attention_layers(unet)
     maps: PairMaps | ChosenMaps
     if tokens == "pairs":
@@ -88,17 +90,17 @@ def call_cost(
     branch: Branch = "unconditional" if guided else "conditional"
     with torch.no_grad():
         with FlopCounterMode(display=False) as plain:
-            unet(*inputs)
+            unet(*inputs, added_cond_kwargs=added)
         with (
             CrossAttentionRecorder(unet, branch, guided, maps),
             FlopCounterMode(display=False) as recorded,
         ):
-            unet(*inputs)
+            unet(*inputs, added_cond_kwargs=added)
         maps.clear()
         with CrossAttentionRecorder(unet, branch, guided, meter):
-            unet(*inputs)
+            unet(*inputs, added_cond_kwargs=added)
             first_call = meter.traffic_bytes
-            unet(*inputs)
+            unet(*inputs, added_cond_kwargs=added)
     flops = int(plain.get_total_flops())
     return CallCost(
         flops=flops,
@@ -107,6 +109,18 @@ def call_cost(
         sum_bytes=meter.inner.nbytes,
         scratch_bytes=meter.scratch_bytes,
     )
+
+
+def _size_ids(unet: Any, rows: int) -> dict[str, torch.Tensor]:
+    """What the UNet of Stable Diffusion XL takes beside the text: pooled text and size ids."""
+    if unet.config.addition_embed_type is None:
+        return {}
+    ids = SIZE_IDS * unet.config.addition_time_embed_dim
+    pooled = unet.config.projection_class_embeddings_input_dim - ids
+    return {
+        "text_embeds": torch.empty(rows, pooled, device="meta", dtype=unet.dtype),
+        "time_ids": torch.empty(rows, SIZE_IDS, device="meta", dtype=unet.dtype),
+    }
 
 
 @functools.cache

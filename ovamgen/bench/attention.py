@@ -22,7 +22,7 @@ from ovamgen.classes.loading import default_classes
 from ovamgen.config import RunConfig, SynthesisConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
 from ovamgen.diffusion.schedulers import scheduler_class
-from ovamgen.diffusion.synthesis import Synthesiser
+from ovamgen.diffusion.synthesis import Synthesiser, negative_prompts
 from ovamgen.engine.engine import PipelineAttention, use_repeatable_arithmetic
 
 PROMPT = "a photograph of a cat"
@@ -270,7 +270,7 @@ def plain_diffusers(
     def draw() -> object:
         return pipe(
             prompt=[PROMPT] * batch_size,
-            negative_prompt=[settings.negative_prompt] * batch_size,
+            negative_prompt=negative_prompts(pipe, settings.negative_prompt, batch_size),
             height=sizes.height,
             width=sizes.width,
             num_inference_steps=settings.steps,

@@ -97,8 +97,8 @@ def prepare(base: LoadedPipeline, combination: Combination, device: torch.device
         device: where the copy goes.
     """
     parts: dict[str, Any] = dict(base.pipe.components)
-    for name in ("unet", "vae", "text_encoder", "safety_checker"):
-        if parts[name] is not None:
+    for name in ("unet", "vae", *base.family.text_encoders, "safety_checker"):
+        if parts.get(name) is not None:
             parts[name] = copy.deepcopy(parts[name]).to(device, DTYPES[combination.dtype])
     for part in (parts["unet"], parts["vae"]):
         if "channels_last" in combination:

@@ -41,7 +41,10 @@ Seed = Annotated[int | None, typer.Option(help="The run's seed.")]
 ShardSize = Annotated[int | None, typer.Option(help="Samples in a shard.")]
 BatchSize = Annotated[int | None, typer.Option(help="Samples in one call of the model.")]
 Model = Annotated[
-    str | None, typer.Option(help="mini, a folder, a hub id (ID@REVISION), or random:sd15.")
+    str | None,
+    typer.Option(
+        help="mini, a folder, a hub id (ID@REVISION), or random:sd15, random:sd21, random:sdxl."
+    ),
 ]
 Steps = Annotated[int | None, typer.Option(help="num_inference_steps.")]
 Guidance = Annotated[float | None, typer.Option(help="guidance_scale.")]

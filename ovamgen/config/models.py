@@ -9,7 +9,6 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import (
     BeforeValidator,
     Field,
-    PositiveInt,
     field_validator,
     model_serializer,
     model_validator,
@@ -33,6 +32,10 @@ DEFAULT_REVISION = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
 
 MOST_PIXELS_A_SIDE = 8192
 """The longest side: eight times the largest that models of this family were trained for."""
+
+
+_MOST_SIZE_ID = 2**16
+"""Pixels that a model may be told of: far more than pictures it was trained on had."""
 
 
 class PlanConfig(Section):
@@ -80,7 +83,8 @@ class ModelConfig(Section):
     """Which diffusion pipeline, in which precision, on which device."""
 
     id: str = DEFAULT_MODEL
-    """``mini``, ``random:sd15``, a local folder in diffusers format, or a hub id."""
+    """``mini``, a local folder in diffusers format, a hub id, or random weights: ``random:sd15``,
+    ``random:sd21``, ``random:sdxl``."""
     revision: str | None = None
     """Commit of a hub id; ``ID@REV`` in ``id`` says the same."""
     variant: str | None = None
@@ -94,7 +98,7 @@ class ModelConfig(Section):
 class SynthesisConfig(Section):
     """How an image is drawn."""
 
-    came_later: ClassVar = frozenset({"append_class_words"})
+    came_later: ClassVar = frozenset({"append_class_words", "original_size", "crop"})
 
     steps: int = Field(default=30, ge=1, le=1000)
     """num_inference_steps; PNDM makes one UNet call more."""
@@ -106,6 +110,12 @@ class SynthesisConfig(Section):
     """Pixels, a multiple of 8; the model's own where not given."""
     width: int | None = Field(default=None, ge=8)
     """Pixels, a multiple of 8; the model's own where not given."""
+    original_size: tuple[int, int] | None = None
+    """Height and width, ``[1024, 1024]``, that Stable Diffusion XL is told its training picture
+    had; the image's own where not given. Other models take none."""
+    crop: tuple[int, int] | None = None
+    """Pixels, from the top and from the left, that XL is told were cut off; none where not given,
+    which makes centred pictures."""
     negative_prompt: str = ""
     """What the image is led away from; the same for every sample. Needs guidance above 1."""
     append_class_words: bool = False
@@ -124,6 +134,13 @@ class SynthesisConfig(Section):
                 down, up = size // 8 * 8, (size // 8 + 1) * 8
                 raise ValueError(
                     f"synthesis.{name} must be a multiple of 8, got {size}: try {down} or {up}"
+                )
+        for name in ("original_size", "crop"):
+            pair = getattr(self, name)
+            if pair is not None and not all(0 <= side <= _MOST_SIZE_ID for side in pair):
+                raise ValueError(
+                    f"synthesis.{name} must be two numbers from 0 to {_MOST_SIZE_ID}, got "
+                    f"{list(pair)}"
                 )
         return self
 
@@ -146,8 +163,8 @@ class AttributionConfig(Section):
     them, with the threshold of words."""
     branch: Literal["auto", "unconditional", "conditional"] = "auto"
     """Half of the guided batch that queries are read from (methods 0.1); ``auto``: the method's
-    own."""
-    resolutions: tuple[PositiveInt, ...] = ()
+    own, and ``conditional`` where guidance of at most 1 leaves only that."""
+    resolutions: tuple[int, ...] = ()
     """Cross-attention layers that are read, by the cells of their shorter side: some of 16, 32 and
     64 for Stable Diffusion 1.x at 512 pixels; all where empty."""
     calls: tuple[int, int] | None = None
@@ -181,6 +198,10 @@ class AttributionConfig(Section):
                     f"attribution.{name} chooses among what a method reads, and {self.method} has "
                     "its own choice: leave it away"
                 )
+        if min(self.resolutions, default=1) < 1:
+            raise ValueError(
+                f"attribution.resolutions must be numbers of cells, got {min(self.resolutions)}"
+            )
         if self.calls is not None and not 0 <= self.calls[0] <= self.calls[1] <= 1000:
             raise ValueError(
                 "attribution.calls must be two timesteps from 0 to 1000, the lower one first, got "
@@ -310,10 +331,13 @@ class RunConfig(Section):
             update={"tokens": tokens.name, "branch": self.attribution.half, "head": head}
         )
         if self.synthesis.guidance <= 1 and attribution.branch == "unconditional":
-            raise ValueError(
-                "attribution.branch unconditional needs synthesis.guidance above 1, got "
-                f"{self.synthesis.guidance}: without guidance there is only the conditional half"
-            )
+            if self.attribution.branch != "auto" or uses_head(attribution.method):
+                raise ValueError(
+                    "attribution.branch unconditional needs synthesis.guidance above 1, got "
+                    f"{self.synthesis.guidance}: without guidance there is only the conditional "
+                    "half"
+                )
+            attribution = attribution.model_copy(update={"branch": "conditional"})
         if uses_head(attribution.method) and self.masks.self_attention in ("received", "affinity"):
             raise ValueError(
                 f"masks.self_attention {self.masks.self_attention} is for methods that read "

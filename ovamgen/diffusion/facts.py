@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,9 @@ class ModelFacts:
     safety_checker: bool | None = None
     """A safety checker comes with the model."""
     clip_vit_l14: bool | None = None
-    """Its text encoder is of the form of CLIP ViT-L/14, as in Stable Diffusion 1.x."""
+    """Its one text encoder is of the form of CLIP ViT-L/14, as in Stable Diffusion 1.x."""
+    size_ids: bool | None = None
+    """Its UNet is told the sizes of the picture, as in Stable Diffusion XL."""
 
     def check_size(self, height: int | None, width: int | None) -> None:
         """Checks that images of this size can be meant; the model's own where None.
@@ -54,21 +56,38 @@ class ModelFacts:
                 )
 
 
+def check_size_ids(model: str, taken: bool | None) -> None:
+    """Checks that a model takes the size ids that were asked for.
+
+    Args:
+        model: as it was asked for.
+        taken: whether it does; None where only loading can tell.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if taken is False:
+        raise ConfigError(
+            "synthesis.original_size and synthesis.crop are what Stable Diffusion XL is told of "
+            f"sizes, {model} is told nothing of them: leave them away"
+        )
+
+
 def facts_of(
     model: str,
     unet: Mapping[str, Any],
     vae: Mapping[str, Any],
-    text: Mapping[str, Any],
+    texts: Sequence[Mapping[str, Any]],
     *,
     safety_checker: bool,
 ) -> ModelFacts:
-    """The facts that the configurations of UNet, VAE and text encoder give.
+    """The facts that the configurations of UNet, VAE and text encoders give.
 
     Args:
         model: the model as it was asked for.
         unet: content of ``unet/config.json``.
         vae: content of ``vae/config.json``.
-        text: content of ``text_encoder/config.json``.
+        texts: content of the ``config.json`` of each text encoder.
         safety_checker: whether a checker comes with the model.
 
     Raises:
@@ -85,7 +104,9 @@ def facts_of(
         vae_scale_factor=factor,
         cross_attention_layers=_count_layers(unet),
         safety_checker=safety_checker,
-        clip_vit_l14=is_clip_vit_l14(text),
+        # the first of XL's two is of that form as well, but no row is its output alone
+        clip_vit_l14=len(texts) == 1 and is_clip_vit_l14(texts[0]),
+        size_ids=unet.get("addition_embed_type") == "text_time",
     )
 
 
@@ -98,17 +119,23 @@ def _count_layers(unet: Mapping[str, Any]) -> int:
     down, up = unet["down_block_types"], unet["up_block_types"]
     resnets = _for_each(unet.get("layers_per_block", 2), len(down))
     transformers = _for_each(unet.get("transformer_layers_per_block", 1), len(down))
+    going_up = unet.get("reverse_transformer_layers_per_block") or list(reversed(transformers))
     blocks = zip(down, resnets, transformers, strict=True)
-    count = sum(layers * deep for kind, layers, deep in blocks if "CrossAttn" in kind)
+    count = sum(_depth(deep, layers) for kind, layers, deep in blocks if "CrossAttn" in kind)
     # an up block has one resnet, and so one transformer, more than its mirror image
-    mirrored = zip(up, reversed(resnets), reversed(transformers), strict=True)
+    mirrored = zip(up, reversed(resnets), going_up, strict=True)
     return count + sum(
-        (layers + 1) * deep for kind, layers, deep in mirrored if "CrossAttn" in kind
+        _depth(deep, layers + 1) for kind, layers, deep in mirrored if "CrossAttn" in kind
     )
 
 
-def _for_each(value: Any, blocks: int) -> list[int]:
-    return [int(v) for v in value] if isinstance(value, list | tuple) else [int(value)] * blocks
+def _depth(deep: Any, transformers: int) -> int:
+    """Layers of a block, whose transformers are all of one depth or each of its own."""
+    return sum(map(int, deep)) if isinstance(deep, list | tuple) else int(deep) * transformers
+
+
+def _for_each(value: Any, blocks: int) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value] * blocks
 
 
 def _pair(value: Any) -> tuple[int, int]:

@@ -97,6 +97,12 @@ def feature_levels(
     Raises:
         MethodError: the UNet has other blocks, or normalises queries of its cross-attention.
     """
+    if unet.config.addition_embed_type is not None:
+        raise MethodError(
+            "block features are known for UNets that take text alone, and this one takes "
+            f"{unet.config.addition_embed_type} as well: use a model of the Stable Diffusion 1 or "
+            "2 family, or a method without a head"
+        )
     down, up = list(unet.down_blocks), list(unet.up_blocks)
     last = len(down) - 1
     samplers = [block.downsamplers for block in down[:-1]] + [block.upsamplers for block in up[:-1]]

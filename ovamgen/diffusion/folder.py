@@ -18,17 +18,19 @@ from ovamgen.bounds import (
     MAX_MODEL_SIZES,
     MAX_TOKENIZER_BYTES,
 )
+from ovamgen.console.wording import listed
 from ovamgen.diffusion.facts import ModelFacts, facts_of
+from ovamgen.diffusion.families import FAMILIES, SIZE_IDS, Family, why_unsupported
 from ovamgen.errors import ConfigError
 from ovamgen.storage.plain_files import read_given
 from ovamgen.storage.plain_json import load_plain_json
 
-PIPELINE = "StableDiffusionPipeline"
 _SCHEDULER = "scheduler/scheduler_config.json"
 _WEIGHTS = {
     "unet": "diffusion_pytorch_model",
     "vae": "diffusion_pytorch_model",
     "text_encoder": "model",
+    "text_encoder_2": "model",
     "safety_checker": "model",
 }
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
@@ -59,18 +61,15 @@ def check_folder(folder: Path, model: str, variant: str | None, *, safety: bool)
     if not folder.is_dir():
         raise ConfigError(
             f"model folder {folder} does not exist: give a folder in diffusers format, a hub id, "
-            "'mini' or 'random:sd15'"
+            "'mini', or random weights such as 'random:sd15'"
         )
     index = _read_json(folder, "model_index.json")
-    kind = index.get("_class_name")
-    if kind != PIPELINE:
-        raise ConfigError(f"model folder {folder} must hold a {PIPELINE}, got a {kind}")
-    has_checker = _is_named(index, "safety_checker")
+    family = family_named(f"model folder {folder}", index)
+    has_checker = family.has_checker and _is_named(index, "safety_checker")
     configs: dict[str, Any] = {}
     variants = 0
-    for component in ("unet", "vae", "text_encoder", "safety_checker"):
-        if component == "safety_checker" and not (safety and has_checker):
-            continue
+    checker = ("safety_checker",) * (safety and has_checker)
+    for component in ("unet", "vae", *family.text_encoders, *checker):
         if not _is_named(index, component):
             raise ConfigError(f"model folder {folder}: model_index.json names no {component}")
         configs[component] = _read_json(folder, f"{component}/config.json")
@@ -82,35 +81,117 @@ def check_folder(folder: Path, model: str, variant: str | None, *, safety: bool)
             "leave model.variant away, or get those files"
         )
     _check_numbers(folder, _SCHEDULER, _read_json(folder, _SCHEDULER))
-    _check_tokenizer(folder)
+    for tokenizer in family.tokenizers:
+        _check_tokenizer(folder, tokenizer)
     if safety and has_checker:
         _read_json(folder, "feature_extractor/preprocessor_config.json")
-    return _facts(folder, model, configs, safety_checker=has_checker)
+    return _facts(folder, model, family, configs, safety_checker=has_checker)
+
+
+def family_of(folder: Path) -> Family:
+    """The family that the folder's ``model_index.json`` names.
+
+    Raises:
+        ConfigError: it names none, or one that cannot be drawn with.
+    """
+    return family_named(f"model folder {folder}", _read_json(folder, "model_index.json"))
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """What the folder's ``model_index.json`` says of the pipeline as a whole, and we make use of.
+
+    Raises:
+        ConfigError: a setting is not usable.
+    """
+    index = _read_json(folder, "model_index.json")
+    zeros = index.get("force_zeros_for_empty_prompt", True)
+    if not isinstance(zeros, bool):
+        raise ConfigError(
+            f"model folder {folder}: force_zeros_for_empty_prompt in model_index.json must be true "
+            f"or false, got {zeros!r:.80}"
+        )
+    return {"force_zeros_for_empty_prompt": zeros}
+
+
+def family_named(place: str, index: dict[str, Any]) -> Family:
+    """The family that a ``model_index.json`` names.
+
+    Args:
+        place: what the file belongs to, for messages.
+        index: its content.
+
+    Raises:
+        ConfigError: it names none, or one that cannot be drawn with.
+    """
+    kind = index.get("_class_name")
+    family = FAMILIES.get(kind) if isinstance(kind, str) else None
+    if family is None:
+        name = " ".join(str(kind).split())[:80]
+        raise ConfigError(f"{place} holds a {name}, which {why_unsupported(name)}")
+    return family
 
 
 def _facts(
-    folder: Path, model: str, configs: dict[str, Any], *, safety_checker: bool
+    folder: Path, model: str, family: Family, configs: dict[str, Any], *, safety_checker: bool
 ) -> ModelFacts:
-    unet, vae, text = configs["unet"], configs["vae"], configs["text_encoder"]
+    unet, vae = configs["unet"], configs["vae"]
+    texts = [configs[name] for name in family.text_encoders]
     try:
-        facts = facts_of(model, unet, vae, text, safety_checker=safety_checker)
-        widths = (int(unet["cross_attention_dim"]), int(text["hidden_size"]))
+        facts = facts_of(model, unet, vae, texts, safety_checker=safety_checker)
+        widths = (int(unet["cross_attention_dim"]), sum(int(text["hidden_size"]) for text in texts))
         channels = (int(unet.get("in_channels", 4)), int(vae.get("latent_channels", 4)))
     except KeyError as error:
         raise ConfigError(f"model folder {folder}: a config.json lacks {error}") from None
     except (TypeError, ValueError) as error:
         raise ConfigError(f"model folder {folder}: a config.json is not usable: {error}") from None
     if widths[0] != widths[1]:
+        places = listed(f"{name}/config.json" for name in family.text_encoders)
         raise ConfigError(
             f"model folder {folder}: unet/config.json expects text rows of width {widths[0]}, "
-            f"text_encoder/config.json gives {widths[1]}: the parts are of different models"
+            f"{places} {'give' if len(texts) > 1 else 'gives'} {widths[1]}: the parts are of "
+            "different models"
         )
     if channels[0] != channels[1]:
         raise ConfigError(
             f"model folder {folder}: unet/config.json takes {channels[0]} channels, the VAE has "
             f"{channels[1]}: a text-to-image UNet is needed, not an inpainting or depth one"
         )
+    _check_conditions(folder, family, unet, vae, texts[-1])
     return facts
+
+
+def _check_conditions(
+    folder: Path,
+    family: Family,
+    unet: dict[str, Any],
+    vae: dict[str, Any],
+    pooled: dict[str, Any],
+) -> None:
+    """Checks that the UNet takes what its family's pipeline gives it, and nothing more."""
+    wanted = "text_time" if family.size_ids else None
+    taken = {"addition_embed_type": wanted, "class_embed_type": None, "encoder_hid_dim_type": None}
+    for name, value in taken.items():
+        if unet.get(name) != value:
+            raise ConfigError(
+                f"model folder {folder}: {name} in unet/config.json must be {value or 'null'} in a "
+                f"{family.pipeline}, got {unet.get(name)!r:.80}"
+            )
+    if vae.get("latents_mean") is not None or vae.get("shift_factor") is not None:
+        raise ConfigError(
+            f"model folder {folder}: vae/config.json shifts the latents, which the VAE of Stable "
+            "Diffusion 1.x, 2.x and XL does not: such models cannot be drawn with"
+        )
+    if not family.size_ids:
+        return
+    ids, width = unet.get("addition_time_embed_dim"), pooled.get("projection_dim")
+    given = unet.get("projection_class_embeddings_input_dim")
+    # numbers in bounds they are: `_check_numbers` has looked at them
+    if None in (ids, width, given) or SIZE_IDS * int(ids or 0) + int(width or 0) != given:
+        raise ConfigError(
+            f"model folder {folder}: projection_class_embeddings_input_dim in unet/config.json "
+            f"must be {SIZE_IDS} * addition_time_embed_dim + projection_dim of the last text "
+            f"encoder, got {given} for {ids} and {width}: the parts are of different models"
+        )
 
 
 def _is_named(index: dict[str, Any], component: str) -> bool:
@@ -155,20 +236,20 @@ def _check_numbers(folder: Path, name: str, config: dict[str, Any]) -> None:
                     )
 
 
-def _check_tokenizer(folder: Path) -> None:
-    place = folder / "tokenizer"
+def _check_tokenizer(folder: Path, name: str) -> None:
+    place = folder / name
     size = sum(path.stat().st_size for path in place.glob("*") if path.is_file())
     if size > MAX_TOKENIZER_BYTES:
         raise ConfigError(
-            f"model folder {folder}: the files of the tokenizer must have at most "
+            f"model folder {folder}: the files of the {name} must have at most "
             f"{MAX_TOKENIZER_BYTES} bytes, they have {size}"
         )
     if (place / "tokenizer.json").is_file():
-        _read_json(folder, "tokenizer/tokenizer.json", MAX_TOKENIZER_BYTES)
+        _read_json(folder, f"{name}/tokenizer.json", MAX_TOKENIZER_BYTES)
         return
-    _read_json(folder, "tokenizer/vocab.json", MAX_TOKENIZER_BYTES)
+    _read_json(folder, f"{name}/vocab.json", MAX_TOKENIZER_BYTES)
     if not (place / "merges.txt").is_file():
-        raise ConfigError(f"model folder {folder} lacks tokenizer/merges.txt")
+        raise ConfigError(f"model folder {folder} lacks {name}/merges.txt")
 
 
 def _check_weights(folder: Path, component: str, variant: str | None) -> bool:

@@ -11,10 +11,13 @@ from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionS
 from transformers import (
     CLIPImageProcessor,
     CLIPTextModel,
+    CLIPTextModelWithProjection,
     CLIPTokenizer,
     PreTrainedTokenizerFast,
 )
 
+from ovamgen.diffusion.families import Family
+from ovamgen.diffusion.folder import family_of, settings_of
 from ovamgen.errors import ConfigError
 from ovamgen.tokenizer import tokenizer_kind
 
@@ -31,8 +34,30 @@ _BROKEN_FOLDER = (
 """What the libraries raise on configurations of other values than they write."""
 
 
+TEXT_ENCODERS: dict[str, Any] = {
+    "text_encoder": CLIPTextModel,
+    "text_encoder_2": CLIPTextModelWithProjection,
+}
+"""Class of each text encoder; XL's UNet takes a pooled and projected text of the second one."""
+
+
+def assemble(family: Family, parts: dict[str, Any], **settings: Any) -> Any:
+    """The family's pipeline of these components.
+
+    Args:
+        family: decides the class.
+        parts: every component of it, by name.
+        settings: what ``model_index.json`` says of the pipeline as a whole.
+    """
+    kind: Any = getattr(diffusers, family.pipeline)
+    if family.has_checker:
+        return kind(**parts, requires_safety_checker=False)
+    unchecked = {name: part for name, part in parts.items() if name != "safety_checker"}
+    return kind(**unchecked, **settings)
+
+
 def load_folder(folder: Path, *, variant: str | None, dtype: torch.dtype, safety: bool) -> Any:
-    """The StableDiffusionPipeline of a folder that was checked, on the CPU.
+    """The pipeline of a folder that was checked, on the CPU.
 
     The parts are loaded one by one, since only so do the libraries tell which weights a file
     lacked: they would be random, and nothing else would show it.
@@ -40,16 +65,17 @@ def load_folder(folder: Path, *, variant: str | None, dtype: torch.dtype, safety
     Args:
         folder: in diffusers format.
         variant: weight files to prefer where a part has them, such as ``fp16``.
-        dtype: of all weights.
+        dtype: of all weights, but float32 for a VAE that cannot be had in float16.
         safety: load the safety checker, which must be there.
 
     Raises:
         ConfigError: names the folder and what is wrong with it.
     """
+    family = family_of(folder)
     classes: dict[str, Any] = {
         "unet": diffusers.UNet2DConditionModel,
         "vae": diffusers.AutoencoderKL,
-        "text_encoder": CLIPTextModel,
+        **{name: TEXT_ENCODERS[name] for name in family.text_encoders},
     }
     if safety:
         classes["safety_checker"] = StableDiffusionSafetyChecker
@@ -57,7 +83,11 @@ def load_folder(folder: Path, *, variant: str | None, dtype: torch.dtype, safety
     try:
         for name, kind in classes.items():
             parts[name] = _load_part(kind, folder, name, variant, dtype)
-        parts["tokenizer"] = _load_tokenizer(folder, parts["text_encoder"])
+        if dtype == torch.float16 and _overflows(family, parts["vae"]):
+            # once more: what was rounded to halves stays rounded
+            parts["vae"] = _load_part(classes["vae"], folder, "vae", variant, torch.float32)
+        for name, encoder in zip(family.tokenizers, family.text_encoders, strict=True):
+            parts[name] = _load_tokenizer(folder / name, parts[encoder])
         parts["scheduler"] = _load_scheduler(folder)
         if safety:
             extractor = folder / "feature_extractor"
@@ -65,7 +95,12 @@ def load_folder(folder: Path, *, variant: str | None, dtype: torch.dtype, safety
     except _BROKEN_FOLDER as error:
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(f"model folder {folder} cannot be loaded: {reason}") from None
-    return diffusers.StableDiffusionPipeline(**parts, requires_safety_checker=False)
+    return assemble(family, parts, **settings_of(folder))
+
+
+def _overflows(family: Family, vae: Any) -> bool:
+    """Whether the VAE gives infinite numbers in float16; only XL's pipeline heeds what it says."""
+    return family.size_ids and bool(vae.config.force_upcast)
 
 
 def _load_part(kind: Any, folder: Path, name: str, variant: str | None, dtype: torch.dtype) -> Any:
@@ -87,8 +122,7 @@ def _load_part(kind: Any, folder: Path, name: str, variant: str | None, dtype: t
     return part
 
 
-def _load_tokenizer(folder: Path, text_encoder: Any) -> Any:
-    place = folder / "tokenizer"
+def _load_tokenizer(place: Path, text_encoder: Any) -> Any:
     # CLIPTokenizer would read the file of another kind as a BPE without merges
     kind = CLIPTokenizer if tokenizer_kind(place) == "BPE" else PreTrainedTokenizerFast
     tokenizer = kind.from_pretrained(place)

@@ -1,4 +1,4 @@
-"""Pipelines by name: `mini`, `random:sd15`, a local folder or a hub id.
+"""Pipelines by name: `mini`, random weights as `random:sd15`, a local folder or a hub id.
 
 `check_model` says within milliseconds what is wrong with a name; `load_pipeline` loads it.
 Importing this module imports neither torch nor diffusers.
@@ -20,7 +20,8 @@ from ovamgen.config import DEFAULT_MODEL, ModelConfig, RunConfig
 from ovamgen.console.wording import nearest
 from ovamgen.diffusion.architectures import ARCHITECTURES
 from ovamgen.diffusion.facts import ModelFacts, is_clip_vit_l14
-from ovamgen.diffusion.folder import check_folder
+from ovamgen.diffusion.families import FAMILIES, SD, Family
+from ovamgen.diffusion.folder import check_folder, family_named
 from ovamgen.errors import ConfigError
 from ovamgen.records import ModelInfo
 
@@ -38,13 +39,26 @@ class LoadedPipeline:
     """A pipeline on its device, and what it says of itself."""
 
     pipe: Any
-    """A diffusers StableDiffusionPipeline in evaluation mode, its weights frozen."""
+    """A diffusers pipeline of one of `FAMILIES` in evaluation mode, its weights frozen."""
     info: ModelInfo
+
+    @property
+    def family(self) -> Family:
+        """What the pipeline has in common with others of its class."""
+        return FAMILIES[type(self.pipe).__name__]
+
+    @property
+    def safety_checker(self) -> Any:
+        """The safety checker, or None where the pipeline has none."""
+        return getattr(self.pipe, "safety_checker", None)
 
     def with_parts(self, **parts: Any) -> LoadedPipeline:
         """A pipeline with other parts in place of its own; all others are shared."""
-        components = self.pipe.components | parts
-        pipe = type(self.pipe)(**components, requires_safety_checker=False)
+        from ovamgen.diffusion.loading import assemble
+
+        zeros = getattr(self.pipe.config, "force_zeros_for_empty_prompt", None)
+        settings = {} if zeros is None else {"force_zeros_for_empty_prompt": zeros}
+        pipe = assemble(self.family, self.pipe.components | parts, **settings)
         pipe.set_progress_bar_config(disable=True)
         return replace(self, pipe=pipe)
 
@@ -81,15 +95,10 @@ def has_clip_vit_l14(model: ModelConfig, facts: ModelFacts) -> bool:
         return facts.clip_vit_l14
     if model.id == DEFAULT_MODEL:
         return True
-    from huggingface_hub import hf_hub_download
-
-    name = "text_encoder/config.json"
-    try:
-        path = hf_hub_download(model.id, name, revision=model.revision)
-        text = json.loads(Path(path).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(_not_available(model, str(error))) from None
-    return isinstance(text, dict) and is_clip_vit_l14(text)
+    # the first of XL's two text encoders is of that form as well
+    if family_named(f"model {model.id}", _hub_json(model, "model_index.json")) is not SD:
+        return False
+    return is_clip_vit_l14(_hub_json(model, "text_encoder/config.json"))
 
 
 def load_pipeline(model: ModelConfig, *, safety: bool = False) -> LoadedPipeline:
@@ -132,8 +141,8 @@ def load_pipeline(model: ModelConfig, *, safety: bool = False) -> LoadedPipeline
         checked = safety and bool(facts.safety_checker)
         pipe = load_folder(folder, variant=model.variant, dtype=dtype, safety=checked)
     pipe.set_progress_bar_config(disable=True)
-    for part in (pipe.unet, pipe.text_encoder, pipe.vae, pipe.safety_checker):
-        if part is not None:
+    for part in pipe.components.values():
+        if isinstance(part, torch.nn.Module):
             part.requires_grad_(False).eval()
     digest = digest_weights(pipe)
     pipe.to(model.device)
@@ -187,6 +196,18 @@ def _quieten() -> None:
     disable_progress_bars()
 
 
+def _hub_json(model: ModelConfig, name: str) -> dict[str, Any]:
+    """The content of a small file of a hub id, which is downloaded where it is not here."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        path = hf_hub_download(model.id, name, revision=model.revision)
+        data = json.loads(Path(path).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(_not_available(model, str(error))) from None
+    return data if isinstance(data, dict) else {}
+
+
 def _cached_facts(model: ModelConfig, *, safety: bool) -> ModelFacts | None:
     """Facts of a hub id in the cache; None where it is to be downloaded first."""
     from huggingface_hub import constants, snapshot_download
@@ -202,7 +223,7 @@ def _cached_facts(model: ModelConfig, *, safety: bool) -> ModelFacts | None:
 
 def _snapshot(model: ModelConfig, *, safety: bool) -> Path:
     """The folder of a hub id in the cache, filled from the hub where it is not complete."""
-    from diffusers import StableDiffusionPipeline
+    from diffusers import DiffusionPipeline
     from huggingface_hub.errors import EntryNotFoundError
 
     skipped: dict[str, Any] = {}
@@ -211,9 +232,11 @@ def _snapshot(model: ModelConfig, *, safety: bool) -> Path:
     reason = ""
     for local in (True, False):
         if not local:
+            # gigabytes of what cannot be drawn with are not worth the wait
+            family_named(f"model {model.id}", _hub_json(model, "model_index.json"))
             log.info("downloading %s (%s)", model.id, model.revision or "newest revision")
         try:
-            folder = StableDiffusionPipeline.download(
+            folder = DiffusionPipeline.download(
                 model.id,
                 revision=model.revision,
                 variant=model.variant,
@@ -223,7 +246,7 @@ def _snapshot(model: ModelConfig, *, safety: bool) -> Path:
             )
             check_folder(Path(folder), model.id, model.variant, safety=safety)
             return Path(folder)
-        except (OSError, ValueError, EntryNotFoundError, ConfigError) as error:
+        except (OSError, ValueError, AttributeError, EntryNotFoundError, ConfigError) as error:
             reason = str(error)
     raise ConfigError(_not_available(model, reason))
 
@@ -238,10 +261,10 @@ def _not_available(model: ModelConfig, reason: str) -> str:
 
 
 def digest_weights(pipe: Any) -> str:
-    """sha256 over UNet, text encoder and VAE: a line of name, dtype, shape, digest per tensor."""
+    """sha256 over UNet, text encoders and VAE: a line of name, dtype, shape, digest per tensor."""
     tensors = {
         f"{part}.{name}": tensor
-        for part in ("unet", "text_encoder", "vae")
+        for part in ("unet", *FAMILIES[type(pipe).__name__].text_encoders, "vae")
         for name, tensor in getattr(pipe, part).state_dict().items()
     }
 

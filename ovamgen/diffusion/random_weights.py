@@ -14,16 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import init_empty_weights  # type: ignore[import-untyped]  # has no stubs
-from diffusers import (
-    AutoencoderKL,
-    PNDMScheduler,
-    StableDiffusionPipeline,
-    UNet2DConditionModel,
-)
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from jaxtyping import Float32
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTokenizer
 
-from ovamgen.diffusion.architectures import SCHEDULER, Architecture
+from ovamgen.diffusion.architectures import Architecture
+from ovamgen.diffusion.loading import TEXT_ENCODERS, assemble
+from ovamgen.diffusion.schedulers import scheduler_class
 from ovamgen.tokenizer import clip_vocabulary
 
 _DRAW_THREADS = 4
@@ -32,7 +29,7 @@ _RAW_CHUNK = 1 << 20
 
 
 def build_pipeline(architecture: Architecture, *, dtype: torch.dtype, seed: int = 0) -> Any:
-    """A StableDiffusionPipeline with random weights, made in its final dtype on the CPU.
+    """The architecture's pipeline with random weights, made in its final dtype on the CPU.
 
     Every matrix and convolution is uniform with variance 1 / fan_in, embeddings have a standard
     deviation of 0.02, norms are ones and biases zeros: activations stay of order one, so images
@@ -44,10 +41,13 @@ def build_pipeline(architecture: Architecture, *, dtype: torch.dtype, seed: int 
         seed: other seeds give other weights.
     """
     with init_empty_weights(include_buffers=False):
-        parts = {
+        parts: dict[str, Any] = {
             "unet": UNet2DConditionModel(**architecture.unet),
             "vae": AutoencoderKL(**architecture.vae),
-            "text_encoder": CLIPTextModel(CLIPTextConfig(**architecture.text_encoder)),
+            **{
+                name: TEXT_ENCODERS[name](CLIPTextConfig(**arguments))
+                for name, arguments in architecture.text_encoders.items()
+            },
         }
     jobs = [
         (part, f"{label}.{name}", name)
@@ -61,13 +61,19 @@ def build_pipeline(architecture: Architecture, *, dtype: torch.dtype, seed: int 
         part.eval()
     vocabulary, merges = clip_vocabulary()
     length = architecture.text_encoder["max_position_embeddings"]
-    return StableDiffusionPipeline(
-        **parts,
-        tokenizer=CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=length),
-        scheduler=PNDMScheduler(**SCHEDULER),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
+    for name, pad in zip(architecture.family.tokenizers, architecture.pads, strict=True):
+        parts[name] = CLIPTokenizer(
+            vocab=vocabulary, merges=merges, pad_token=pad, model_max_length=length
+        )
+    scheduler = scheduler_class(architecture.scheduler)
+    return assemble(
+        architecture.family,
+        {
+            **parts,
+            "scheduler": scheduler.from_config(architecture.noise),
+            "safety_checker": None,
+            "feature_extractor": None,
+        },
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionImg2ImgPipeline
+from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionXLImg2ImgPipeline
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import (
     retrieve_latents,
 )
@@ -26,7 +26,7 @@ from ovamgen.diffusion.listening import listening
 from ovamgen.diffusion.pipeline import LoadedPipeline
 from ovamgen.diffusion.recorder import Listener
 from ovamgen.diffusion.schedulers import scheduler_class
-from ovamgen.diffusion.synthesis import Synthesiser, initial_noise
+from ovamgen.diffusion.synthesis import Synthesiser, initial_noise, negative_prompts
 from ovamgen.errors import ConfigError
 from ovamgen.records import ModelInfo
 
@@ -64,7 +64,13 @@ class Recreator:
         self._synthesiser = Synthesiser(loaded, free)
         self._scheduler_class = scheduler_class(settings.scheduler)
         self._own_scheduler = loaded.pipe.scheduler
-        self._pipe: Any = _FromLatents(**loaded.pipe.components, requires_safety_checker=False)
+        own: Any = loaded.pipe
+        zeros = getattr(own.config, "force_zeros_for_empty_prompt", False)
+        self._pipe: Any = (
+            _FromLatentsXL(**own.components, force_zeros_for_empty_prompt=zeros)
+            if loaded.family.size_ids
+            else _FromLatents(**own.components, requires_safety_checker=False)
+        )
         self._pipe.set_progress_bar_config(disable=True)
 
     def size_for(self, height: int, width: int) -> tuple[int, int]:
@@ -103,20 +109,21 @@ class Recreator:
         fitted = fit(image, (height, width))
         pipe, settings = self._pipe, self._settings
         pixels = torch.from_numpy(fitted.astype(np.float32) / 255).permute(2, 0, 1)[None]
-        pixels = pixels.to(pipe.device, pipe.unet.dtype)
+        pixels = pixels.to(pipe.device, pipe.vae.dtype)
         pipe.scheduler = self._scheduler_class.from_config(self._own_scheduler.config)
         with listening(pipe.unet, self._synthesiser.guided, listeners):
-            pipe.start_latents = encode(pipe.vae, pixels * 2 - 1)
+            pipe.start_latents = encode(pipe.vae, pixels * 2 - 1).to(pipe.unet.dtype)
             pipe.start_noise = initial_noise([seed], tuple(pipe.start_latents.shape[1:]))
             final = pipe(
                 prompt=[prompt],
-                negative_prompt=[settings.negative_prompt],
+                negative_prompt=negative_prompts(pipe, settings.negative_prompt, 1),
                 image=pixels,
                 strength=self._strength,
                 num_inference_steps=settings.steps,
                 guidance_scale=settings.guidance,
                 generator=[torch.Generator("cpu").manual_seed(seed)],
                 output_type="latent",
+                **self._synthesiser.size_ids,
             ).images
         drawn = self._synthesiser.receive(self._synthesiser.decode(final))
         if drawn.errors[0] is not None:
@@ -175,9 +182,10 @@ def check_strength(strength: float, steps: int) -> None:
         )
 
 
-class _FromLatents(StableDiffusionImg2ImgPipeline):  # type: ignore[misc]  # diffusers has no types
-    """Image-to-image from latents and noise that are given, whatever their number of channels."""
+class _StartLatents:
+    """Starts from latents and noise that are given, whatever their number of channels."""
 
+    scheduler: Any
     start_latents: Tensor
     start_noise: Tensor
 
@@ -186,3 +194,11 @@ class _FromLatents(StableDiffusionImg2ImgPipeline):  # type: ignore[misc]  # dif
         noise = self.start_noise.to(self.start_latents.device, self.start_latents.dtype)
         noised: Tensor = self.scheduler.add_noise(self.start_latents, noise, timestep)
         return noised
+
+
+class _FromLatents(_StartLatents, StableDiffusionImg2ImgPipeline):  # type: ignore[misc]  # diffusers has no types
+    """Image-to-image of Stable Diffusion 1 and 2."""
+
+
+class _FromLatentsXL(_StartLatents, StableDiffusionXLImg2ImgPipeline):  # type: ignore[misc]  # diffusers has no types
+    """Image-to-image of Stable Diffusion XL."""

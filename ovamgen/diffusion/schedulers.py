@@ -10,6 +10,9 @@ from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers
 from ovamgen.console.wording import nearest
 from ovamgen.errors import ConfigError
 
+FEW_STEPS = ("LCM", "TCD")
+"""For models that were distilled to draw in a few steps; diffusers lists them elsewhere."""
+
 
 def scheduler_class(name: str) -> Any:
     """The diffusers scheduler of a name, with or without "Scheduler" at its end.
@@ -19,6 +22,7 @@ def scheduler_class(name: str) -> Any:
             named), or it draws noise that is not seeded per sample.
     """
     known = {kind.name.removesuffix("Scheduler"): kind.name for kind in KarrasDiffusionSchedulers}
+    known |= {each: f"{each}Scheduler" for each in FEW_STEPS}
     short = name.removesuffix("Scheduler")
     if short not in known:
         raise ConfigError(f"unknown scheduler '{name}'{nearest(short, known)}")
@@ -29,6 +33,24 @@ def scheduler_class(name: str) -> Any:
             "its neighbours: use DPMSolverMultistep or EulerAncestralDiscrete"
         )
     return kind
+
+
+def check_steps(pipe: Any, name: str, steps: int) -> None:
+    """Checks that a scheduler can go through so many steps with the pipeline's noise schedule.
+
+    Args:
+        pipe: whose noise schedule is taken.
+        name: of the scheduler.
+        steps: num_inference_steps.
+
+    Raises:
+        ConfigError: it cannot: LCM has 50 at most, as it was distilled from.
+    """
+    try:
+        _timesteps(pipe, name, steps)
+    except ValueError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"scheduler '{name}' cannot draw in {steps} steps: {reason}") from None
 
 
 def count_calls(pipe: Any, name: str, steps: int) -> int:

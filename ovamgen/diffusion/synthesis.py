@@ -1,6 +1,6 @@
 """Prompts and seeds to images, each sample with its own noise; attention goes to a sink.
 
-The drawing itself is diffusers' StableDiffusionPipeline; this module adds noise per sample,
+The drawing itself is that of the model's diffusers pipeline; this module adds noise per sample,
 decoding, the safety checker's verdict without its black squares, and a check for broken numbers.
 Work is queued on the device and comes back in one copy: the host waits once a batch.
 """
@@ -19,10 +19,11 @@ from PIL import Image
 from torch import Tensor
 
 from ovamgen.config import SynthesisConfig
+from ovamgen.diffusion.facts import check_size_ids
 from ovamgen.diffusion.listening import listening
 from ovamgen.diffusion.pipeline import LoadedPipeline
 from ovamgen.diffusion.recorder import Listener
-from ovamgen.diffusion.schedulers import scheduler_class
+from ovamgen.diffusion.schedulers import FEW_STEPS, check_steps, scheduler_class
 from ovamgen.errors import ConfigError, SampleError
 
 
@@ -122,7 +123,8 @@ class Synthesiser:
         decode_images: images decoded at once; other numbers give other last bits.
 
     Raises:
-        ConfigError: unknown scheduler, or a size that the pipeline cannot draw.
+        ConfigError: unknown scheduler, one that cannot draw in so many steps, a size that the
+            pipeline cannot draw, or size ids that it does not take.
     """
 
     def __init__(
@@ -130,9 +132,14 @@ class Synthesiser:
     ) -> None:
         self._pipe = loaded.pipe
         self._decode_images = decode_images
-        _keep_thresholds_on_host(loaded.pipe.safety_checker)
+        self._checker = loaded.safety_checker
+        _keep_thresholds_on_host(self._checker)
         self._settings = settings
+        self.size_ids = _size_ids(loaded, settings)
+        """What the pipeline is told of sizes, beside the size to draw."""
         self._scheduler_class = scheduler_class(settings.scheduler)
+        if settings.scheduler.removesuffix("Scheduler") in FEW_STEPS:
+            check_steps(loaded.pipe, settings.scheduler, settings.steps)
         self._factor = loaded.info.vae_scale_factor
         self.height = settings.height or loaded.info.height
         self.width = settings.width or loaded.info.width
@@ -146,8 +153,11 @@ class Synthesiser:
 
     @property
     def guided(self) -> bool:
-        """Whether a batch has an unconditional half (guidance above 1)."""
-        return self._settings.guidance > 1
+        """Whether a batch has an unconditional half: guidance above 1.
+
+        A UNet that takes the guidance as a number (distilled, as LCM) never gives it two halves.
+        """
+        return self._settings.guidance > 1 and self._pipe.unet.config.time_cond_proj_dim is None
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -193,8 +203,7 @@ class Synthesiser:
         with self._fresh_scheduler(), listening(pipe.unet, self.guided, listeners):
             final = pipe(
                 prompt=list(prompts),
-                # one string would be taken for one image, not for all
-                negative_prompt=[settings.negative_prompt] * len(prompts),
+                negative_prompt=negative_prompts(pipe, settings.negative_prompt, len(prompts)),
                 height=self.height,
                 width=self.width,
                 num_inference_steps=settings.steps,
@@ -202,6 +211,7 @@ class Synthesiser:
                 generator=[_generator(seed) for seed in seeds],
                 latents=noise.to(pipe.device, pipe.unet.dtype),
                 output_type="latent",
+                **self.size_ids,
             ).images
         return self.decode(final)
 
@@ -238,7 +248,8 @@ class Synthesiser:
         """The images of drawn latents, of any size, as far as work can be queued on a GPU."""
         vae = self._pipe.vae
         # in slices: a batch of large images would need the memory of all
-        parts = (latents / vae.config.scaling_factor).split(self._decode_images)
+        scaled = (latents / vae.config.scaling_factor).to(vae.dtype)
+        parts = scaled.split(self._decode_images)
         decoded = torch.cat([vae.decode(part, return_dict=False)[0] for part in parts])
         return Drawing(latents, decoded)
 
@@ -246,15 +257,40 @@ class Synthesiser:
     def _verdicts(self, images: UInt8[np.ndarray, "B H W 3"]) -> Sequence[bool]:
         """Whether the safety checker flags each image: one forward pass for the batch."""
         pipe = self._pipe
-        if self._settings.safety == "off" or pipe.safety_checker is None:
+        if self._settings.safety == "off" or self._checker is None:
             return [False] * len(images)
         pictures = [Image.fromarray(image) for image in images]
         given = pipe.feature_extractor(pictures, return_tensors="pt").pixel_values
         # the checker blackens what it is given as images: it gets nothing to blacken
-        _, verdicts = pipe.safety_checker(
+        _, verdicts = self._checker(
             clip_input=given.to(pipe.device, pipe.vae.dtype), images=torch.empty(len(images), 0)
         )
         return [bool(verdict) for verdict in verdicts]
+
+
+def negative_prompts(pipe: Any, text: str, images: int) -> list[str] | None:
+    """The negative prompt as a pipeline takes it for a batch.
+
+    Where a pipeline of XL has zeros for no prompt, none is what it must be given: an empty text
+    would be encoded.
+
+    Args:
+        pipe: of diffusers.
+        text: the negative prompt.
+        images: of the batch; one string would be taken for one image, not for all.
+    """
+    if not text and getattr(pipe.config, "force_zeros_for_empty_prompt", False):
+        return None
+    return [text] * images
+
+
+def _size_ids(loaded: LoadedPipeline, settings: SynthesisConfig) -> dict[str, tuple[int, int]]:
+    """What XL's pipeline is told of sizes; its defaults are the image's own size and no crop."""
+    asked = {"original_size": settings.original_size, "crops_coords_top_left": settings.crop}
+    given = {name: pair for name, pair in asked.items() if pair is not None}
+    if given:
+        check_size_ids(loaded.info.model, loaded.family.size_ids)
+    return given
 
 
 def _generator(seed: int) -> torch.Generator:

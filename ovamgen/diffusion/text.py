@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from ovamgen.diffusion.families import FAMILIES
 from ovamgen.errors import MethodError
 
 
@@ -22,7 +23,9 @@ class TextRows:
 
     text: str
     rows: Float32[Tensor, "L ctx"]
-    """The text encoder's output, final layer norm applied, on the encoder's device."""
+    """What the UNet is given of the text, on the encoder's device: the text encoder's output, final
+    layer norm applied; for XL the outputs of both encoders side by side, of the last layer but one.
+    """
     token_ids: tuple[int, ...]
     words: tuple[str, ...]
     """The sub-token of each row in readable form: ``<SoT>``, ``aerop``, ``lane``, ``<EoT>``."""
@@ -40,36 +43,49 @@ class TextRows:
 
 
 def encode_text(pipe: Any, text: str, *, padded: bool = False, cut: bool = False) -> TextRows:
-    """The rows of a text by the pipeline's own tokenizer and text encoder (methods 2.3).
+    """The rows of a text by the pipeline's own tokenizers and text encoders (methods 2.3).
 
     Args:
-        pipe: a StableDiffusionPipeline.
-        text: any text that fits the encoder; upper and lower case are one to CLIP.
+        pipe: a StableDiffusionPipeline or StableDiffusionXLPipeline.
+        text: any text that fits the encoders; upper and lower case are one to CLIP.
         padded: fill up to the tokenizer's length with padding rows, as DAAM needs it (1.1).
         cut: leave off what exceeds that length, as drawing does, rather than refuse it.
 
     Raises:
-        MethodError: the text is longer than the text encoder can read, and may not be cut.
+        MethodError: the text is longer than the text encoders can read, and may not be cut; or two
+            tokenizers cut it into other sub-tokens, so that no row would stand for one of them.
     """
-    tokenizer = pipe.tokenizer
-    ids = list(tokenizer(text, verbose=False, truncation=cut).input_ids)
+    family = FAMILIES[type(pipe).__name__]
+    tokenizers = [getattr(pipe, name) for name in family.tokenizers]
+    tokenizer = tokenizers[0]
+    cuts = [list(one(text, verbose=False, truncation=cut).input_ids) for one in tokenizers]
+    ids = cuts[0]
     longest = tokenizer.model_max_length
     if len(ids) > longest:
         raise MethodError(
             f"an attribution text may have {longest - 2} tokens, got {len(ids) - 2}: "
             f"shorten {text[:60]!r}"
         )
+    if any(other != ids for other in cuts):
+        raise MethodError(
+            f"the model's tokenizers cut {text[:60]!r} into other sub-tokens: a model with one "
+            "vocabulary for both of its text encoders is needed"
+        )
     words = ["<SoT>", *(_readable(tokenizer, index) for index in ids[1:-1]), "<EoT>"]
-    if padded:
-        words += ["<pad>"] * (longest - len(ids))
-        ids += [tokenizer.pad_token_id] * (longest - len(ids))
-    encoder = pipe.text_encoder
-    with torch.no_grad():
-        output = encoder(torch.tensor([ids], device=encoder.device))
+    missing = longest - len(ids) if padded else 0
+    words += ["<pad>"] * missing
+    rows = []
+    for one, name in zip(tokenizers, family.text_encoders, strict=True):
+        encoder = getattr(pipe, name)
+        given = torch.tensor([ids + [one.pad_token_id] * missing], device=encoder.device)
+        with torch.no_grad():
+            output = encoder(given, output_hidden_states=not family.last_layer)
+        last = output.last_hidden_state if family.last_layer else output.hidden_states[-2]
+        rows.append(last[0].float())
     return TextRows(
         text=text,
-        rows=output.last_hidden_state[0].float(),
-        token_ids=tuple(ids),
+        rows=rows[0] if len(rows) == 1 else torch.cat(rows, dim=-1),
+        token_ids=(*ids, *[tokenizer.pad_token_id] * missing),
         words=tuple(words),
     )
 

@@ -143,6 +143,11 @@ def _announce(run: Run, *, tokens_asked: bool) -> None:
         f"plan: {counted(run.total_samples, 'sample')}, {counted(len(plan.tasks), 'shard')} "
         f"({len(run.records):,} there already), {counted(len(plan.rejections), 'caption')} left out"
     ]
+    if run.config.synthesis.guidance <= 1:
+        lines.append(
+            f"synthesis.guidance {run.config.synthesis.guidance:g} is none at all: maps are those "
+            "of the conditional half, the only one there is"
+        )
     if model.id.startswith("random:"):
         lines.append(
             f"NOTE: '{model.id}' has random weights. It shows that the whole chain works; its "

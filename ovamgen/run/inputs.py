@@ -11,6 +11,7 @@ from importlib import resources
 from typing import Any
 
 from ovamgen.config import RunConfig, SynthesisConfig, check_method
+from ovamgen.diffusion.facts import check_size_ids
 from ovamgen.diffusion.pipeline import ModelFacts, check_model
 from ovamgen.errors import ConfigError
 from ovamgen.plan.planning import Plan, make_plan, plan_settings
@@ -52,10 +53,13 @@ def check_model_size(config: RunConfig, *, safety: bool = False) -> ModelFacts:
         safety: look at the files of its safety checker as well.
 
     Raises:
-        ConfigError: no such model, a damaged file, or far larger images than it was made for.
+        ConfigError: no such model, a damaged file, far larger images than it was made for, or size
+            ids that it does not take.
     """
     facts = check_model(config.model, safety=safety)
     facts.check_size(config.synthesis.height, config.synthesis.width)
+    if config.synthesis.original_size is not None or config.synthesis.crop is not None:
+        check_size_ids(config.model.id, facts.size_ids)
     return facts
 
 

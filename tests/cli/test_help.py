@@ -125,6 +125,8 @@ def test_every_key_can_be_set_to_its_default():
         "plan.empty_share",
         "plan.wanted",
         "synthesis.append_class_words",
+        "synthesis.crop",
+        "synthesis.original_size",
     }
     left_out |= {f"attribution.{name}" for name in ("head", "head_mode", "head_tokens")}
     written = flatten(build_config().model_dump(mode="json")).keys() | left_out

@@ -204,7 +204,10 @@ def test_a_hub_id_may_carry_its_revision():
         ),
         ({"masks": {"self_attention": "reveived"}}, "masks.self_attention: "),
         ({"masks": {"preset": "ovam-voc-sin"}}, "did you mean 'ovam-voc-sim'?"),
-        ({"synthesis": {"guidance": 1.0}}, "branch unconditional needs synthesis.guidance above 1"),
+        (
+            {"synthesis": {"guidance": 1.0}, "attribution": {"branch": "unconditional"}},
+            "branch unconditional needs synthesis.guidance above 1",
+        ),
         ({"model": {"id": "a/b@c", "revision": "d"}}, "give one"),
         ({"plan": 3}, "plan: "),
     ],

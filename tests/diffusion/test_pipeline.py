@@ -173,8 +173,8 @@ class TestCheck:
             check_model(tiny(folder))
 
     def test_other_pipelines_are_refused(self, folder):
-        edit(folder / "model_index.json", _class_name="StableDiffusionXLPipeline")
-        with pytest.raises(ConfigError, match="got a StableDiffusionXLPipeline"):
+        edit(folder / "model_index.json", _class_name="StableDiffusion3Pipeline")
+        with pytest.raises(ConfigError, match="holds a StableDiffusion3Pipeline, which draws with"):
             check_model(tiny(folder))
 
     def test_parts_of_different_models_are_found(self, folder):
@@ -193,7 +193,7 @@ class TestCheck:
 
     @pytest.mark.parametrize(
         ("name", "hint"),
-        [("minni", "did you mean 'mini'"), ("random:sd14", "did you mean 'random:sd15'")],
+        [("minni", "did you mean 'mini'"), ("random:sd1.5", "did you mean 'random:sd15'")],
     )
     def test_unknown_names_are_pointed_out(self, name, hint):
         with pytest.raises(ConfigError, match=hint):

@@ -84,12 +84,12 @@ class SlurmJob:
             for left in self.processes():
                 left.kill()
 
-    def run(self, *words: object, seconds: float = 200) -> int:
+    def run(self, *words: object, seconds: float = 400) -> int:
         """Another attempt from its beginning to its end; the exit code."""
         with self.attempt(*words) as process:
             return self.end_of(process, seconds)
 
-    def end_of(self, process: subprocess.Popen, seconds: float = 200) -> int:
+    def end_of(self, process: subprocess.Popen, seconds: float = 400) -> int:
         """The exit code of an attempt, of which nothing may be left."""
         code = process.wait(seconds)
         assert self.processes() == [], self.text()
@@ -99,7 +99,7 @@ class SlurmJob:
         return code
 
     def wait_until(
-        self, what: Callable[[], object], process: subprocess.Popen, seconds: float = 200
+        self, what: Callable[[], object], process: subprocess.Popen, seconds: float = 400
     ) -> None:
         """Until that is true, while the attempt goes on."""
         deadline = time.monotonic() + seconds

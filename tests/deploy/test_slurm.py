@@ -109,7 +109,7 @@ def test_attempts_that_come_to_nothing_are_given_up(new_job):
 
 @pytest.mark.slow
 @pytest.mark.cluster
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_job_at_its_time_limit_is_drained_requeued_and_completed(new_job, tmp_path):
     job = new_job()
     words = ("--workers", 2)
@@ -148,7 +148,7 @@ def test_a_job_at_its_time_limit_is_drained_requeued_and_completed(new_job, tmp_
 
 @pytest.mark.slow
 @pytest.mark.cluster
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_driver_that_is_killed_is_requeued_until_nothing_comes_of_it(new_job):
     job = new_job(IDLE_ATTEMPTS=1)
     with job.attempt() as process:
@@ -167,7 +167,7 @@ def test_a_driver_that_is_killed_is_requeued_until_nothing_comes_of_it(new_job):
 
 @pytest.mark.slow
 @pytest.mark.cluster
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_what_another_attempt_would_not_mend_is_not_requeued_on_one_node(new_job):
     job = new_job(CONFIGURATION | {"synthesis": {"steps": 0}}, nodes=1)
     assert job.run() == 2
@@ -180,7 +180,7 @@ def test_what_another_attempt_would_not_mend_is_not_requeued_on_one_node(new_job
 
 @pytest.mark.slow
 @pytest.mark.cluster
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_job_that_is_cancelled_stops_at_once_and_stays_out_of_the_queue(new_job):
     job = new_job()
     with job.attempt() as process:

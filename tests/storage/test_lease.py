@@ -55,6 +55,7 @@ def test_a_second_run_is_refused_by_name_while_the_first_renews(store, other, bu
     assert other.holder() is None
 
 
+@pytest.mark.parametrize("bucket", ["s3", "gs", "az"], indirect=True)
 def test_of_two_that_come_at_once_one_wins(bucket):
     began, won, refused = threading.Barrier(4), [], []
 

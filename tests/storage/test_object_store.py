@@ -20,6 +20,14 @@ def bucket(any_bucket):
     return any_bucket
 
 
+in_another_process = pytest.mark.parametrize(
+    "any_bucket",
+    ["s3", *(pytest.param(store, marks=pytest.mark.slow) for store in ("gs", "az"))],
+    indirect=True,
+)
+"""Of one store every day, since it takes long."""
+
+
 @pytest.fixture
 def store(bucket):
     return open_store(bucket.url)
@@ -178,6 +186,7 @@ print(pickle.loads(bytes.fromhex(sys.argv[1])).read("a").decode())
 """
 
 
+@in_another_process
 def test_stores_travel_to_other_processes_without_credentials(store, bucket):
     store.put("a", b"from here")
     packed = pickle.dumps(store)
@@ -260,7 +269,7 @@ with open_store(sys.argv[1]).scratch() as folder:
 """
 
 
-@pytest.mark.parametrize("any_bucket", ["s3"], indirect=True)  # another process takes long
+@in_another_process
 def test_sweep_removes_scratch_of_the_dead_and_leaves_that_of_the_living(
     store, tmp_path, monkeypatch
 ):

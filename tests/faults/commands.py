@@ -107,7 +107,7 @@ WRITERS: dict[str, Writer] = {
     "generate --until-per-class": Writer(
         arguments=(
             *("generate", *_DEMO, "--set", "plan.classes=[cat, dog]", "--limit", "2"),
-            *("--until-per-class", "2", "--budget", "12", "--out", "out"),
+            *("--until-per-class", "1", "--budget", "12", "--out", "out"),
         ),
     ),
     "evaluate table-s1": Writer(

@@ -66,13 +66,6 @@ WRITERS: dict[str, Writer] = {
     "train": Writer(
         arguments=("train", "--shards", CORPUS, "--out", "out", "--steps", "2", *_NETWORK)
     ),
-    "tokens optimize": Writer(
-        arguments=(
-            *("tokens", "optimize", "--samples", "samples", "--out", "out/bank.safetensors"),
-            *("--steps", "2", "--report", "out/report", "--device", "cpu"),
-        ),
-        prepare=lambda world: (world / "out").mkdir(exist_ok=True),
-    ),
     "tokens merge": Writer(
         arguments=(
             *("tokens", "merge", "bank.safetensors", "bank.safetensors"),
@@ -107,7 +100,7 @@ WRITERS: dict[str, Writer] = {
     "generate --until-per-class": Writer(
         arguments=(
             *("generate", *_DEMO, "--set", "plan.classes=[cat, dog]", "--limit", "2"),
-            *("--until-per-class", "2", "--budget", "12", "--out", "out"),
+            *("--until-per-class", "1", "--budget", "12", "--out", "out"),
         ),
     ),
     "evaluate table-s1": Writer(

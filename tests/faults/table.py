@@ -168,14 +168,15 @@ def write_commands(rows: list[CommandRow], path: Path, repository: Path) -> None
         "it. Then the same command was given again. *Equal*: it left the bytes of an undisturbed "
         "one. *Clear*: it said in one line why it does not go on. *Lost*: something that was there "
         "before was gone. *Silent*: other bytes, or no word. A shim below libc counts and refuses "
-        "(`tests/faults/shim.c`).",
+        "(`tests/faults/shim.c`). What has no row here was not tried; rows of earlier commits are "
+        "kept until they are measured again.",
         "",
         f"{times} faults: {lost} lost, {silent} silent.",
         "",
         f"{commit_line(repository)} Written by:",
         "",
-        f"    {TABLE}=docs/results/faults.md python -m pytest tests/faults/test_commands.py "
-        "-m 'slow or not slow'",
+        f"    {TABLE}=docs/results/faults.md OVAMGEN_FAULTS_PLACES=6 python -m pytest "
+        "tests/faults/test_commands.py -m 'slow or not slow'",
         "",
         "| command | fault | times | equal | clear | lost | silent |",
         "|---|---|---:|---:|---:|---:|---:|",

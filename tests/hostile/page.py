@@ -59,7 +59,8 @@ def write_page(outcomes: Iterable[Outcome], path: Path, repository: Path) -> Non
         "for that command. *Refused*: one line, and an exit code from 1 to 4. *Faults*: a "
         f"traceback, more than {LIMIT_SECONDS:.0f} seconds of processor time or {LIMIT_MIB} MiB, "
         "a change outside the output, a request to another machine, a program begun, code of the "
-        "attacker's run, markup or control characters passed on.",
+        "attacker's run, markup or control characters passed on. What is not counted as tried is "
+        "not shown; rows of earlier commits are kept until they are measured again.",
         "",
         f"{len(ATTACKS)} attacks, {totals[0]:,} of {len(CASES):,} pairs of attack and command "
         f"tried: {totals[3]} faults.",

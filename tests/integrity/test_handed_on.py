@@ -116,3 +116,8 @@ def test_a_copy_that_was_interrupted_is_unfinished(pristine, tmp_path):
     (out / "manifests" / "000002.json").unlink()
     found = verify(str(out))
     assert (found.layout, found.state) == ("selection", "unfinished")
+
+
+def test_a_manifest_may_say_little_of_its_run(run):
+    """As one does that another tool wrote: the shards are what is verified."""
+    assert [finding.file for finding in verify(run.url).findings] == ["contact_sheet.png"]

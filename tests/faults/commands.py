@@ -8,8 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ovamgen.config import build_config
 from ovamgen.generation import generate
+from ovamgen.pictures.draw import draw_samples
+from ovamgen.pictures.sample_folder import Sample, save_mask
 from tests.fakes import DiscEngine
 from tests.faults.disturbed import Disturber
 from tests.hostile.world import CORPUS, TABLE, write_specimen
@@ -65,6 +69,13 @@ WRITERS: dict[str, Writer] = {
     ),
     "train": Writer(
         arguments=("train", "--shards", CORPUS, "--out", "out", "--steps", "2", *_NETWORK)
+    ),
+    "tokens optimize": Writer(
+        arguments=(
+            *("tokens", "optimize", "--samples", "drawn", "--out", "out/bank.safetensors"),
+            *("--steps", "2", "--report", "out/report", "--device", "cpu"),
+        ),
+        prepare=lambda world: (world / "out").mkdir(exist_ok=True),
     ),
     "tokens merge": Writer(
         arguments=(
@@ -133,6 +144,13 @@ def write_world(root: Path, tiny_model: Path) -> None:
             "runtime": {"runner": "local"},
         }
         generate(build_config(config), engine)
+    # drawn in earnest: an optimisation compares what it draws again with what is there
+    sample = Sample(key="cat-0", class_name="cat", prompt="a photograph of a cat", seed=1)
+    config = build_config({"model": {"id": "mini"}, "synthesis": {"steps": 1}})
+    drawn = draw_samples(config, [sample], root / "drawn").folder
+    square = np.zeros((128, 128), np.bool_)
+    square[32:96, 32:96] = True
+    save_mask(square, drawn.annotation_path(sample))
     table = {
         "images": 2,
         "generate": {

@@ -164,7 +164,7 @@ class TestBadInput:
             ("plan", "--shard-size", -1),
             ("generate", "--steps", 0),
             ("generate", "--height", 100),
-            ("generate", "--guidance", 0.5),
+            ("generate", "--guidance", -1),
             ("generate", "--device", "tpu"),
             ("generate", "--model", "mini@main"),
         ],
@@ -174,7 +174,7 @@ class TestBadInput:
     ):
         base = [command, "--captions", captions, "--out", out]
         base += ["--set", "model.revision=x"] if option == "--model" else []
-        refused(ovamgen(*base, option, value), f"{option} " if value == 0.5 else option)
+        refused(ovamgen(*base, option, value), option)
 
     def test_a_wrong_key_is_answered_by_its_own_name(self, captions, out):
         base = ["plan", "--captions", captions, "--out", out, "--limit", 3]

@@ -24,6 +24,7 @@ from ovamgen.config import SHIPPED, RunConfig, bank_file, canonical_json, lacks
 from ovamgen.config.token_source import Missing
 from ovamgen.console.wording import listed
 from ovamgen.errors import ConfigError
+from ovamgen.storage.plain_files import NotPlainError, check_given
 from ovamgen.storage.plain_json import load_plain_json
 from ovamgen.storage.reading import read_file
 from ovamgen.storage.retrying import RemoteError
@@ -269,7 +270,10 @@ def check_covers(bank: TokenBank, classes: Iterable[ClassEntry], missing: Missin
 
 def _read(path: str, name: str) -> bytes:
     try:
+        check_given(path)
         data = read_file(path, lambda file: file.read(MAX_TOKENS_BYTES + 1))
+    except NotPlainError as error:
+        raise ConfigError(f"{name} cannot be read: {error}") from None
     except RemoteError as error:
         if error.failure.kind == "missing":
             raise ConfigError(

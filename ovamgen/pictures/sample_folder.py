@@ -26,6 +26,7 @@ from ovamgen.classes.class_set import ClassSet
 from ovamgen.classes.loading import as_saved, default_classes, from_saved
 from ovamgen.errors import ConfigError
 from ovamgen.storage.damaged_files import BROKEN_PICTURE
+from ovamgen.storage.plain_files import check_given
 from ovamgen.storage.plain_yaml import load_plain_yaml
 from ovamgen.storage.whole_files import make_folders, write_whole
 
@@ -217,6 +218,7 @@ def _save_png(image: Image.Image, path: Path) -> None:
 
 def _open_image(path: Path, what: str) -> Image.Image:
     try:
+        check_given(path)
         # opened here, since Pillow leaves a file open where it is no picture
         with path.open("rb") as file:
             picture = Image.open(file)
@@ -234,6 +236,7 @@ def _open_image(path: Path, what: str) -> Image.Image:
 
 def _read_settings(path: Path) -> Mapping[str, Any]:
     try:
+        check_given(path)
         data = load_plain_yaml(path.read_text("utf-8"))
     except FileNotFoundError:
         raise ConfigError(
@@ -249,6 +252,7 @@ def _read_settings(path: Path) -> Mapping[str, Any]:
 
 def _read_samples(path: Path, classes: ClassSet) -> tuple[Sample, ...]:
     try:
+        check_given(path)
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             columns = tuple(reader.fieldnames or ())

@@ -107,6 +107,20 @@ def read_given(path: str | Path, most_bytes: int) -> bytes:
     return data
 
 
+def check_given(path: str | Path) -> None:
+    """Checks that opening what somebody named would not wait; links are followed.
+
+    Raises:
+        NotPlainError: it is a pipe or a device. What is not there, or a folder, opening tells.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return
+    if kind_of(mode) and not stat.S_ISDIR(mode):
+        raise _not_plain(os.fspath(path), mode)
+
+
 def size_of_plain(name: str, folder: int) -> int:
     """Bytes of a regular file, by its name in a folder that is open.
 

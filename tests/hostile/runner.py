@@ -138,6 +138,8 @@ def _faults_of_files(
         own |= {after for flag, after in pairwise(arguments) if flag == "--out"}
         if arguments[0] == "repair" or (arguments[0] == "report" and "--out" not in arguments):
             own.add(arguments[1])
+        if arguments[:2] == ("annotate", "import"):
+            own.add("samples")
     changed = [
         name
         for name in before.keys() | after

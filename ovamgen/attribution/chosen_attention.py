@@ -42,7 +42,6 @@ class ChosenAttention:
         self._taken = True
         self._seen: set[int] = set()
         self._timesteps: list[float] = []
-        self._any_call = settings.calls is None
         # a recorder does more for a sink that has these
         self._told: Any = getattr(sink, "begin_call", None)
         if self._calls is not None or self._told is not None:
@@ -68,8 +67,8 @@ class ChosenAttention:
                 f"attribution.resolutions names {absent[0]}, and the layers of this drawing have "
                 f"{there} cells on their shorter side: name some of these, or none for all"
             )
-        if not self._any_call:
-            low, high = self._calls or (0, 0)
+        if self._calls is not None and not any(map(self._is_chosen, self._timesteps)):
+            low, high = self._calls
             raise ConfigError(
                 f"attribution.calls chooses timesteps from {low} to {high}, and the UNet was "
                 f"called at {max(self._timesteps):g} to {min(self._timesteps):g}"
@@ -77,12 +76,12 @@ class ChosenAttention:
 
     def _begin_call(self, timestep: float) -> None:
         self._timesteps.append(timestep)
-        if self._calls is not None:
-            low, high = self._calls
-            self._taken = low <= timestep <= high
-            self._any_call |= self._taken
+        self._taken = self._is_chosen(timestep)
         if self._taken and self._told is not None:
             self._told(timestep)
+
+    def _is_chosen(self, timestep: float) -> bool:
+        return self._calls is None or self._calls[0] <= timestep <= self._calls[1]
 
 
 def chosen(sink: QuerySink, settings: AttributionConfig) -> QuerySink:

@@ -36,7 +36,7 @@ class Architecture:
     vae: dict[str, Any]
     text_encoder: dict[str, Any]
     text_encoder_2: dict[str, Any] = field(default_factory=dict)
-    """Of XL's second text encoder."""
+    """Arguments of XL's second text encoder."""
     pads: tuple[str, ...] = (END,)
     """What each tokenizer fills up with."""
     scheduler: str = "PNDMScheduler"

@@ -79,7 +79,8 @@ class Setup:
         text = self.text if self.words else ""
         rows = self.rows.digest or self.tokens
         asked = [] if self.head is None else [canonical_json(self._head_identity(self.head))]
-        asked += [canonical_json(self._chosen())] if self._chosen() else []
+        if found := self._chosen():
+            asked.append(canonical_json(found))
         return (method, rows, text, self.config.attribution.branch, *self_attention, *asked)
 
     def identity(self) -> dict[str, Any]:

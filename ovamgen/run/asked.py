@@ -223,7 +223,7 @@ def _replaced(store: Store, config: RunConfig, plan: Plan, runs: list[dict[str, 
 
 
 def _hint(config: RunConfig, plan: Plan, runs: list[dict[str, Any]], inputs: dict[str, str]) -> str:
-    """That the configuration would extend the corpus, where it would."""
+    """A sentence saying that the configuration would extend the corpus; "" where it would not."""
     asked = identity_of(config, inputs, plan, ())
     if not (runs and config.plan.captions) or changes_beyond_growth(runs[-1], asked, config):
         return ""

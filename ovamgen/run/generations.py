@@ -70,7 +70,7 @@ class Generation:
 
     @classmethod
     def of_plan(cls, plan: Plan, before: tuple[str, ...]) -> Generation:
-        """That of a plan of one generation, behind those of the fingerprints."""
+        """The generation of a plan of its own, behind those of the fingerprints."""
         return cls(
             number=len(before),
             first_shard=plan.first_shard,

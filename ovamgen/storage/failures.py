@@ -260,7 +260,7 @@ def _answer(error: BaseException) -> tuple[int | None, str, str]:
 
 
 def _first_line(error: BaseException) -> str:
-    """Of Azure's errors, whose other lines tell the time and the number of the request."""
+    """The first line of an error; the others of Azure's tell time and number of the request."""
     return str(error).strip().partition("\n")[0]
 
 

@@ -108,6 +108,52 @@ class _Recording:
     method: HeatmapMethod
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class OpenedAttribution:
+    """A loaded model with what a configuration attributes on it."""
+
+    config: RunConfig
+    """The configuration, its tokens chosen and their thresholds known."""
+    attention: PipelineAttention
+    attributed: AttributedClasses
+    """What stands for each class of the configuration, in their order."""
+    head: HeadUse | None
+    tokens_digest: str
+    """Digest (hex) of the token bank, "" where none was read."""
+
+
+def open_attribution(config: RunConfig, *, safety: bool = False) -> OpenedAttribution:
+    """The model of a configuration on its device, with its tokens and its head.
+
+    Sets the threads of CPU arithmetic for the process (`use_repeatable_arithmetic`).
+
+    Args:
+        config: resolved.
+        safety: load the safety checker as well.
+
+    Raises:
+        ConfigError: no such model, device, token bank or head, or they do not fit.
+        MethodError: the model has no cross-attention.
+    """
+    config, bank = open_tokens(config)
+    rows = ClassRows(config.attribution.token_source, bank)
+    head = open_head(config)
+    if head is not None:
+        head.check_classes(tuple(entry.name for entry in config.classes.classes))
+    use_repeatable_arithmetic(config.runtime.cpu_threads)
+    loaded = load_pipeline(config.model, safety=safety)
+    attention = PipelineAttention(loaded)
+    if head is not None:
+        check_ends_at_the_image(loaded, config.synthesis)
+    return OpenedAttribution(
+        config=config,
+        attention=attention,
+        attributed=rows.targets(config.classes.classes, attention),
+        head=head,
+        tokens_digest=rows.digest,
+    )
+
+
 class Engine:
     """Makes the samples of a run; `Engine.load` is the way to get one.
 
@@ -165,29 +211,22 @@ class Engine:
         """
         # what is cheap to find wrong is looked at before gigabytes are loaded
         check_method(config.attribution.method)
-        check_model(config.model, safety=config.synthesis.safety != "off")
-        config, bank = open_tokens(config)
-        rows = ClassRows(config.attribution.token_source, bank)
-        head = open_head(config)
-        if head is not None:
-            head.check_classes(tuple(entry.name for entry in config.classes.classes))
-        use_repeatable_arithmetic(config.runtime.cpu_threads)
-        loaded = load_pipeline(config.model, safety=config.synthesis.safety != "off")
-        attention = PipelineAttention(loaded)
-        if head is not None:
-            check_ends_at_the_image(loaded, config.synthesis)
+        safety = config.synthesis.safety != "off"
+        check_model(config.model, safety=safety)
+        opened = open_attribution(config, safety=safety)
+        config, loaded = opened.config, opened.attention.loaded
         return cls(
             synthesiser=Synthesiser(
                 loaded, config.synthesis, decode_images=config.runtime.decode_images
             ),
-            attention=attention,
+            attention=opened.attention,
             classes=config.classes,
-            attributed=rows.targets(config.classes.classes, attention),
+            attributed=opened.attributed,
             attribution=config.attribution,
-            head=head,
+            head=opened.head,
             masks=config.masks,
             info=loaded.info,
-            tokens_digest=rows.digest,
+            tokens_digest=opened.tokens_digest,
             drop_unsafe=config.synthesis.safety == "drop",
         )
 

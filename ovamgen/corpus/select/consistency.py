@@ -16,15 +16,10 @@ from jaxtyping import UInt8
 
 from ovamgen.attribution.chosen_attention import check_chosen, chosen
 from ovamgen.attribution.method import build_method
-from ovamgen.attribution.targets import AttributedClasses, ClassRows
-from ovamgen.attribution.trained_head import HeadUse, open_head
 from ovamgen.config import RunConfig
 from ovamgen.corpus.open import Corpus
-from ovamgen.diffusion.pipeline import load_pipeline
 from ovamgen.diffusion.recreate import Recreator, check_strength
-from ovamgen.engine.engine import PipelineAttention, class_heatmaps, use_repeatable_arithmetic
-from ovamgen.engine.head_checks import check_ends_at_the_image
-from ovamgen.engine.token_choice import open_tokens
+from ovamgen.engine.engine import OpenedAttribution, class_heatmaps, open_attribution
 from ovamgen.errors import ConfigError, SampleError
 from ovamgen.masks.binarise import LabelMap, make_label_map
 from ovamgen.masks.iou import count_pixels
@@ -39,12 +34,8 @@ from ovamgen.shards.schema import targets_of
 class ConsistencyScorer:
     """A model that draws mirrored pictures again, and how their masks are made."""
 
-    config: RunConfig
-    """The run's own, its tokens chosen."""
-    attention: PipelineAttention
-    attributed: AttributedClasses
-    """What stands for each class, in their order."""
-    head: HeadUse | None
+    opened: OpenedAttribution
+    """The run's own model, settings, tokens and head."""
     recreator: Recreator
     request: dict[str, Any]
     """What the scores depend on beside the corpus: strength and sha256 (hex) of what was loaded."""
@@ -62,24 +53,15 @@ class ConsistencyScorer:
             MethodError: the method cannot be recorded on the model.
         """
         check_strength(strength, config.synthesis.steps)
-        config, bank = open_tokens(config)
-        rows = ClassRows(config.attribution.token_source, bank)
-        head = open_head(config)
-        use_repeatable_arithmetic(config.runtime.cpu_threads)
-        loaded = load_pipeline(config.model)
-        if head is not None:
-            check_ends_at_the_image(loaded, config.synthesis)
-        attention = PipelineAttention(loaded)
+        opened = open_attribution(config)
+        loaded = opened.attention.loaded
         return cls(
-            config=config,
-            attention=attention,
-            attributed=rows.targets(config.classes.classes, attention),
-            head=head,
-            recreator=Recreator(loaded, config.synthesis, strength),
+            opened=opened,
+            recreator=Recreator(loaded, opened.config.synthesis, strength),
             request={
                 "strength": strength,
                 "weights_sha256": loaded.info.digest,
-                "tokens_sha256": rows.digest,
+                "tokens_sha256": opened.tokens_digest,
             },
         )
 
@@ -126,15 +108,15 @@ class ConsistencyScorer:
         """The mask by the mirrored picture, mirrored back; None where there is no such mask."""
         if not targets:
             return None
-        config = self.config
+        opened, config = self.opened, self.opened.config
         ids = [entry.id for entry in config.classes.classes]
-        attributed = self.attributed.only([ids.index(target) for target in targets])
+        attributed = opened.attributed.only([ids.index(target) for target in targets])
         method = build_method(
             config.attribution.method,
-            self.attention,
+            opened.attention,
             attributed.targets,
             config.masks,
-            head=self.head,
+            head=opened.head,
         )
         sink = method.open([row["prompt"]])
         mirrored = np.ascontiguousarray(image[:, ::-1])

@@ -23,7 +23,7 @@ from ovamgen.config import RunConfig, SynthesisConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
 from ovamgen.diffusion.schedulers import scheduler_class
 from ovamgen.diffusion.synthesis import Synthesiser, negative_prompts
-from ovamgen.engine.engine import PipelineAttention, use_repeatable_arithmetic
+from ovamgen.engine.opened_model import PipelineAttention, use_repeatable_arithmetic
 
 PROMPT = "a photograph of a cat"
 

@@ -34,7 +34,7 @@ from ovamgen.classes.loading import default_classes
 from ovamgen.config import RunConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
 from ovamgen.diffusion.synthesis import Drawing, Synthesiser
-from ovamgen.engine.engine import PipelineAttention, use_repeatable_arithmetic
+from ovamgen.engine.opened_model import PipelineAttention, use_repeatable_arithmetic
 from ovamgen.errors import ConfigError, OvamgenError
 
 _PROMPT = "a photograph of a cat"

@@ -28,11 +28,8 @@ from ovamgen.classes.labels import target_of
 from ovamgen.config import MaskConfig, RunConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
 from ovamgen.diffusion.synthesis import Synthesiser
-from ovamgen.engine.engine import (
-    PipelineAttention,
-    class_heatmaps,
-    use_repeatable_arithmetic,
-)
+from ovamgen.engine.engine import class_heatmaps
+from ovamgen.engine.opened_model import PipelineAttention, use_repeatable_arithmetic
 from ovamgen.engine.token_choice import open_tokens
 from ovamgen.errors import ConfigError
 from ovamgen.records import SampleSpec

@@ -7,8 +7,8 @@ from ovamgen.attribution.method import build_method
 from ovamgen.attribution.targets import pair_targets
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.attribution.trained_head import HeadUse
-from ovamgen.engine.engine import PipelineAttention
 from ovamgen.engine.listeners import Answer, Asked, Listener
+from ovamgen.engine.opened_model import PipelineAttention
 
 
 def listen_with_head(

@@ -16,7 +16,7 @@ from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.config import METHODS
 from ovamgen.diffusion.recorder import AttentionSink
 from ovamgen.engine.array_files import Array
-from ovamgen.engine.engine import PipelineAttention
+from ovamgen.engine.opened_model import PipelineAttention
 from ovamgen.errors import ConfigError, MethodError
 
 

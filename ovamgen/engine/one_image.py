@@ -23,10 +23,11 @@ from ovamgen.config import MaskConfig, RunConfig, SynthesisConfig, check_method
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
 from ovamgen.diffusion.synthesis import Drawn, Synthesiser
 from ovamgen.engine.array_files import Array, array_names, read_array
-from ovamgen.engine.engine import PipelineAttention, factor_of, use_repeatable_arithmetic
+from ovamgen.engine.engine import factor_of
 from ovamgen.engine.head_checks import check_ends_at_the_image
 from ovamgen.engine.head_listener import listen_with_head
 from ovamgen.engine.listeners import Answer, Asked, Listener, listen
+from ovamgen.engine.opened_model import PipelineAttention, use_repeatable_arithmetic
 from ovamgen.engine.overlay import Panel, write_overlay
 from ovamgen.errors import ConfigError
 from ovamgen.storage.whole_files import check_place, write_whole

@@ -26,8 +26,9 @@ from ovamgen.console.progress import Progress
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
 from ovamgen.diffusion.recorder import Listener
 from ovamgen.diffusion.recreate import Recreator, check_strength
-from ovamgen.engine.engine import PipelineAttention, class_heatmaps, use_repeatable_arithmetic
+from ovamgen.engine.engine import class_heatmaps
 from ovamgen.engine.head_checks import check_ends_at_the_image
+from ovamgen.engine.opened_model import PipelineAttention, use_repeatable_arithmetic
 from ovamgen.engine.redraw import Redrawer
 from ovamgen.errors import ConfigError, SampleError
 from ovamgen.evaluate.setups import Setup, check_classes

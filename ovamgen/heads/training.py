@@ -23,7 +23,7 @@ from ovamgen.attribution.heads.head_file import Head, HeadNetwork, build_head
 from ovamgen.attribution.heads.text import TRAINING_CLASS, datasetdm_words, grounded_words
 from ovamgen.classes.class_entry import IGNORE
 from ovamgen.diffusion.pipeline import LoadedPipeline
-from ovamgen.engine.engine import PipelineAttention, use_repeatable_arithmetic
+from ovamgen.engine.opened_model import PipelineAttention, use_repeatable_arithmetic
 from ovamgen.errors import ConfigError
 from ovamgen.heads.augment import scaled_crop
 from ovamgen.heads.examples import (

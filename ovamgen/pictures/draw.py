@@ -20,7 +20,7 @@ from ovamgen.classes.loading import default_classes, is_default
 from ovamgen.config import RunConfig
 from ovamgen.diffusion.pipeline import check_model, load_pipeline
 from ovamgen.diffusion.synthesis import Synthesiser
-from ovamgen.engine.engine import use_repeatable_arithmetic
+from ovamgen.engine.opened_model import use_repeatable_arithmetic
 from ovamgen.errors import ConfigError, IncompleteError
 from ovamgen.pictures.sample_folder import SAMPLES, Sample, SampleFolder
 from ovamgen.records import SampleSpec

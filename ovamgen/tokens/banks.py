@@ -18,7 +18,7 @@ from ovamgen.bounds import MAX_TOKENS_BYTES
 from ovamgen.classes.loading import built_in
 from ovamgen.config import TOKEN_TAU, ModelConfig, canonical_json
 from ovamgen.diffusion.pipeline import check_model, load_pipeline
-from ovamgen.engine.engine import PipelineAttention
+from ovamgen.engine.opened_model import PipelineAttention
 from ovamgen.errors import ConfigError
 from ovamgen.records import ModelInfo
 from ovamgen.storage.damaged_files import BROKEN_ARRAYS

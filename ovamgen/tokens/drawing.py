@@ -17,7 +17,7 @@ from ovamgen.classes.class_entry import ClassEntry
 from ovamgen.config import RunConfig
 from ovamgen.diffusion.pipeline import LoadedPipeline
 from ovamgen.diffusion.recorder import AttentionSink
-from ovamgen.engine.engine import PipelineAttention
+from ovamgen.engine.opened_model import PipelineAttention
 from ovamgen.engine.redraw import Redrawer
 from ovamgen.errors import SampleError
 from ovamgen.tokens.examples import Example

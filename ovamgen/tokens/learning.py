@@ -19,7 +19,7 @@ from ovamgen.attribution.stored import StoredQueries
 from ovamgen.attribution.targets import prompt_target
 from ovamgen.config import RunConfig, canonical_json
 from ovamgen.diffusion.pipeline import load_pipeline
-from ovamgen.engine.engine import use_repeatable_arithmetic
+from ovamgen.engine.opened_model import use_repeatable_arithmetic
 from ovamgen.errors import MethodError, SampleError
 from ovamgen.records import ModelInfo
 from ovamgen.tokens.drawing import Redrawing

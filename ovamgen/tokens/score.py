@@ -11,7 +11,7 @@ import torch
 from ovamgen.attribution.targets import bank_of_model
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.diffusion.pipeline import load_pipeline
-from ovamgen.engine.engine import PipelineAttention, use_repeatable_arithmetic
+from ovamgen.engine.opened_model import PipelineAttention, use_repeatable_arithmetic
 from ovamgen.errors import ConfigError
 from ovamgen.masks.iou import FINE_TAUS
 from ovamgen.pictures.sample_folder import SampleFolder

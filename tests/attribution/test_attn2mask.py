@@ -10,7 +10,8 @@ from ovamgen.attribution.attn2mask import Attn2Mask, Attn2MaskSink
 from ovamgen.attribution.ovam import OvamSink, PairMaps, TextMaps
 from ovamgen.attribution.targets import phrase_targets
 from ovamgen.diffusion.text import encode_text
-from ovamgen.engine.engine import PipelineAttention, normalise
+from ovamgen.engine.engine import normalise
+from ovamgen.engine.opened_model import PipelineAttention
 from ovamgen.errors import MethodError
 from tests.attribution.drawings import AttentionInputs, draw
 from tests.golden.reference import tiny_sd

@@ -19,7 +19,7 @@ from ovamgen.diffusion.random_weights import skeleton_of
 from ovamgen.diffusion.recorder import cross_attention_layers
 from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.diffusion.text import encode_text
-from ovamgen.engine.engine import PipelineAttention
+from ovamgen.engine.opened_model import PipelineAttention
 from ovamgen.errors import MethodError
 from tests.attribution.drawings import AttentionInputs, draw, probabilities
 from tests.attribution.test_ovam import assert_close

@@ -16,7 +16,7 @@ from ovamgen.attribution.heads.text import datasetdm_words, grounded_words
 from ovamgen.config import SynthesisConfig
 from ovamgen.diffusion.features import FeatureRecorder
 from ovamgen.diffusion.synthesis import Synthesiser
-from ovamgen.engine.engine import PipelineAttention
+from ovamgen.engine.opened_model import PipelineAttention
 from tests.attribution.test_golden_heads import compare_selection
 from tests.golden import heads_reference as golden_heads
 from tests.golden.reference import tiny_sd

@@ -3,7 +3,7 @@
 import torch
 
 from ovamgen.attribution.heads.text import datasetdm_words, grounded_words, token_vector
-from ovamgen.engine.engine import PipelineAttention
+from ovamgen.engine.opened_model import PipelineAttention
 from tests.golden.reference import load_model, tiny_sd
 
 

@@ -15,7 +15,7 @@ from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.config import METHODS, MaskConfig, check_method
 from ovamgen.diffusion.recorder import CallSink, SelfAttentionSink
 from ovamgen.diffusion.text import encode_text
-from ovamgen.engine.engine import PipelineAttention
+from ovamgen.engine.opened_model import PipelineAttention
 from ovamgen.errors import MethodError
 from tests.golden.reference import recorded, tiny_sd
 

@@ -12,7 +12,7 @@ from ovamgen.attribution.ovam import ChosenMaps, Ovam, PairMaps, TextMaps
 from ovamgen.attribution.stored import StoredQueries
 from ovamgen.diffusion.recorder import cross_attention_layers
 from ovamgen.diffusion.text import encode_text
-from ovamgen.engine.engine import PipelineAttention
+from ovamgen.engine.opened_model import PipelineAttention
 from ovamgen.errors import MethodError
 from tests.attribution.stored_maps import evaluate
 from tests.golden.reference import OVAM_FILE, recorded, reference, tiny_sd

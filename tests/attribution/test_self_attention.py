@@ -10,7 +10,7 @@ from ovamgen.attribution.self_attention import AttentionAffinity, ReceivedAttent
 from ovamgen.attribution.targets import phrase_targets
 from ovamgen.config import MaskConfig
 from ovamgen.diffusion.text import encode_text
-from ovamgen.engine.engine import PipelineAttention
+from ovamgen.engine.opened_model import PipelineAttention
 from ovamgen.errors import MethodError
 from tests.attribution.drawings import AttentionInputs, draw, probabilities
 from tests.golden.reference import tiny_sd

@@ -9,7 +9,7 @@ from ovamgen.bench.unet_calls import FastUnet, GraphedCall, second_unet
 from ovamgen.classes.loading import default_classes
 from ovamgen.config import ModelConfig, RunConfig
 from ovamgen.diffusion.recorder import CrossAttentionRecorder
-from ovamgen.engine.engine import PipelineAttention
+from ovamgen.engine.opened_model import PipelineAttention
 from ovamgen.errors import ConfigError
 from tests.golden.reference import load_model
 

@@ -80,7 +80,7 @@ def drawn(monkeypatch, *, pretended=True, safety="off", scheduler="PNDM", **sect
         | sections
     )
     loaded = pipeline(pretended=pretended)
-    monkeypatch.setattr("ovamgen.engine.engine.load_pipeline", lambda *_, **__: loaded)
+    monkeypatch.setattr("ovamgen.engine.opened_model.load_pipeline", lambda *_, **__: loaded)
     crossings = PretendedCuda()
     with torch.no_grad(), crossings:
         engine = Engine.load(config)

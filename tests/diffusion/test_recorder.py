@@ -14,7 +14,7 @@ from ovamgen.diffusion.recorder import (
 )
 from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.diffusion.text import encode_text
-from ovamgen.engine.engine import PipelineAttention
+from ovamgen.engine.opened_model import PipelineAttention
 from ovamgen.errors import MethodError
 from tests.golden.reference import tiny_sd
 

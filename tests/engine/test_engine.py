@@ -15,7 +15,7 @@ from ovamgen.diffusion.pipeline import load_pipeline
 from ovamgen.diffusion.recorder import cross_attention_layers
 from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.diffusion.text import encode_text
-from ovamgen.engine import engine as engine_module
+from ovamgen.engine import opened_model
 from ovamgen.engine.engine import Engine, normalise
 from ovamgen.errors import ConfigError, MethodError
 from ovamgen.records import SampleSpec
@@ -251,7 +251,7 @@ def test_the_safety_policy(monkeypatch, policy, made):
     loaded = load_pipeline(asked.model)
     loaded.pipe.safety_checker, loaded.pipe.feature_extractor = tiny_checker(-2.0)
     # the golden pipeline has no checker in its folder
-    monkeypatch.setattr(engine_module, "load_pipeline", lambda model, safety: loaded)
+    monkeypatch.setattr(opened_model, "load_pipeline", lambda model, safety: loaded)
     batch = Engine.load(asked).synthesise(specs(1, 2))
     assert len(batch.specs) == made
     assert batch.unsafe == (policy == "flag",) * made
@@ -307,7 +307,7 @@ def test_sd15_sized_random_weights_on_a_cpu(monkeypatch):
         }
     )
     loaded = load_pipeline(asked.model)
-    monkeypatch.setattr(engine_module, "load_pipeline", lambda model, safety: loaded)
+    monkeypatch.setattr(opened_model, "load_pipeline", lambda model, safety: loaded)
     sd15 = Engine.load(asked)
     assert sd15.info.cross_attention_layers == 15
     batch = sd15.synthesise(specs(1))

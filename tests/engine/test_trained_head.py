@@ -24,8 +24,9 @@ from ovamgen.corpus.dataset import read_samples
 from ovamgen.diffusion.features import FeatureSink
 from ovamgen.diffusion.pipeline import load_pipeline
 from ovamgen.diffusion.synthesis import Synthesiser
-from ovamgen.engine.engine import Engine, PipelineAttention
+from ovamgen.engine.engine import Engine
 from ovamgen.engine.head_checks import head_in_words, recorded_bytes
+from ovamgen.engine.opened_model import PipelineAttention
 from ovamgen.errors import ConfigError, MethodError
 from ovamgen.generation import generate
 from ovamgen.masks.binarise import make_label_map

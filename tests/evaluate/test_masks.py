@@ -15,7 +15,7 @@ from ovamgen.cli import app
 from ovamgen.console.progress import Progress
 from ovamgen.diffusion.recreate import Recreator
 from ovamgen.diffusion.synthesis import Synthesiser
-from ovamgen.engine.engine import PipelineAttention
+from ovamgen.engine.opened_model import PipelineAttention
 from ovamgen.errors import ConfigError, MethodError
 from ovamgen.evaluate import recording
 from ovamgen.evaluate.judging import judge, refined_mask

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ovamgen.attribution.token_bank import TokenBank
-from ovamgen.engine.engine import PipelineAttention
+from ovamgen.engine.opened_model import PipelineAttention
 from ovamgen.errors import ConfigError, MethodError
 from ovamgen.evaluate.setups import check_classes, check_drawn_by, make_setup, sample_sections
 from ovamgen.pictures.picture_set import Picture, PictureTarget, open_pictures

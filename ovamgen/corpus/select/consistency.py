@@ -19,7 +19,8 @@ from ovamgen.attribution.method import build_method
 from ovamgen.config import RunConfig
 from ovamgen.corpus.open import Corpus
 from ovamgen.diffusion.recreate import Recreator, check_strength
-from ovamgen.engine.engine import OpenedAttribution, class_heatmaps, open_attribution
+from ovamgen.engine.engine import class_heatmaps
+from ovamgen.engine.opened_model import OpenedAttribution, open_attribution
 from ovamgen.errors import ConfigError, SampleError
 from ovamgen.masks.binarise import LabelMap, make_label_map
 from ovamgen.masks.iou import count_pixels

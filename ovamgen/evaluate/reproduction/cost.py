@@ -18,7 +18,7 @@ from ovamgen.config import RunConfig, build_config, load_preset
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
 from ovamgen.diffusion.schedulers import count_calls
 from ovamgen.diffusion.synthesis import Synthesiser
-from ovamgen.engine.engine import use_repeatable_arithmetic
+from ovamgen.engine.opened_model import use_repeatable_arithmetic
 from ovamgen.evaluate.compare import preset_setups
 from ovamgen.evaluate.recording import count_drawings
 from ovamgen.evaluate.reproduction.settings import ReproductionSettings, ScoringSettings

@@ -4,6 +4,7 @@ It says what may be asked and what is asked; whether files, models and devices e
 by the parts that use them.
 """
 
+from ovamgen.config.attribution import AttributionConfig
 from ovamgen.config.fingerprint import (
     SAMPLES_VERSION,
     canonical_json,
@@ -26,7 +27,6 @@ from ovamgen.config.methods import METHODS, Branch, Method, check_method, uses_h
 from ovamgen.config.models import (
     DEFAULT_MODEL,
     DEFAULT_REVISION,
-    AttributionConfig,
     ModelConfig,
     PlanConfig,
     RunConfig,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -37,7 +37,13 @@ def test_a_disc_with_a_hole_is_drawn_again_to_the_pixel():
     assert len(polygon) < 200
 
 
+SLANTING_CUT = np.ones((7, 9), bool)
+"""Its hole is joined to the corner by a cut that is neither level nor upright."""
+SLANTING_CUT[5, 4] = False
+
+
 @given(arrays(bool, (7, 9), elements=st.booleans()))
+@example(SLANTING_CUT)
 def test_no_pixel_of_a_region_is_lost(region):
     """Whatever it is: points, lines, parts that touch at a corner, holes in holes."""
     polygons = list(polygons_of(region))

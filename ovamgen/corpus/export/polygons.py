@@ -45,7 +45,9 @@ def draw_polygons(
         picture = Image.new("1", (width, height))
         draw = ImageDraw.Draw(picture)
         points = [(int(x), int(y)) for x, y in polygon]
-        draw.polygon(points, fill=1, outline=1)
+        draw.polygon(points, fill=1)
+        # Pillow leaves out pixels of an outline that comes back over itself, as a cut does
+        draw.line([*points, points[0]], fill=1)
         covered |= np.asarray(picture)
     return covered
 

@@ -63,6 +63,51 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourcePicture:
+    """A picture that was there before the run, of which a sample is made."""
+
+    name: str
+    """Its path in the folder or tar that the run was given (``label.pictures``)."""
+    size_bytes: int
+    """Of its file."""
+    height: int
+    """Pixels, upright; 0, as all four, where the file is no picture that can be opened."""
+    width: int
+    label_height: int
+    """Pixels of the image in the shard, at which it is labelled."""
+    label_width: int
+
+    def fields(self) -> dict[str, str | int]:
+        """As the columns that plans and metadata of such samples have beside the others."""
+        return {
+            "picture": self.name,
+            "picture_bytes": self.size_bytes,
+            "picture_height": self.height,
+            "picture_width": self.width,
+            "label_height": self.label_height,
+            "label_width": self.label_width,
+        }
+
+    @staticmethod
+    def in_row(row: Mapping[str, Any]) -> SourcePicture | None:
+        """The picture that those columns of a row tell of; None where there are none."""
+        if "picture" not in row:
+            return None
+        return SourcePicture(
+            name=row["picture"],
+            size_bytes=row["picture_bytes"],
+            height=row["picture_height"],
+            width=row["picture_width"],
+            label_height=row["label_height"],
+            label_width=row["label_width"],
+        )
+
+
+NO_PICTURE = SourcePicture(name="", size_bytes=0, height=0, width=0, label_height=0, label_width=0)
+"""In plans of pictures, of what is no sample."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SampleSpec:
     """Everything that decides one sample, beside the run's configuration."""
 
@@ -85,6 +130,19 @@ class SampleSpec:
     """The published rule: the first target's name is a substring of the prompt (methods 7.2)."""
     retry: Retry | None = None
     """The failed sample in whose place it is; None for samples of captions."""
+    picture: SourcePicture | None = None
+    """What is labelled; None where the image is to be drawn."""
+
+    @property
+    def finds_classes(self) -> bool:
+        """Which classes it shows is found out from the picture, and not planned."""
+        return self.picture is not None and not self.targets
+
+    @property
+    def extra_fields(self) -> dict[str, str | int]:
+        """The columns that its row has beside those of every sample."""
+        parts = [part for part in (self.retry, self.picture) if part is not None]
+        return {name: value for part in parts for name, value in part.fields().items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,11 +202,14 @@ class SynthesisBatch:
     """The safety checker's verdict for each image; all False where none ran."""
     failures: tuple[SampleFailure, ...] = ()
     """The samples of the batch that could not be made."""
+    files: tuple[bytes | None, ...] = ()
+    """Of labelled pictures: the JPEG that has the image's pixels, None where it has to be made."""
 
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays."""
-        return self.images.nbytes + self.heatmaps.nbytes
+        files = sum(len(file) for file in self.files if file is not None)
+        return self.images.nbytes + self.heatmaps.nbytes + files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from ovamgen.corpus.open import Corpus
 from ovamgen.records import EncodedSample, ShardRecord
-from ovamgen.shards.finished_shard import damaged, read_retries
+from ovamgen.shards.finished_shard import damaged, read_extra_fields
 from ovamgen.shards.output_files import metadata_name, record_name
 from ovamgen.shards.schema import SAMPLE_SCHEMA
 from ovamgen.shards.shard_record import finished_copies, publish_shard, record_to_json
@@ -59,7 +59,7 @@ def copy_shards(
                 samples=_samples(corpus, record),
                 failures=corpus.failures(record),
                 fingerprint=fingerprint,
-                retries=read_retries(corpus.store, record),
+                extra=read_extra_fields(corpus.store, record),
             )
         records.append(made)
         after_shard(made)

@@ -19,7 +19,14 @@ from ovamgen.classes.loading import from_saved
 from ovamgen.config import canonical_json
 from ovamgen.corpus.view import View, read_view
 from ovamgen.errors import ConfigError, ShardError
-from ovamgen.records import Retry, SampleFailure, SampleSpec, ShardRecord, Target
+from ovamgen.records import (
+    Retry,
+    SampleFailure,
+    SampleSpec,
+    ShardRecord,
+    SourcePicture,
+    Target,
+)
 from ovamgen.run.files import check_sections, read_run_file
 from ovamgen.run.generations import Generation, fingerprints_of
 from ovamgen.shards.finished_shard import damaged, read_members, read_metadata
@@ -174,9 +181,11 @@ def spec_of(row: Mapping[str, Any]) -> SampleSpec:
     targets = tuple(
         Target(class_id=i, class_name=name, phrase=words) for i, name, words in names if i
     )
-    plain = {field.name for field in fields(SampleSpec)} - {"targets", "retry"}
+    plain = {field.name for field in fields(SampleSpec)} - {"targets", "retry", "picture"}
     others = {name: row[name] for name in plain}
-    return SampleSpec(targets=targets, retry=Retry.in_row(row), **others)
+    return SampleSpec(
+        targets=targets, retry=Retry.in_row(row), picture=SourcePicture.in_row(row), **others
+    )
 
 
 def open_corpus(url: str, *, partial: bool = False, source: str | None = None) -> Corpus:

@@ -22,7 +22,7 @@ from ovamgen.records import EncodedSample, SampleFailure, SampleSpec, ShardRecor
 from ovamgen.run.bad_samples import EarlyStop
 from ovamgen.shards.arrays import decode_jpeg, decode_npz, encode_png
 from ovamgen.shards.codec import HEATMAPS, IMAGE, MASK, METADATA
-from ovamgen.shards.finished_shard import read_retries
+from ovamgen.shards.finished_shard import read_extra_fields
 from ovamgen.shards.schema import NO_TARGET, SAMPLE_SCHEMA, conform, rounded, targets_of, to_json
 from ovamgen.shards.shard_record import publish_shard
 from ovamgen.storage.store import Store
@@ -79,7 +79,7 @@ def reannotate_shard(
         # filled while the samples are taken, and read after the last one
         failures=failures,
         fingerprint=job.fingerprint,
-        retries=read_retries(job.corpus.store, record),
+        extra=read_extra_fields(job.corpus.store, record),
     )
 
 

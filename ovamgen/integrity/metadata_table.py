@@ -15,19 +15,20 @@ import pyarrow.parquet as pq
 from ovamgen.bounds import MAX_SHARD_SIZE, MAX_TABLE_BYTES
 from ovamgen.errors import SampleError, ShardError
 from ovamgen.integrity.findings import Findings
-from ovamgen.records import Retry, SampleSpec, Stage
+from ovamgen.records import SampleSpec, Stage
 from ovamgen.shards.arrays import decode_png
 from ovamgen.shards.schema import (
-    METADATA_SCHEMA,
-    RETRIES_SCHEMA,
+    EXTRA_FIELDS,
     SAMPLE_SCHEMA,
     conform,
-    spec_fields,
+    metadata_schema,
+    planned_fields,
     targets_of,
 )
 
 _ROWS_AT_ONCE = 256
 _MAX_PREVIEW_SIDE = 4096
+_EXTRA = frozenset(field.name for group in EXTRA_FIELDS for field in group)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -64,7 +65,7 @@ def read_table(data: bytes, shard_index: int) -> MetadataTable:
             table = file.read()
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise ShardError(f"it cannot be read as Parquet: {error}") from None
-    if not any(map(table.schema.equals, (METADATA_SCHEMA, RETRIES_SCHEMA))):
+    if not table.schema.equals(metadata_schema(table.schema.names)):
         raise ShardError("its columns are not those of the metadata of a shard")
     notes = table.schema.metadata or {}
     if notes.get(b"ovamgen.shard") != str(shard_index).encode():
@@ -102,10 +103,10 @@ def check_rows(
 
 def _problem(row: Mapping[str, Any], spec: SampleSpec | None) -> str:
     if spec is not None:
-        wanted = spec_fields(spec)
+        wanted = planned_fields(spec) | spec.extra_fields
         # text that is no Unicode cannot stand in a table: there it has question marks
-        differing = [n for n, value in wanted.items() if row[n] != _as_stored(value)]
-        differing += ["retry"] * (Retry.in_row(row) != spec.retry)
+        differing = [n for n, value in wanted.items() if row.get(n) != _as_stored(value)]
+        differing += sorted(_EXTRA & row.keys() - spec.extra_fields.keys())
         if differing:
             return f"other {', '.join(differing)} than the plan"
     if row["status"] == "failed":

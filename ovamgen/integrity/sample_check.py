@@ -16,7 +16,7 @@ from ovamgen.errors import ShardError
 from ovamgen.integrity.findings import instead
 from ovamgen.records import SampleSpec
 from ovamgen.shards.codec import CAPTION, HEATMAPS, MEMBERS, METADATA, DecodedSample, decode_sample
-from ovamgen.shards.schema import NO_TARGET, spec_fields, to_json
+from ovamgen.shards.schema import NO_TARGET, planned_fields, to_json
 from ovamgen.storage.plain_json import load_plain_json
 
 MAX_TEXT_BYTES = 1024**2
@@ -126,7 +126,7 @@ def _against(
         if differing:
             found.append(f"other {', '.join(differing)} in its json than in the metadata table")
     if spec is not None:
-        planned = spec_fields(spec)
+        planned = planned_fields(spec)
         differing = [name for name, value in planned.items() if sample.metadata[name] != value]
         if differing:
             found.append(f"other {', '.join(differing)} than planned")

@@ -10,6 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import TypeVar
 
 from ovamgen.config import PlanConfig
@@ -76,6 +77,7 @@ def plan_retries(plan: Plan, failed: Iterable[tuple[SampleSpec, Retry]]) -> Plan
         classes=plan.classes,
         first_shard=first,
         retries=True,
+        pictures=plan.is_of_pictures,
     )
 
 
@@ -96,13 +98,22 @@ def cut(
             replace(spec, key=key, seed=sample_seed(config.seed, key))
             for spec, key in zip(in_shard, keys, strict=True)
         ]
-        batches = tuple(tuple(batch) for batch in _parts(placed, config.batch_size))
+        # the pictures of a batch are of one size
+        alike = (tuple(group) for _, group in groupby(placed, _label_size))
+        batches = tuple(
+            tuple(batch) for group in alike for batch in _parts(group, config.batch_size)
+        )
         tasks.append(ShardTask(shard_index=shard_index, batches=batches))
     return tuple(tasks)
 
 
 def _parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _label_size(spec: SampleSpec) -> tuple[int, int] | None:
+    picture = spec.picture
+    return None if picture is None else (picture.label_height, picture.label_width)
 
 
 def _identity(prompt: str, class_ids: Iterable[int]) -> int:

@@ -20,6 +20,8 @@ from ovamgen.records import SampleSpec, ShardTask
 
 APPENDED = "append_class_words"
 """The setting that makes prompts of captions and class words; absent where it is off."""
+INPUTS = frozenset({"captions", "instances", "pictures"})
+"""Names of what plans are made of; a run has other inputs beside them, such as tokens."""
 _SPOOL_BYTES = 16 << 20
 """Plans up to this size stay in memory."""
 
@@ -42,6 +44,7 @@ class Plan:
         classes: ClassSet | None = None,
         first_shard: int = 0,
         retries: bool = False,
+        pictures: bool = False,
     ) -> None:
         """The plan of samples and rejections that are given as records.
 
@@ -53,18 +56,20 @@ class Plan:
             classes: that the targets are of; the default ones where not given.
             first_shard: index of the first task's shard; above 0 for a later generation.
             retries: the samples are failed ones, tried again.
+            pictures: the samples are labelled pictures.
 
         Raises:
             PlanError: the keys are not those of samples in their order.
         """
         classes = classes or default_classes()
         made = self.of_tables(
-            tables_of(tasks, rejections, classes, retries=retries),
+            tables_of(tasks, rejections, classes, retries=retries, pictures=pictures),
             inputs=inputs,
             settings=settings,
             classes=classes,
             first_shard=first_shard,
             retries=retries,
+            pictures=pictures,
         )
         self._take(made._files)
 
@@ -108,6 +113,7 @@ class Plan:
         classes: ClassSet,
         first_shard: int = 0,
         retries: bool = False,
+        pictures: bool = False,
     ) -> Plan:
         """The plan of rows as its file has them: see `write_plan_file`."""
         # without a name, on disk where it is large
@@ -120,6 +126,7 @@ class Plan:
             classes=classes,
             first_shard=first_shard,
             retries=retries,
+            pictures=pictures,
         )
         file.seek(0)
         return cls.open(file)
@@ -164,6 +171,11 @@ class Plan:
     def is_retries(self) -> bool:
         """The samples of its last generation are failed ones, tried again."""
         return self._file.retries
+
+    @property
+    def is_of_pictures(self) -> bool:
+        """The samples of its last generation are labelled pictures."""
+        return self._file.pictures
 
     @property
     def inputs(self) -> dict[str, str]:

@@ -49,15 +49,26 @@ _COLUMNS = {
 }
 SCHEMA = pa.schema([pa.field(name, kind, nullable=False) for name, kind in _COLUMNS.items()])
 """The columns of a plan, without its metadata."""
-RETRY_COLUMNS = {
+_RETRY_COLUMNS = {
     "retry_of": pa.string(),
     "retry_of_seed": pa.int64(),
     "attempt": pa.int32(),
 }
-"""Columns that a plan has beside them where its samples are failed ones, tried again."""
-RETRIES_SCHEMA = pa.schema(
-    [*SCHEMA, *(pa.field(name, kind, nullable=False) for name, kind in RETRY_COLUMNS.items())]
-)
+_PICTURE_COLUMNS = {
+    "picture": pa.string(),
+    "picture_bytes": pa.int64(),
+    "picture_height": pa.int32(),
+    "picture_width": pa.int32(),
+    "label_height": pa.int32(),
+    "label_width": pa.int32(),
+}
+
+
+def plan_schema(*, retries: bool = False, pictures: bool = False) -> pa.Schema:
+    """The columns of a plan whose samples are failed ones, tried again, or labelled pictures."""
+    extra = (_RETRY_COLUMNS if retries else {}) | (_PICTURE_COLUMNS if pictures else {})
+    return pa.schema([*SCHEMA, *(pa.field(n, kind, nullable=False) for n, kind in extra.items())])
+
 
 GROUP_ROWS = 1 << 20
 """Rows of a row group: what the writer holds at once."""
@@ -96,22 +107,23 @@ def write_plan_file(
     classes: ClassSet,
     first_shard: int = 0,
     retries: bool = False,
+    pictures: bool = False,
 ) -> None:
     """Writes a plan; one row group of `GROUP_ROWS` rows is held at once.
 
     Args:
         sink: open for writing.
-        tables: of `SCHEMA`, or of `RETRIES_SCHEMA` where they are retries, of any length: the
-            samples in their order, then what was left out.
+        tables: of `plan_schema`, of any length: the samples in their order, then what was left out.
         inputs: sha256 by name of what was read.
         settings: the planning section of the configuration.
         classes: that its targets are of.
         first_shard: index of the first shard; above 0 where the plan extends a corpus.
         retries: its samples are failed ones, tried again.
+        pictures: its samples are labelled pictures.
     """
     header = {"schema_version": SCHEMA_VERSION, "inputs": inputs, "settings": settings}
     header |= as_saved(classes) | ({"first_shard": first_shard} if first_shard else {})
-    columns = RETRIES_SCHEMA if retries else SCHEMA
+    columns = plan_schema(retries=retries, pictures=pictures)
     schema = columns.with_metadata({_METADATA: canonical_json(header).encode()})
     with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
         written = 0
@@ -143,9 +155,12 @@ class PlanFile:
         with _damage_named():
             self._file = pq.ParquetFile(stream, page_checksum_verification=True)
             header = _header(self._file.schema_arrow.metadata or {})
-            self.retries = self._file.schema_arrow.equals(RETRIES_SCHEMA)
+            columns = self._file.schema_arrow
+            self.retries = "retry_of" in columns.names
             """Its samples are failed ones, tried again."""
-            if not self.retries and not self._file.schema_arrow.equals(SCHEMA):
+            self.pictures = "picture" in columns.names
+            """Its samples are labelled pictures."""
+            if not columns.equals(plan_schema(retries=self.retries, pictures=self.pictures)):
                 raise PlanError("the plan is damaged: its columns are not those of a plan")
             self.first_shard: int = header["first_shard"]
             check = PlanCheck(self.first_shard)

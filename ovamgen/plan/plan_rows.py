@@ -13,9 +13,9 @@ from jaxtyping import Int64
 
 from ovamgen.classes.class_set import ClassSet
 from ovamgen.classes.labels import target_of
-from ovamgen.plan.plan_file import RETRIES_SCHEMA, SCHEMA, PlanFile
+from ovamgen.plan.plan_file import PlanFile, plan_schema
 from ovamgen.plan.prompts import Reason, Rejection
-from ovamgen.records import Retry, SampleSpec, ShardTask, Target
+from ovamgen.records import NO_PICTURE, Retry, SampleSpec, ShardTask, SourcePicture, Target
 
 _ROWS_AT_ONCE = 1 << 12
 
@@ -117,9 +117,18 @@ def tables_of(
     classes: ClassSet,
     *,
     retries: bool = False,
+    pictures: bool = False,
 ) -> Iterator[pa.Table]:
-    """The rows of a plan that is given as records; ``retries`` where all of them have one."""
-    schema = RETRIES_SCHEMA if retries else SCHEMA
+    """The rows of a plan that is given as records.
+
+    Args:
+        tasks: of the plan.
+        rejections: of the plan.
+        classes: that the rejections are of.
+        retries: all samples are another attempt at one.
+        pictures: all samples are labelled pictures.
+    """
+    schema = plan_schema(retries=retries, pictures=pictures)
     targets = {entry.name: target_of(entry) for entry in classes.classes}
     taken = (
         _taken_row(task.shard_index, batch_index, spec)
@@ -127,7 +136,9 @@ def tables_of(
         for batch_index, batch in enumerate(task.batches)
         for spec in batch
     )
-    rows = itertools.chain(taken, (_rejected_row(rejection, targets) for rejection in rejections))
+    beside = NO_PICTURE.fields() if pictures else {}
+    left_out = (_rejected_row(rejection, targets) | beside for rejection in rejections)
+    rows = itertools.chain(taken, left_out)
     while part := list(itertools.islice(rows, _ROWS_AT_ONCE)):
         yield pa.Table.from_pylist(part, schema)
 
@@ -156,7 +167,7 @@ def _taken_row(shard_index: int, batch_index: int, spec: SampleSpec) -> dict[str
         "seed": spec.seed,
         "word_included": spec.word_included,
         "word_included_published": spec.word_included_published,
-        **(spec.retry.fields() if spec.retry else {}),
+        **spec.extra_fields,
     }
 
 
@@ -201,6 +212,7 @@ def _spec(row: Mapping[str, Any]) -> SampleSpec:
         word_included=row["word_included"],
         word_included_published=row["word_included_published"],
         retry=Retry.in_row(row),
+        picture=SourcePicture.in_row(row),
     )
 
 

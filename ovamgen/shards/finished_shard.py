@@ -13,7 +13,7 @@ from ovamgen.errors import ShardError
 from ovamgen.records import Retry, ShardRecord
 from ovamgen.shards.output_files import metadata_name, record_name
 from ovamgen.shards.reader import read_tar
-from ovamgen.shards.schema import METADATA_SCHEMA, PLANNED_FIELDS, RETRIES_SCHEMA
+from ovamgen.shards.schema import EXTRA_FIELDS, METADATA_SCHEMA, PLANNED_FIELDS
 from ovamgen.shards.tables import column_names, read_columns
 from ovamgen.storage.interface import Store
 
@@ -36,6 +36,12 @@ def read_metadata(
         table = read_columns(file, name, schema, min(rows, MAX_SHARD_SIZE))
     if table.num_rows != rows:
         raise ShardError(f"{name} must have {rows} rows as its record says, got {table.num_rows}")
+    made = pc.sum(pc.equal(table.column("status"), "ok"), min_count=0).as_py()
+    if made != record.samples:
+        raise ShardError(
+            f"{name} must tell of {record.samples} samples that were made, as its record says, got "
+            f"{made}"
+        )
     _check_values(table, name, f"{record.shard_index:06d}")
     return table.select(names)
 
@@ -88,15 +94,25 @@ def read_retries(store: Store, record: ShardRecord) -> dict[str, Retry]:
     Raises:
         ShardError: the metadata is missing or damaged.
     """
+    found = ((key, Retry.in_row(row)) for key, row in read_extra_fields(store, record).items())
+    return {key: retry for key, retry in found if retry is not None}
+
+
+def read_extra_fields(store: Store, record: ShardRecord) -> dict[str, dict[str, str | int]]:
+    """By key, what the rows of a shard's metadata have beside the columns of every sample.
+
+    Raises:
+        ShardError: the metadata is missing or damaged.
+    """
     name = f"{metadata_name(record.shard_index)} in {store.url}"
     with store.open(metadata_name(record.shard_index)) as file:
-        if "retry_of" not in column_names(file, name):
+        there = column_names(file, name)
+        extra = [field for group in EXTRA_FIELDS if group[0].name in there for field in group]
+        if not extra:
             return {}
-        columns = ("key", "retry_of", "retry_of_seed", "attempt")
-        schema = pa.schema([RETRIES_SCHEMA.field(column) for column in columns])
+        schema = pa.schema([METADATA_SCHEMA.field("key"), *extra])
         rows = read_columns(file, name, schema, MAX_SHARD_SIZE).to_pylist()
-    found = ((row["key"], Retry.in_row(row)) for row in rows)
-    return {key: retry for key, retry in found if retry is not None}
+    return {row.pop("key"): row for row in rows}
 
 
 def read_members(

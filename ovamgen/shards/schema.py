@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any
@@ -137,15 +137,29 @@ METADATA_SCHEMA: pa.Schema = pa.schema(
 """The metadata table: ``status`` is ``ok`` or ``failed``; stage and reason are "" for ``ok``; what
 a failed sample never came to have is null."""
 
-RETRIES_SCHEMA: pa.Schema = pa.schema(
-    [
-        *METADATA_SCHEMA,
+EXTRA_FIELDS = (
+    (
         _field("retry_of", pa.string(), "key of the sample that failed first"),
         _field("retry_of_seed", pa.int64(), "the seed that the attempt before failed with"),
         _field("attempt", pa.int64(), "1 for the first attempt after it"),
-    ]
+    ),
+    (
+        _field("picture", pa.string(), "path of the picture that was labelled"),
+        _field("picture_bytes", pa.int64(), "size of its file"),
+        _field("picture_height", pa.int64(), "pixels, upright"),
+        _field("picture_width", pa.int64(), "pixels, upright"),
+        _field("label_height", pa.int64(), "pixels of the image in the shard"),
+        _field("label_width", pa.int64(), "pixels of the image in the shard"),
+    ),
 )
-"""The same of a shard whose samples are failed ones, tried again (`ovamgen.records.Retry`)."""
+"""Columns that the table has beside them where all samples of a shard are failed ones, tried again
+(`ovamgen.records.Retry`), or labelled pictures (`ovamgen.records.SourcePicture`)."""
+
+
+def metadata_schema(names: Collection[str]) -> pa.Schema:
+    """`METADATA_SCHEMA` with those of `EXTRA_FIELDS` that are among the names of columns."""
+    extra = [field for group in EXTRA_FIELDS if group[0].name in names for field in group]
+    return pa.schema([*METADATA_SCHEMA, *extra])
 
 
 PLANNED_FIELDS = (
@@ -171,6 +185,12 @@ def spec_fields(spec: SampleSpec) -> dict[str, object]:
         "word_included": spec.word_included,
         "word_included_published": spec.word_included_published,
     }
+
+
+def planned_fields(spec: SampleSpec) -> dict[str, object]:
+    """`spec_fields` as far as they are known before a sample is made."""
+    found = ("class_ids", "class_names", "phrases") if spec.finds_classes else ()
+    return {name: value for name, value in spec_fields(spec).items() if name not in found}
 
 
 def targets_of(row: Mapping[str, Any]) -> list[int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields
 from typing import TypeVar
@@ -16,7 +16,7 @@ from ovamgen import fault_points
 from ovamgen.bounds import MAX_RECORD_BYTES
 from ovamgen.config import canonical_json
 from ovamgen.errors import ShardError
-from ovamgen.records import EncodedSample, Retry, SampleFailure, SampleSpec, ShardRecord
+from ovamgen.records import EncodedSample, SampleFailure, SampleSpec, ShardRecord
 from ovamgen.shards.output_files import (
     METADATA,
     RECORDS,
@@ -26,7 +26,7 @@ from ovamgen.shards.output_files import (
     shard_name,
 )
 from ovamgen.shards.schema import SCHEMA_VERSION
-from ovamgen.shards.writer import metadata_parquet, write_tar
+from ovamgen.shards.writer import NO_EXTRA_FIELDS, ExtraFields, metadata_parquet, write_tar
 from ovamgen.storage.interface import Store
 from ovamgen.storage.plain_json import load_plain_json
 
@@ -128,7 +128,7 @@ def publish_shard(
     samples: Iterable[EncodedSample],
     failures: Sequence[tuple[SampleSpec, SampleFailure]],
     fingerprint: str,
-    retries: Mapping[str, Retry] | None = None,
+    extra: ExtraFields = NO_EXTRA_FIELDS,
 ) -> ShardRecord:
     """The record of the shard, whole in the store: its tar, its metadata, and last the record.
 
@@ -142,7 +142,7 @@ def publish_shard(
         samples: in ascending order of their keys; taken one at a time.
         failures: the samples that could not be made.
         fingerprint: of the run.
-        retries: what each sample is another attempt at, by key, where they are retries.
+        extra: as for `metadata_parquet`.
 
     Raises:
         ShardError: the store failed, a sample belongs to another shard, or another attempt's shard
@@ -154,7 +154,7 @@ def publish_shard(
         path = folder / name
         tar = write_tar(path, _without_members(samples, f"{shard_index:06d}", light))
         fault_points.reach("shard.tar_closed")
-        metadata = metadata_parquet(shard_index, light, failures, retries or {})
+        metadata = metadata_parquet(shard_index, light, failures, extra)
         record = ShardRecord(
             schema_version=SCHEMA_VERSION,
             shard_index=shard_index,

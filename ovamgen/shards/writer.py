@@ -19,10 +19,12 @@ import pyarrow.parquet as pq
 
 from ovamgen import fault_points
 from ovamgen.errors import ShardError
-from ovamgen.records import EncodedSample, Retry, SampleFailure, SampleSpec
-from ovamgen.shards.schema import METADATA_SCHEMA, RETRIES_SCHEMA, SCHEMA_VERSION, spec_fields
+from ovamgen.records import EncodedSample, SampleFailure, SampleSpec
+from ovamgen.shards.schema import SCHEMA_VERSION, metadata_schema, spec_fields
 
-_NO_RETRIES: Mapping[str, Retry] = MappingProxyType({})
+ExtraFields = Mapping[str, Mapping[str, str | int]]
+"""By key, the columns that a sample's row has beside those of every sample."""
+NO_EXTRA_FIELDS: ExtraFields = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,27 +100,26 @@ def metadata_parquet(
     shard_index: int,
     samples: Iterable[EncodedSample],
     failures: Sequence[tuple[SampleSpec, SampleFailure]],
-    retries: Mapping[str, Retry] = _NO_RETRIES,
+    extra: ExtraFields = NO_EXTRA_FIELDS,
 ) -> bytes:
     """A Parquet file with one row for every sample of the shard, failed ones too, by key.
 
-    Columns are those of `METADATA_SCHEMA`, of retries `RETRIES_SCHEMA`. A failed sample has the
-    fields of its spec, the stage and the reason; what it never came to have is null, its previews
-    are an empty list.
+    Columns are those of `metadata_schema`. A failed sample has the fields of its spec, the stage
+    and the reason; what it never came to have is null, its previews are an empty list.
 
     Args:
         shard_index: kept in the file's own metadata.
         samples: their members are not looked at.
         failures: each with the spec that it belongs to.
-        retries: what each sample is another attempt at, by key; of all of them or of none.
+        extra: `SampleSpec.extra_fields` by key; the same columns of all of them, or of none.
     """
     rows = [_made_row(sample) for sample in samples]
     rows += [_failed_row(spec, failure) for spec, failure in failures]
     rows.sort(key=lambda row: row["key"])
-    if retries:
-        rows = [row | retries[row["key"]].fields() for row in rows]
+    if extra:
+        rows = [{**row, **extra[row["key"]]} for row in rows]
     notes = {"ovamgen.schema_version": str(SCHEMA_VERSION), "ovamgen.shard": str(shard_index)}
-    schema = RETRIES_SCHEMA if retries else METADATA_SCHEMA
+    schema = metadata_schema(next(iter(extra.values()), {}))
     table = pa.Table.from_pylist(rows, schema=schema.with_metadata(notes))
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")

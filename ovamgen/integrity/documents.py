@@ -17,6 +17,8 @@ from ovamgen.corpus.open import classes_of
 from ovamgen.errors import OvamgenError, ShardError
 from ovamgen.integrity.findings import Findings
 from ovamgen.integrity.shard_check import parse_record
+from ovamgen.plan.plan import APPENDED
+from ovamgen.plan.plan import INPUTS as PLAN_INPUTS
 from ovamgen.plan.planning import Plan
 from ovamgen.records import ShardRecord
 from ovamgen.run.files import check_sections, parse_run_file, run_file_bytes
@@ -241,7 +243,9 @@ def plan_fits(plan: Plan, run: Mapping[str, Any]) -> bool:
     """Whether a plan is the one that a run's settings and inputs ask for."""
     wanted = {**run["config"].get("plan", {})}
     settings = {name: value for name, value in wanted.items() if name in plan.settings}
-    inputs = {name: digest for name, digest in run["inputs"].items() if name != "tokens"}
+    if run["config"].get("synthesis", {}).get(APPENDED):
+        settings[APPENDED] = True
+    inputs = {name: digest for name, digest in run["inputs"].items() if name in PLAN_INPUTS}
     generation = Generation.of(run)
     made_of = (settings, inputs, classes_of(run, RUN_NAME))
     place = (generation.first_shard, generation.retries)
@@ -315,5 +319,6 @@ def _digest_of_content(plan: Plan) -> str:
         classes=plan.classes,
         first_shard=plan.first_shard,
         retries=plan.is_retries,
+        pictures=plan.is_of_pictures,
     )
     return hashlib.sha256(again.to_parquet()).hexdigest()

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from ovamgen.errors import ConfigError, VerificationError
+from ovamgen.generation import generate
 from ovamgen.integrity.documents import check_run_file, read_papers
 from ovamgen.integrity.findings import Findings
 from ovamgen.integrity.sample_check import SampleRules
@@ -26,8 +27,10 @@ from ovamgen.shards.process_pool import run_in_processes
 from ovamgen.shards.shard_record import read_record, record_to_json
 from ovamgen.shards.writer import tar_header
 from ovamgen.storage.store import LocalStore
+from tests.fakes import DiscEngine
 from tests.integrity.conftest import DEAD
 from tests.integrity.corruption import files_of
+from tests.runs import run_config
 
 
 def _files(found):
@@ -374,3 +377,17 @@ def test_a_shard_of_another_run_is_found(out):
     record = json.loads(store.read(record_name(1))) | {"fingerprint": "a" * 64}
     store.put(record_name(1), record_to_json(ShardRecord(**record)))
     assert _files(verify(str(out))) == [(record_name(1), "damaged")]
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"synthesis": {"append_class_words": True}},
+        {"attribution": {"method": "grounded"}},
+    ],
+)
+def test_what_a_plan_is_not_made_of_does_not_make_it_another(tmp_path, sections):
+    """A head is an input of the run, and the words behind a caption a setting of the drawing."""
+    config = run_config(tmp_path, 3, runtime={"runner": "local"}, **sections)
+    generate(config, DiscEngine)
+    assert verify(config.out).findings == ()

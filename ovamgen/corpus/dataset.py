@@ -6,6 +6,7 @@ images and divide by 255 for floats (conventions 3.2).
 
 from __future__ import annotations
 
+import tarfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -15,9 +16,10 @@ import torch
 import webdataset as wds
 from jaxtyping import Float32, Int64, UInt8
 from webdataset.shardlists import expand_urls
-from webdataset.tariterators import group_by_keys, tar_file_expander, url_opener
+from webdataset.tariterators import group_by_keys, url_opener
 from webdataset.utils import pytorch_worker_info
 
+from ovamgen.bounds import MAX_MEMBER_BYTES
 from ovamgen.corpus.open import open_corpus
 from ovamgen.corpus.view import Keys
 from ovamgen.errors import ConfigError, ShardError
@@ -25,6 +27,7 @@ from ovamgen.shards.arrays import decode_jpeg, decode_png
 from ovamgen.shards.codec import IMAGE, MASK, DecodedSample, decode_sample
 from ovamgen.shards.reader import read_tar
 from ovamgen.storage.store import Store, open_store
+from ovamgen.storage.tars import BROKEN_TAR, BoundedHeader
 from ovamgen.storage.urls import STORES, scheme_of
 
 Augment = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -136,8 +139,32 @@ def _samples(
     select: Callable[[str], bool] | None, source: Iterable[dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
     """Tars to samples, as ``wds.tarfile_to_samples``, from object stores as well."""
-    files = tar_file_expander(_opened(source), handler=_refuse, select_files=select)
-    yield from group_by_keys(files, handler=_refuse)
+    yield from group_by_keys(_files(select, _opened(source)), handler=_refuse)
+
+
+def _files(
+    select: Callable[[str], bool] | None, source: Iterable[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Members as webdataset's expander gives them, which reads names and contents of any size."""
+    for entry in source:
+        try:
+            with tarfile.open(fileobj=entry["stream"], mode="r|*", tarinfo=BoundedHeader) as tar:
+                for header in tar:
+                    name = header.name
+                    if header.isreg() and (select is None or select(name)):
+                        if header.size > MAX_MEMBER_BYTES:
+                            raise ValueError(
+                                f"a member of {header.size} bytes, at most {MAX_MEMBER_BYTES}"
+                            )
+                        file = tar.extractfile(header)
+                        assert file is not None, "of a regular file there is a content"
+                        yield {"fname": name, "data": file.read(), "__url__": entry["url"]}
+                    tar.members.clear()  # type: ignore[attr-defined]  # or headers pile up
+        except BROKEN_TAR as error:
+            error.args = (*error.args, entry["url"])
+            _refuse(error)
+        # so that samples of two shards are not taken for one
+        yield {}
 
 
 def _opened(source: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

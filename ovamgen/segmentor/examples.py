@@ -22,8 +22,8 @@ from ovamgen.segmentor.network import segmentor_file
 from ovamgen.segmentor.settings import TrainSettings
 from ovamgen.shards.arrays import decode_jpeg, decode_png
 from ovamgen.shards.codec import IMAGE, MASK
-from ovamgen.shards.reader import BROKEN_TAR, BoundedHeader, is_plain_member
 from ovamgen.storage.store import Store, open_store
+from ovamgen.storage.tars import BROKEN_TAR, BoundedHeader, is_plain_member
 
 
 class ShardExamples:

@@ -32,12 +32,6 @@ _COLUMNS = {
     "class_ids null": ("class_ids", lambda n: pa.array([None] * n, pa.list_(pa.int64()))),
     "class_ids of 2^62": ("class_ids", lambda n: pa.array([[2**62]] * n)),
     "class_ids negative": ("class_ids", lambda n: pa.array([[-1]] * n)),
-    "class_ids as a dictionary": (
-        "class_ids",
-        lambda n: pa.DictionaryArray.from_arrays(
-            pa.array([0] * n, pa.int32()), pa.array([[1]], pa.list_(pa.int64()))
-        ),
-    ),
     "class_names as bytes": ("class_names", lambda n: pa.array([[b"\xff"]] * n)),
     "class_names longer": ("class_names", lambda n: pa.array([["cat", "dog", "cow"]] * n)),
     "height as code": ("height", lambda n: pa.array([f"1)\n{CODE}\nx = (1"] * n)),

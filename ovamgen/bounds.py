@@ -21,6 +21,8 @@ MAX_SIDE_PX = 32_768
 MAX_PIXELS = 64 * 2**20
 """Pixels of a picture; decoded it takes 192 MB."""
 
+MAX_PICTURES = 10**7
+"""Pictures that are labelled in one run."""
 MAX_MEMBER_BYTES = 256 * 2**20
 """Size of a tar's member."""
 MAX_HEADER_BYTES = 64 * 2**10

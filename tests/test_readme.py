@@ -32,7 +32,7 @@ DOCUMENTS = [
     README,
     *sorted(str(p.relative_to(REPOSITORY)) for p in REPOSITORY.glob("docs/**/*.md")),
 ]
-DAILY = ("docs/methods.md", "docs/tokens.md")
+DAILY = ("docs/label.md", "docs/methods.md", "docs/tokens.md")
 """What is typed every day, beside the README."""
 IN_THE_CLONE = ("Makefile", "pyproject.toml", "constraints.txt", "jobs", "recipes", "cluster.yaml")
 """What the commands find in the folder where they are typed."""

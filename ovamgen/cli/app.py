@@ -21,6 +21,7 @@ from ovamgen.cli import generate as corpus
 from ovamgen.cli import heads as head_commands
 from ovamgen.cli import help as configuration
 from ovamgen.cli import integrity as trust
+from ovamgen.cli import label as pictures
 from ovamgen.cli import status as operations
 from ovamgen.cli import tokens as token_commands
 from ovamgen.cli.help import HeadCommand, PlanCommand, RunCommand, TrainCommand
@@ -72,6 +73,7 @@ evaluation = typer.Typer(
 
 app.command(cls=PlanCommand)(corpus.plan)
 app.command(cls=RunCommand)(corpus.generate)
+app.command(cls=RunCommand)(pictures.label)
 app.command()(configuration.config)
 app.command()(operations.status)
 app.command(cls=RunCommand)(operations.doctor)

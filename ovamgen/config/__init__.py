@@ -14,6 +14,7 @@ from ovamgen.config.fingerprint import (
     identity,
 )
 from ovamgen.config.head_source import SHIPPED_HEADS
+from ovamgen.config.label import DEFAULT_PROBE, NO_SCHEDULER, LabelConfig
 from ovamgen.config.loading import (
     build_config,
     load_preset,
@@ -40,8 +41,10 @@ from ovamgen.storage.section import AS_KEYS, Section, validated
 __all__ = [
     "AS_KEYS",
     "DEFAULT_MODEL",
+    "DEFAULT_PROBE",
     "DEFAULT_REVISION",
     "METHODS",
+    "NO_SCHEDULER",
     "SAMPLES_VERSION",
     "SHIPPED",
     "SHIPPED_HEADS",
@@ -50,6 +53,7 @@ __all__ = [
     "AttributionConfig",
     "Branch",
     "CrfConfig",
+    "LabelConfig",
     "MaskConfig",
     "Method",
     "ModelConfig",

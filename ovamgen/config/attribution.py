@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import model_serializer, model_validator
+from pydantic import Field, model_serializer, model_validator
 
 from ovamgen.config.head_source import AUTO_HEAD, head_file
 from ovamgen.config.methods import METHODS, Branch, default_branch, uses_head
@@ -16,7 +16,7 @@ from ovamgen.storage.section import Section
 class AttributionConfig(Section):
     """Where heatmaps come from."""
 
-    came_later: ClassVar = frozenset({"missing", "resolutions", "calls"})
+    came_later: ClassVar = frozenset({"missing", "resolutions", "calls", "probe"})
 
     method: str = "ovam"
     """What heatmaps are made of."""
@@ -38,6 +38,10 @@ class AttributionConfig(Section):
     calls: tuple[int, int] | None = None
     """UNet calls whose cross-attention is read, by the lowest and the highest timestep, from 0 (the
     image) to 999 (noise); all where not given."""
+    probe: tuple[Annotated[int, Field(ge=0, lt=1000)], ...] = ()
+    """Timesteps at which the finished image is noised and looked at once more, each with noise of
+    its own; maps are made of these UNet calls instead of the drawing's. For models of few steps,
+    whose own calls see mostly noise, and for pictures that nothing draws (``label``)."""
     head: str = AUTO_HEAD
     """File or URL of the network that makes the maps of ``grounded`` and ``datasetdm``; ``own``:
     the one that ships with ``mini``; ``auto``: ``own`` for ``mini``, none for all others."""

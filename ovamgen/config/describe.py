@@ -78,7 +78,7 @@ def describe(
     for name, field in model.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel) and kind is not ClassSet:
-            yield from describe(kind, defaults[name], f"{prefix}{name}.")
+            yield from describe(kind, defaults.get(name, {}), f"{prefix}{name}.")
             continue
         unset = field.get_default(call_default_factory=True, validated_data={})
         choices = tuple(map(str, get_args(kind))) if get_origin(kind) is Literal else ()

@@ -21,7 +21,7 @@ def fingerprint(config: RunConfig, inputs: dict[str, str]) -> str:
     Args:
         config: the resolved configuration; paths of inputs do not count, their digests do.
         inputs: digest of every file that was read: ``captions``, ``instances``, ``tokens``,
-            ``head``.
+            ``head``, ``pictures``.
     """
     return fingerprint_of(identity(config, inputs))
 
@@ -36,7 +36,7 @@ def identity(config: RunConfig, inputs: dict[str, str]) -> dict[str, Any]:
     flat = {"samples_version": SAMPLES_VERSION, **flatten(config.semantic())}
     if config.model.dtype != "float32":
         flat["halves_version"] = HALVES_VERSION
-    for path_field in ("plan.captions", "plan.instances"):
+    for path_field in ("plan.captions", "plan.instances", "label.pictures"):
         flat.pop(path_field, None)
     if "tokens" in inputs:
         flat.pop("attribution.tokens")

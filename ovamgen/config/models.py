@@ -15,6 +15,7 @@ from ovamgen.classes.class_set import ClassSet
 from ovamgen.classes.loading import as_class_set, default_classes, is_default
 from ovamgen.config.attribution import AttributionConfig
 from ovamgen.config.head_source import choose_head
+from ovamgen.config.label import DEFAULT_PROBE, LabelConfig, check_plan_of_pictures
 from ovamgen.config.masks import MaskConfig
 from ovamgen.config.methods import uses_head
 from ovamgen.config.token_source import AUTO, TokenSource
@@ -202,6 +203,7 @@ class RunConfig(Section):
     attribution: AttributionConfig = AttributionConfig()
     masks: MaskConfig = MaskConfig()
     shards: ShardConfig = ShardConfig()
+    label: LabelConfig = LabelConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     out: str = ""
     """Folder or fsspec URL that the run writes to."""
@@ -231,6 +233,12 @@ class RunConfig(Section):
         attribution = self.attribution.model_copy(
             update={"tokens": tokens.name, "branch": self.attribution.half, "head": head}
         )
+        if self.label.pictures:
+            check_plan_of_pictures(self.plan)
+            if not attribution.probe:
+                attribution = attribution.model_copy(update={"probe": DEFAULT_PROBE})
+            synthesis = self.label.drawn(self.synthesis, len(attribution.probe))
+            object.__setattr__(self, "synthesis", synthesis)
         if self.synthesis.guidance <= 1 and attribution.branch == "unconditional":
             if self.attribution.branch != "auto" or uses_head(attribution.method):
                 raise ValueError(
@@ -272,6 +280,9 @@ class RunConfig(Section):
         So the files and fingerprints of runs that name no classes stay what they were.
         """
         data = dump(self)
+        if not data.get("label"):
+            # of runs that draw
+            data.pop("label", None)
         if data.pop("classes", None) and not is_default(self.classes):
             data = {"classes": self.classes.as_record(), **data}
         return data

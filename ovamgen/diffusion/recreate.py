@@ -14,16 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionXLImg2ImgPipeline
-from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import (
-    retrieve_latents,
-)
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
 from ovamgen.config import SynthesisConfig
 from ovamgen.diffusion.listening import listening
 from ovamgen.diffusion.pipeline import LoadedPipeline
+from ovamgen.diffusion.probe import encode
 from ovamgen.diffusion.recorder import Listener
 from ovamgen.diffusion.schedulers import scheduler_class
 from ovamgen.diffusion.synthesis import Synthesiser, initial_noise, negative_prompts
@@ -153,18 +151,6 @@ def fit(
         return image
     picture = Image.fromarray(image).resize(size[::-1], Image.Resampling.LANCZOS)
     return np.asarray(picture)
-
-
-@torch.no_grad()
-def encode(vae: Any, pixels: Float[Tensor, "1 3 H W"]) -> Float[Tensor, "1 C h w"]:
-    """Scaled latents of a picture: the mean of the autoencoder's posterior, no sample of it.
-
-    Args:
-        vae: of a diffusers pipeline.
-        pixels: in [-1, 1], of its device and dtype.
-    """
-    encoded = retrieve_latents(vae.encode(pixels), sample_mode="argmax")
-    return encoded * vae.config.scaling_factor
 
 
 def check_strength(strength: float, steps: int) -> None:

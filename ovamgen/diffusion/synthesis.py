@@ -7,8 +7,7 @@ Work is queued on the device and comes back in one copy: the host waits once a b
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +17,11 @@ from jaxtyping import Float, Float32, Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
-from ovamgen.config import SynthesisConfig
+from ovamgen.config import NO_SCHEDULER, SynthesisConfig
 from ovamgen.diffusion.facts import check_size_ids
 from ovamgen.diffusion.listening import listening
 from ovamgen.diffusion.pipeline import LoadedPipeline
+from ovamgen.diffusion.probe import encode, probe_scheduler
 from ovamgen.diffusion.recorder import Listener
 from ovamgen.diffusion.schedulers import FEW_STEPS, check_steps, scheduler_class
 from ovamgen.errors import ConfigError, SampleError
@@ -137,7 +137,8 @@ class Synthesiser:
         self._settings = settings
         self.size_ids = _size_ids(loaded, settings)
         """What the pipeline is told of sizes, beside the size to draw."""
-        self._scheduler_class = scheduler_class(settings.scheduler)
+        draws = settings.scheduler != NO_SCHEDULER
+        self._scheduler_class: Any = scheduler_class(settings.scheduler) if draws else None
         if settings.scheduler.removesuffix("Scheduler") in FEW_STEPS:
             check_steps(loaded.pipe, settings.scheduler, settings.steps)
         self._factor = loaded.info.vae_scale_factor
@@ -172,9 +173,12 @@ class Synthesiser:
         *,
         listeners: Sequence[Listener] = (),
         latents: Float[Tensor, "B C h w"] | None = None,
+        probe: Sequence[int] = (),
     ) -> Drawn:
         """One image for each prompt: `begin` and `receive` in one."""
-        return self.receive(self.begin(prompts, seeds, listeners=listeners, latents=latents))
+        return self.receive(
+            self.begin(prompts, seeds, listeners=listeners, latents=latents, probe=probe)
+        )
 
     def begin(
         self,
@@ -183,6 +187,7 @@ class Synthesiser:
         *,
         listeners: Sequence[Listener] = (),
         latents: Float[Tensor, "B C h w"] | None = None,
+        probe: Sequence[int] = (),
     ) -> Drawing:
         """One image for each prompt, drawn and decoded as far as work can be queued on a GPU.
 
@@ -194,26 +199,111 @@ class Synthesiser:
             listeners: take the queries of every cross-attention layer in every UNet call, or the
                 features of those that they want.
             latents: standard normal noise to start from instead of the seeds'.
+            probe: timesteps; where there are some the listeners hear the finished latents, noised
+                to each of them, and not the drawing.
 
         Raises:
             MethodError: a listener's half does not exist, or the UNet has no cross-attention.
         """
         noise = initial_noise(seeds, self.latent_shape) if latents is None else latents
+        scheduler = self._scheduler_class.from_config(self._pipe.scheduler.config)
+        with listening(self._pipe.unet, self.guided, () if probe else listeners):
+            final = self._run(scheduler, prompts, seeds, noise, (self.height, self.width))
+        if probe:
+            self.probe(final, prompts, seeds, probe, listeners)
+        return self.decode(final)
+
+    def encode(self, images: UInt8[np.ndarray, "B H W 3"]) -> Drawing:
+        """Pictures as if they had been drawn: their latents, and themselves in place of decoded.
+
+        Args:
+            images: RGB, of a size that the model can draw.
+        """
+        vae, device = self._pipe.vae, self._pipe.device
+        pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        parts = torch.split(pixels.to(vae.dtype), self._decode_images)
+        return Drawing(torch.cat([encode(vae, part) for part in parts]), pixels)
+
+    def probe(
+        self,
+        latents: Float[Tensor, "B C h w"],
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        timesteps: Sequence[int],
+        listeners: Sequence[Listener],
+    ) -> None:
+        """Lets listeners hear finished latents: one UNet call at each timestep.
+
+        Args:
+            latents: of images of any one size that the model can draw.
+            prompts: one for each image.
+            seeds: of the noise that is added, one for each image.
+            timesteps: as `ovamgen.diffusion.probe.probe_scheduler` takes them.
+            listeners: as for `begin`.
+
+        Raises:
+            MethodError: as for `begin`.
+        """
+        latents = latents.to(self._pipe.device, self._pipe.unet.dtype)
+        scheduler = probe_scheduler(self._pipe.scheduler, latents, seeds, timesteps)
+        size = tuple(side * self._factor for side in latents.shape[2:])
+        with listening(self._pipe.unet, self.guided, listeners):
+            self._run(scheduler, prompts, seeds, latents, (size[0], size[1]))
+
+    def noise_errors(
+        self,
+        latents: Float[Tensor, "B C h w"],
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        timesteps: Sequence[int],
+    ) -> Float32[Tensor, "T B"]:
+        """How far the UNet is from what was added to finished latents, told a prompt for each.
+
+        Args:
+            latents: as for `probe`.
+            prompts: one for each image; no guidance.
+            seeds: of the noise; equal seeds, equal noise.
+            timesteps: T of them.
+
+        Returns:
+            Mean squared errors over the latents, in the terms that the model predicts.
+        """
+        latents = latents.to(self._pipe.device, self._pipe.unet.dtype)
+        scheduler = probe_scheduler(self._pipe.scheduler, latents, seeds, timesteps)
+        scheduler.keeps_errors = True
+        size = tuple(side * self._factor for side in latents.shape[2:])
+        self._run(scheduler, prompts, seeds, latents, (size[0], size[1]), guidance=1.0)
+        return torch.stack(scheduler.errors)
+
+    def _run(
+        self,
+        scheduler: Any,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        latents: Float[Tensor, "B C h w"],
+        size: tuple[int, int],
+        guidance: float | None = None,
+    ) -> Float[Tensor, "B C h w"]:
+        """What the pipeline makes of the latents; a scheduler keeps what it saw, so it is new."""
         pipe, settings = self._pipe, self._settings
-        with self._fresh_scheduler(), listening(pipe.unet, self.guided, listeners):
-            final = pipe(
+        own = pipe.scheduler
+        pipe.scheduler = scheduler
+        try:
+            final: Tensor = pipe(
                 prompt=list(prompts),
                 negative_prompt=negative_prompts(pipe, settings.negative_prompt, len(prompts)),
-                height=self.height,
-                width=self.width,
+                height=size[0],
+                width=size[1],
                 num_inference_steps=settings.steps,
-                guidance_scale=settings.guidance,
+                guidance_scale=settings.guidance if guidance is None else guidance,
                 generator=[_generator(seed) for seed in seeds],
-                latents=noise.to(pipe.device, pipe.unet.dtype),
+                latents=latents.to(pipe.device, pipe.unet.dtype),
                 output_type="latent",
                 **self.size_ids,
             ).images
-        return self.decode(final)
+        finally:
+            pipe.scheduler = own
+        return final
 
     def receive(self, drawing: Drawing) -> Drawn:
         """The images of a batch, checked; waits for the device."""
@@ -232,16 +322,6 @@ class Synthesiser:
             beside=tuple(beside),
             decoded=drawing.decoded,
         )
-
-    @contextlib.contextmanager
-    def _fresh_scheduler(self) -> Iterator[None]:
-        """A scheduler keeps what it saw: each drawing gets a new one, the pipeline its own back."""
-        own = self._pipe.scheduler
-        self._pipe.scheduler = self._scheduler_class.from_config(own.config)
-        try:
-            yield
-        finally:
-            self._pipe.scheduler = own
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "B C h w"]) -> Drawing:

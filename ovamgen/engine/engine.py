@@ -11,7 +11,7 @@ from threading import Lock
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 from torch import Tensor
 
 from ovamgen.attribution.chosen_attention import check_chosen, chosen
@@ -20,12 +20,21 @@ from ovamgen.attribution.method import build_method
 from ovamgen.attribution.targets import AttributedClasses
 from ovamgen.attribution.trained_head import HeadUse
 from ovamgen.classes.class_set import ClassSet
-from ovamgen.config import AttributionConfig, MaskConfig, Normalisation, RunConfig, check_method
+from ovamgen.config import (
+    AttributionConfig,
+    LabelConfig,
+    MaskConfig,
+    Normalisation,
+    RunConfig,
+    check_method,
+)
 from ovamgen.diffusion.pipeline import check_model
 from ovamgen.diffusion.synthesis import Drawing, Synthesiser
+from ovamgen.engine.labelling import ClassFinder, ReadPictures, read_pictures
 from ovamgen.engine.opened_model import PipelineAttention, open_attribution
-from ovamgen.errors import ConfigError
+from ovamgen.errors import ConfigError, SampleError
 from ovamgen.records import ModelInfo, SampleFailure, SampleSpec, Stage, SynthesisBatch
+from ovamgen.storage.pictures import open_picture_source
 
 ALWAYS_RECORDED = 80
 """Sets of at most so many classes are recorded whole for every image; of larger ones, the targets
@@ -52,6 +61,8 @@ class Engine:
         attribution: what makes heatmaps of what is drawn, and what of it the method sees.
         head: its trained network, where it has one.
         masks: how its maps are normalised.
+        label: which pictures take the place of drawn images, if any.
+        batch_size: images in one call of the model.
         info: what was loaded.
         tokens_digest: digest of the token bank, "" where none was read.
         drop_unsafe: samples that the safety checker flags are failures.
@@ -67,6 +78,8 @@ class Engine:
         attribution: AttributionConfig,
         head: HeadUse | None,
         masks: MaskConfig,
+        label: LabelConfig,
+        batch_size: int,
         info: ModelInfo,
         tokens_digest: str,
         drop_unsafe: bool,
@@ -80,6 +93,9 @@ class Engine:
         self._attribution = attribution
         self._head = head
         self._masks = masks
+        self._label = label
+        self._pictures = open_picture_source(label.pictures) if label.pictures else None
+        self._finder = ClassFinder(synthesiser, classes, batch_size)
         self._drop_unsafe = drop_unsafe
         self._drawing = Lock()
         few = len(self.class_ids) <= ALWAYS_RECORDED
@@ -112,6 +128,8 @@ class Engine:
             attribution=config.attribution,
             head=opened.head,
             masks=config.masks,
+            label=config.label,
+            batch_size=config.plan.batch_size,
             info=loaded.info,
             tokens_digest=opened.tokens_digest,
             drop_unsafe=config.synthesis.safety == "drop",
@@ -119,6 +137,8 @@ class Engine:
 
     def synthesise(self, specs: Sequence[SampleSpec]) -> SynthesisBatch:
         """Images and heatmaps; what fails by itself is in `failures`.
+
+        Images are drawn, or where the run labels pictures, read.
 
         Of at most `ALWAYS_RECORDED` classes there are maps of all, of more those that are a target
         in the batch.
@@ -134,8 +154,13 @@ class Engine:
             ConfigError: the batch does not fit the device's memory.
         """
         try:
+            pictures = None if self._pictures is None else read_pictures(self._pictures, specs)
             with self._drawing:
-                drawing, unattributed, recording = self._draw(specs)
+                encoded = None
+                if pictures is not None:
+                    encoded = self._synthesiser.encode(pictures.images)
+                    specs = self._with_classes(specs, pictures, encoded.latents)
+                drawing, unattributed, recording = self._draw(specs, encoded)
             drawn = self._synthesiser.receive(drawing)
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
@@ -151,8 +176,9 @@ class Engine:
         kept: list[int] = []
         for index, spec in enumerate(specs):
             rows = self._rows(recording, spec)
+            unread = None if pictures is None else pictures.errors[index]
             failure = self._failure(
-                drawn.errors[index], drawn.unsafe[index], fractions[index][rows]
+                unread or drawn.errors[index], drawn.unsafe[index], fractions[index][rows]
             )
             failure = failure or unattributed[index]
             if failure is None:
@@ -169,7 +195,21 @@ class Engine:
             all_classes=recording is self._always,
             unsafe=tuple(drawn.unsafe[index] for index in kept),
             failures=tuple(failures),
+            files=() if pictures is None else tuple(pictures.files[index] for index in kept),
         )
+
+    def _with_classes(
+        self, specs: Sequence[SampleSpec], pictures: ReadPictures, latents: Float[Tensor, "B C h w"]
+    ) -> list[SampleSpec]:
+        """The samples with their classes; where none is found, that is the picture's error."""
+        found = list(specs)
+        for index, spec in enumerate(specs):
+            if spec.finds_classes and pictures.errors[index] is None:
+                try:
+                    found[index] = self._finder.find(spec, latents[index], self._label.min_score)
+                except SampleError as error:
+                    pictures.errors[index] = error
+        return found
 
     def _recording(self, class_ids: Sequence[int]) -> _Recording:
         places = [self.class_ids.index(class_id) for class_id in class_ids]
@@ -190,7 +230,7 @@ class Engine:
         return [recording.class_ids.index(target.class_id) for target in spec.targets]
 
     def _draw(
-        self, specs: Sequence[SampleSpec]
+        self, specs: Sequence[SampleSpec], encoded: Drawing | None
     ) -> tuple[Drawing, list[tuple[Stage, str] | None], _Recording]:
         """A batch on its way to the host, its maps with it, and which samples have no maps."""
         prompts = [spec.prompt for spec in specs]
@@ -199,9 +239,13 @@ class Engine:
         recording = self._always or self._recording(sorted(wanted) or self.class_ids[:1])
         sink = recording.method.open(prompts)
         fed = chosen(sink, self._attribution)
-        drawing = self._synthesiser.begin(
-            prompts, [spec.seed for spec in specs], listeners=[(fed, self._attribution.half)]
-        )
+        listeners = [(fed, self._attribution.half)]
+        seeds, probe = [spec.seed for spec in specs], self._attribution.probe
+        if encoded is None:
+            drawing = self._synthesiser.begin(prompts, seeds, listeners=listeners, probe=probe)
+        else:
+            drawing = encoded
+            self._synthesiser.probe(encoded.latents, prompts, seeds, probe, listeners)
         check_chosen(fed)
         maps, fractions = class_heatmaps(sink, self._masks, recording.attributed)
         drawing.send(fractions, maps.half())

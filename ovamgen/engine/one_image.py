@@ -142,6 +142,7 @@ def attribute(
         [seed],
         listeners=[(sink, config.attribution.half) for sink in sinks],
         latents=None if noise is None else torch.from_numpy(noise),
+        probe=config.attribution.probe,
     )
     if drawn.errors[0] is not None:
         raise drawn.errors[0]

@@ -143,6 +143,12 @@ def _announce(run: Run, *, tokens_asked: bool) -> None:
         f"plan: {counted(run.total_samples, 'sample')}, {counted(len(plan.tasks), 'shard')} "
         f"({len(run.records):,} there already), {counted(len(plan.rejections), 'caption')} left out"
     ]
+    if run.config.label.pictures:
+        lines = [
+            f"plan: {counted(run.total_samples, 'picture')}, {counted(len(plan.tasks), 'shard')} "
+            f"({len(run.records):,} there already); each is looked at with noise of the timesteps "
+            f"{listed(map(str, run.config.attribution.probe))}"
+        ]
     if run.config.synthesis.guidance <= 1:
         lines.append(
             f"synthesis.guidance {run.config.synthesis.guidance:g} is none at all: maps are those "
@@ -184,7 +190,10 @@ def draw_contact_sheet(
     from ovamgen.report.figures import contact_sheet
 
     samples = sum(record.samples for record in records)
-    title = f"{samples} samples, {config.model.id}, {config.synthesis.steps} steps"
+    steps = f"{config.synthesis.steps} steps"
+    if config.label.pictures:
+        steps = counted(config.synthesis.steps, "timestep")
+    title = f"{samples} samples, {config.model.id}, {steps}"
     return contact_sheet(store, records, config.classes, title=title)
 
 

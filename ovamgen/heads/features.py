@@ -24,8 +24,9 @@ from ovamgen.diffusion.features import (
     feature_levels,
 )
 from ovamgen.diffusion.pipeline import LoadedPipeline
+from ovamgen.diffusion.probe import encode
 from ovamgen.diffusion.recorder import timestep_of
-from ovamgen.diffusion.recreate import encode, fit, fitted_size
+from ovamgen.diffusion.recreate import fit, fitted_size
 from ovamgen.diffusion.schedulers import scheduler_class
 from ovamgen.diffusion.synthesis import Synthesiser, initial_noise
 from ovamgen.heads.examples import HeadExample

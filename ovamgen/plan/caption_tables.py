@@ -25,6 +25,16 @@ TEXT_COLUMNS = ("caption", "text", "prompt")
 ID_COLUMNS = ("id", "caption_id")
 IMAGE_COLUMNS = ("image_id",)
 CLASS_COLUMNS = ("targets", "class", "classes")
+PICTURE_COLUMNS = ("picture", "file_name", "image", "name")
+
+_OF_CAPTIONS = {
+    "text": TEXT_COLUMNS,
+    "id": ID_COLUMNS,
+    "image": IMAGE_COLUMNS,
+    "class": CLASS_COLUMNS,
+}
+_OF_PICTURES = {"picture": PICTURE_COLUMNS, **_OF_CAPTIONS}
+"""Names of columns by their use; the first use is one that a table must have."""
 
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,19}\s*")
 _ROWS_AT_ONCE = 1024
@@ -41,8 +51,13 @@ class Caption:
     text: str
     classes: tuple[str, ...] = ()
     """Classes that the source states, by any of their names; usually none."""
+    picture: str = ""
+    """Path of the captioned picture, where the source is asked for pictures."""
     place: str = field(default="", compare=False)
     """Where the source has it, for messages: ``captions.csv line 7``; "" where nobody asks."""
+
+
+_Uses = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +77,7 @@ class _Table:
     rows: Iterator[_Row]
 
 
-def read_table(source: Source) -> Iterator[Caption]:
+def read_table(source: Source, *, of_pictures: bool = False) -> Iterator[Caption]:
     """The captions of a CSV, TSV, JSON lines, Parquet or text file, by its ending.
 
     The text stands in a column `caption`, `text` or `prompt` (the first of these that there is);
@@ -70,34 +85,51 @@ def read_table(source: Source) -> Iterator[Caption]:
     by ";", which the caption need not contain) are read where there are such columns. Plain text
     has one caption a line.
 
+    Of pictures, `picture`, `file_name`, `image` or `name` has the path, and there need be no text.
+
     Raises:
         PlanError: a malformed line, no column of text, or an id that is no integer.
     """
+    columns = _OF_PICTURES if of_pictures else _OF_CAPTIONS
     if source.suffix == ".txt":
+        if of_pictures:
+            raise PlanError(
+                f"{source.url}: a table that names pictures is needed, such as a .csv with the "
+                "columns picture and caption; a .txt has captions alone"
+            )
         for number, line in enumerate(_lines(source)):
             yield Caption(caption_id=number, image_id=-1, text=line)
         return
     readers = {".csv": _csv_table, ".tsv": _csv_table, ".jsonl": _json_lines}
     readers[".ndjson"] = _json_lines
-    table = readers.get(source.suffix, _parquet_table)(source)
+    table = readers.get(source.suffix, _parquet_table)(source, columns)
     if table.columns:
-        yield from _captions(source.url, table)
+        yield from _captions(source.url, table, columns)
 
 
-def _captions(url: str, table: _Table) -> Iterator[Caption]:
-    columns = _columns(url, table.columns)
+def _captions(url: str, table: _Table, known: _Uses) -> Iterator[Caption]:
+    columns = _columns(url, table.columns, known)
     for number, row in enumerate(table.rows):
         where = f"{url} {row.place}"
-        text = row.cells.get(columns["text"])
-        if not isinstance(text, str):
-            raise PlanError(f"{where}: expected text in {columns['text']!r}, got {text!r:.60}")
+        texts = {use: _text_cell(where, row, columns, use) for use in ("text", "picture")}
         yield Caption(
             caption_id=_integer(where, row, columns.get("id"), number),
             image_id=_integer(where, row, columns.get("image"), -1),
-            text=checked_text(where, text),
+            text=texts["text"],
+            picture=texts["picture"],
             classes=_classes(where, row.cells.get(columns.get("class", ""))),
             place=where,
         )
+
+
+def _text_cell(where: str, row: _Row, columns: Mapping[str, str], use: str) -> str:
+    """The text of a row in one of the columns; "" where the table has no such column."""
+    if use not in columns:
+        return ""
+    text = row.cells.get(columns[use])
+    if not isinstance(text, str):
+        raise PlanError(f"{where}: expected text in {columns[use]!r}, got {text!r:.60}")
+    return checked_text(where, text)
 
 
 def checked_text(where: str, text: str) -> str:
@@ -127,23 +159,19 @@ def checked_id(where: str, name: str, value: Any) -> int:
     return value
 
 
-def _columns(url: str, cells: Mapping[str, Any]) -> Mapping[str, str]:
+def _columns(url: str, cells: Mapping[str, Any], uses: _Uses) -> Mapping[str, str]:
     """The table's own name of each column that is used."""
     plain = {str(name).strip().lower(): name for name in reversed(list(cells))}
     found = {}
-    for use, names in (
-        ("text", TEXT_COLUMNS),
-        ("id", ID_COLUMNS),
-        ("image", IMAGE_COLUMNS),
-        ("class", CLASS_COLUMNS),
-    ):
+    for use, names in uses.items():
         known = [plain[name] for name in names if name in plain]
         if known:
             found[use] = known[0]
-    if "text" not in found:
+    needed = next(iter(uses))
+    if needed not in found:
+        *first, last = uses[needed]
         raise PlanError(
-            f"{url}: expected a column named {', '.join(TEXT_COLUMNS[:-1])} or {TEXT_COLUMNS[-1]}, "
-            f"found {shortened(cells)}"
+            f"{url}: expected a column named {', '.join(first)} or {last}, found {shortened(cells)}"
         )
     return found
 
@@ -190,10 +218,10 @@ def _text(source: Source, newline: str) -> Iterator[io.TextIOWrapper]:
         raise
 
 
-def _csv_table(source: Source) -> _Table:
+def _csv_table(source: Source, uses: _Uses) -> _Table:
     rows = _csv_fields(source)
     _, header = next(rows, (0, []))
-    _check_header(source.url, header)
+    _check_header(source.url, header, uses)
     return _Table(dict.fromkeys(header), _csv_rows(source, header, rows))
 
 
@@ -230,15 +258,15 @@ def _delimiter(source: Source) -> str:
     return "\t" if source.suffix == ".tsv" else ","
 
 
-def _check_header(url: str, header: list[str]) -> None:
+def _check_header(url: str, header: list[str], uses: _Uses) -> None:
     if header:
-        _columns(url, dict.fromkeys(header))
+        _columns(url, dict.fromkeys(header), uses)
     for name in header:
         if header.count(name) > 1:
             raise PlanError(f"{url}: the column {name!r} stands twice in the header: rename one")
 
 
-def _json_lines(source: Source) -> _Table:
+def _json_lines(source: Source, uses: _Uses) -> _Table:
     names: dict[str, Any] = {}
     for row in _json_rows(source):
         names |= dict.fromkeys(row.cells)
@@ -260,11 +288,11 @@ def _json_rows(source: Source) -> Iterator[_Row]:
         yield _Row(f"line {number}", cells)
 
 
-def _parquet_table(source: Source) -> _Table:
+def _parquet_table(source: Source, uses: _Uses) -> _Table:
     with _parquet(source) as file:
         schema = file.schema_arrow
     names = dict.fromkeys(schema.names)
-    wanted = [*_columns(source.url, names).values()]
+    wanted = [*_columns(source.url, names, uses).values()]
     texts = [name for name in wanted if _is_text(schema.field(name).type)]
     return _Table(names, _parquet_rows(source, wanted, texts))
 

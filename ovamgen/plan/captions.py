@@ -88,8 +88,12 @@ def read_captions(url: str) -> CaptionFile:
     return CaptionFile(captions=tuple(stream.captions), sha256=stream.sha256, format=stream.format)
 
 
-def open_captions(url: str) -> CaptionStream:
+def open_captions(url: str, *, of_pictures: bool = False) -> CaptionStream:
     """As `read_captions`, one caption at a time; COCO's JSON is one document and read whole.
+
+    Args:
+        url: as there.
+        of_pictures: `Caption.picture` is wanted; the file must tell it.
 
     Raises:
         PlanError: the file is missing, unreadable, or its name is of no format.
@@ -101,7 +105,10 @@ def open_captions(url: str) -> CaptionStream:
             f"{url}: expected a name that ends in {', '.join(_FORMATS)} (or these with .gz), "
             f"got '{source.suffix}'"
         )
-    captions = iter(coco_captions(source)) if form == "coco" else read_table(source)
+    if form == "coco":
+        captions = iter(coco_captions(source, of_pictures=of_pictures))
+    else:
+        captions = read_table(source, of_pictures=of_pictures)
     return CaptionStream(captions=_some(url, captions), sha256=source.sha256, format=form)
 
 

@@ -26,13 +26,14 @@ class Instance:
     """Square pixels of the original photograph."""
 
 
-def coco_captions(source: Source) -> list[Caption]:
-    """The captions of a COCO captions file, in its order.
+def coco_captions(source: Source, *, of_pictures: bool = False) -> list[Caption]:
+    """The captions of a COCO captions file, in its order; if asked, with their pictures' names.
 
     Raises:
         PlanError: the file is no COCO captions file; what came instead is named.
     """
     data = _parsed(source)
+    pictures = _file_names(source.url, data) if of_pictures else {}
     captions = []
     for index, annotation in enumerate(_listed(source.url, data, "annotations")):
         where = f"{source.url} annotation {index}"
@@ -45,14 +46,23 @@ def coco_captions(source: Source) -> list[Caption]:
         text = annotation["caption"]
         if not isinstance(text, str):
             raise PlanError(f"{where}: expected text in 'caption', got {text!r:.60}")
+        image_id = _id(where, annotation, "image_id")
         captions.append(
             Caption(
                 caption_id=_id(where, annotation, "id"),
-                image_id=_id(where, annotation, "image_id"),
+                image_id=image_id,
+                picture=pictures.get(image_id, ""),
                 text=checked_text(where, text),
             )
         )
     return captions
+
+
+def _file_names(url: str, data: Any) -> dict[int, str]:
+    """``file_name`` of the images, by their ids."""
+    images = enumerate(_listed(url, data, "images"))
+    names = {_id(f"{url} image {i}", image, "id"): image.get("file_name") for i, image in images}
+    return {number: name for number, name in names.items() if isinstance(name, str)}
 
 
 def coco_instances(source: Source, classes: ClassSet) -> tuple[list[Instance], frozenset[int]]:

@@ -39,6 +39,9 @@ class Reason(StrEnum):
     TOO_SMALL = "instances too small"
     TOO_MANY_INSTANCES = "too many instances"
     NOT_DRAWN = "not drawn"
+    # Of pictures:
+    NO_PICTURE = "no such picture"
+    NO_ROW = "picture without a row"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

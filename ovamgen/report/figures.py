@@ -118,6 +118,15 @@ def _panel_height(shown: ShownSample) -> int:
     return max(1, round(_PANEL_PX * height / width))
 
 
+def _fitted(shown: ShownSample, panel_height: int) -> tuple[int, int]:
+    """(height, width) of the sample in a panel that another one's shape may have decided."""
+    if _panel_height(shown) == panel_height:
+        return panel_height, _PANEL_PX
+    height, width = shown.sample.labels.shape
+    scale = min(panel_height / height, _PANEL_PX / width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
 def _draw_header(sheet: Image.Image, draw: ImageDraw.ImageDraw, title: str, note: str) -> None:
     right = sheet.width - _MARGIN
     bar = (right - 190, 34, right - 40, 46)
@@ -175,17 +184,19 @@ def _draw_sample(
     colours: UInt8[np.ndarray, "256 3"],
 ) -> None:
     sample = shown.sample
-    image = fit(sample.image, panel_height, _PANEL_PX)
+    height, width = _fitted(shown, panel_height)
+    image = fit(sample.image, height, width)
     mask = mask_overlay(image, sample.labels, colours)
     panels = (image, heatmap_overlay(image, shown.previews), mask)
     for index, panel in enumerate(panels):
-        place = (corner[0] + index * (_PANEL_PX + _GAP), corner[1])
+        left = corner[0] + index * (_PANEL_PX + _GAP) + (_PANEL_PX - width) // 2
+        place = (left, corner[1] + (panel_height - height) // 2)
         sheet.paste(Image.fromarray(panel), place)
     _draw_classes(draw, (corner[0], corner[1] + panel_height + 10), shown, colours)
-    width = 3 * _PANEL_PX + 2 * _GAP
+    room = 3 * _PANEL_PX + 2 * _GAP
     prompt = " ".join(str(sample.metadata["prompt"]).split())
     place = (corner[0], corner[1] + panel_height + 34)
-    draw.text(place, _shorten(prompt, _font(13), width), _SOFT, _font(13))
+    draw.text(place, _shorten(prompt, _font(13), room), _SOFT, _font(13))
 
 
 def _draw_classes(

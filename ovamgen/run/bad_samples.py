@@ -112,6 +112,7 @@ def _synthesise_without(
         all_classes=batch.all_classes,
         unsafe=tuple(batch.unsafe[index] for index in kept),
         failures=(*own.values(), *failures),
+        files=tuple(batch.files[index] for index in kept) if batch.files else (),
     )
 
 

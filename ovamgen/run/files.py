@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from ovamgen import fault_points
+from ovamgen import fault_points, mini
 from ovamgen.bounds import MAX_YAML_BYTES
 from ovamgen.classes.loading import as_saved, from_saved
 from ovamgen.config import RunConfig, build_config, canonical_json
@@ -30,6 +30,7 @@ from ovamgen.shards.output_files import (
     run_name,
     shard_name,
 )
+from ovamgen.storage.pictures import UNNAMED
 from ovamgen.storage.plain_yaml import load_plain_yaml
 from ovamgen.storage.store import Store
 from ovamgen.storage.urls import without_query
@@ -37,7 +38,7 @@ from ovamgen.storage.urls import without_query
 log = logging.getLogger(__name__)
 
 _REQUIRED = {"fingerprint": str, "identity": dict, "model": dict, "config": dict, "inputs": dict}
-_SECTIONS = ("plan", "model", "synthesis", "attribution", "masks", "shards")
+_SECTIONS = ("plan", "model", "synthesis", "attribution", "masks", "shards", "label")
 _PACKAGES = ("torch", "diffusers", "transformers", "numpy", "pillow", "pyarrow", "pydensecrf2")
 
 
@@ -172,7 +173,8 @@ def check_sections(run: Mapping[str, Any]) -> None:
         ValueError: one is something else; it is named.
     """
     config = run.get("config", {})
-    parts = {name: run[name] for name in _REQUIRED if name in run and _REQUIRED[name] is dict}
+    of_run = [*(name for name, kind in _REQUIRED.items() if kind is dict), "versions"]
+    parts = {name: run[name] for name in of_run if name in run}
     if isinstance(config, dict):
         parts |= {f"config.{name}": config[name] for name in _SECTIONS if name in config}
     for name, part in parts.items():
@@ -200,8 +202,9 @@ def written_down(config: RunConfig) -> dict[str, Any]:
         ("plan", "instances"),
         ("attribution", "tokens"),
         ("attribution", "head"),
+        ("label", "pictures"),
     ):
-        if url := data[section].get(name):
+        if url := data.get(section, {}).get(name):
             data[section][name] = without_query(url)
     return data
 
@@ -219,6 +222,10 @@ def saved_config(run: Mapping[str, Any], out: str, *overrides: dict[str, Any]) -
     """
     # what came with a corpus names no file to be opened
     written = dict(run["config"])
+    pictures = written.get("label", {}).get("pictures")
+    if pictures and pictures != mini.NAME:
+        # somebody's photographs are not for whoever hands out a corpus to choose
+        written["label"] = {**written["label"], "pictures": f"{UNNAMED}{pictures}"}
     classes = as_saved(from_saved(written))
     identity = run["identity"].items()
     runtime = {k.partition(".")[2]: value for k, value in identity if k.startswith("runtime.")}

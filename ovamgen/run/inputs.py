@@ -10,11 +10,14 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
-from ovamgen.config import RunConfig, SynthesisConfig, check_method
+from ovamgen.config import NO_SCHEDULER, RunConfig, SynthesisConfig, check_method
+from ovamgen.console.progress import tracked
 from ovamgen.diffusion.facts import check_size_ids
 from ovamgen.diffusion.pipeline import ModelFacts, check_model
 from ovamgen.errors import ConfigError
+from ovamgen.plan.picture_plan import LabelSize, plan_pictures
 from ovamgen.plan.planning import Plan, make_plan, plan_settings
+from ovamgen.storage.pictures import open_picture_source
 from ovamgen.storage.reading import read_file
 from ovamgen.storage.retrying import RemoteError
 
@@ -33,7 +36,7 @@ def check_inputs(config: RunConfig) -> RunConfig:
 
     check_model_size(config)
     check_method(config.attribution.method)
-    if config.synthesis.scheduler != SynthesisConfig().scheduler:
+    if config.synthesis.scheduler not in (SynthesisConfig().scheduler, NO_SCHEDULER):
         # diffusers is slow to import, and the default is known to be there
         from ovamgen.diffusion.schedulers import scheduler_class
 
@@ -86,6 +89,8 @@ def plan_for(config: RunConfig, after: Plan | None = None) -> Plan:
         ConfigError: no captions are named.
         PlanError: they cannot be planned.
     """
+    if config.label.pictures:
+        return _plan_of_pictures(config)
     if not config.plan.captions:
         raise ConfigError(
             "no captions were given and the output holds no plan: use --captions FILE, or "
@@ -101,6 +106,21 @@ def plan_for(config: RunConfig, after: Plan | None = None) -> Plan:
     )
 
 
+def _plan_of_pictures(config: RunConfig) -> Plan:
+    facts = check_model(config.model)
+    own = (facts.height or 512, facts.width or 512)
+    asked = (config.synthesis.height, config.synthesis.width)
+    height, width = (ask or side for ask, side in zip(asked, own, strict=True))
+    size = LabelSize(
+        height=height,
+        width=width,
+        step=max(8, facts.vae_scale_factor or 8),
+        fixed=None not in asked,
+    )
+    source = open_picture_source(config.label.pictures)
+    return plan_pictures(config.plan, source, size, classes=config.classes, track=tracked)
+
+
 def settings_of_plan(config: RunConfig) -> dict[str, Any]:
     """What decides the plan of a configuration beside its inputs and classes."""
     return plan_settings(config.plan, append_class_words=config.synthesis.append_class_words)
@@ -114,11 +134,13 @@ def captions_path(name: str) -> str:
 
 
 def named_inputs(config: RunConfig, plan: Plan) -> dict[str, str]:
-    """sha256 by name of the captions and instances that are named; where none are, the plan's."""
-    if not config.plan.captions:
+    """sha256 by name of captions, instances and pictures that are named; or else the plan's."""
+    pictures = config.label.pictures
+    if not config.plan.captions and not pictures:
         return dict(plan.inputs)
-    named = {"captions": captions_path(config.plan.captions), "instances": config.plan.instances}
-    return {name: digest_of(path) for name, path in named.items() if path}
+    named = {"captions": config.plan.captions, "instances": config.plan.instances}
+    found = {name: digest_of(captions_path(path)) for name, path in named.items() if path}
+    return found | ({"pictures": open_picture_source(pictures).digest} if pictures else {})
 
 
 def inputs_of(config: RunConfig, of_plan: Mapping[str, str]) -> dict[str, str]:

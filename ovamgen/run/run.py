@@ -323,7 +323,12 @@ def _locked(config: RunConfig, store: Store, asked: Asked, replaced: list[str]) 
         replaced=replaced,
         gives_way=asked.gives_way,
     )
-    where = {"runtime": config.runtime.model_dump(), "model": {"device": config.model.device}}
+    where: dict[str, Any] = {
+        "runtime": config.runtime.model_dump(),
+        "model": {"device": config.model.device},
+    }
+    if config.label.pictures:
+        where["label"] = {"pictures": config.label.pictures}
     run.earlier = tuple(
         replace(
             run,

@@ -139,6 +139,7 @@ def _refine_one(
                 heatmap_max=maxima,
                 class_ids=class_ids,
                 unsafe=batch.unsafe[index],
+                jpeg=batch.files[index] if batch.files else None,
                 provenance=context.provenance,
                 settings=context.config.shards,
             )
@@ -178,7 +179,7 @@ def commit(
         samples=samples,
         failures=[(specs[failure.key], failure) for failure in failures],
         fingerprint=context.provenance.fingerprint,
-        retries={spec.key: spec.retry for spec in task.specs if spec.retry is not None},
+        extra={spec.key: fields for spec in task.specs if (fields := spec.extra_fields)},
     )
 
 

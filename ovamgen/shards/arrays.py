@@ -30,10 +30,11 @@ _XMP = (
 """The IPTC mark of generated media (conventions 3.6), the same in every image."""
 
 
-def encode_jpeg(image: UInt8[np.ndarray, "H W 3"], quality: int) -> bytes:
-    """A JPEG of the RGB image with full chroma (4:4:4), marked as synthetic."""
+def encode_jpeg(image: UInt8[np.ndarray, "H W 3"], quality: int, *, drawn: bool = True) -> bytes:
+    """A JPEG of the RGB image with full chroma (4:4:4); of a drawn one, marked as synthetic."""
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling=0, xmp=_XMP)
+    mark = {"xmp": _XMP} if drawn else {}
+    Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling=0, **mark)
     return buffer.getvalue()
 
 

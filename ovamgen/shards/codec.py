@@ -69,6 +69,7 @@ def encode_sample(
     unsafe: bool,
     provenance: Provenance,
     settings: ShardConfig,
+    jpeg: bytes | None = None,
 ) -> EncodedSample:
     """The sample's tar members, metadata and previews; equal arguments give equal bytes.
 
@@ -88,6 +89,7 @@ def encode_sample(
         unsafe: the safety checker's verdict.
         provenance: what the run depended on.
         settings: quality of the JPEG, and whether heatmaps are stored.
+        jpeg: the file that has these pixels, where there is one.
 
     Raises:
         SampleError: sizes that differ, a target without a heatmap, text that is no Unicode,
@@ -121,7 +123,7 @@ def encode_sample(
         }
     )
     members = {
-        IMAGE: encode_jpeg(image, settings.jpeg_quality),
+        IMAGE: jpeg or encode_jpeg(image, settings.jpeg_quality, drawn=spec.picture is None),
         METADATA: _utf8(spec.key, to_json(metadata)),
         MASK: encode_png(labels),
         CAPTION: _utf8(spec.key, spec.caption),

@@ -271,6 +271,16 @@ def consistency(
     print(told(consistency_and_iou(strength, limit)))
 
 
+@app.command()
+def labelled(
+    corpus: Annotated[str, typer.Argument(help="What 'ovamgen label' made of mini's pictures.")],
+) -> None:
+    """Print how good the masks and classes of labelled validation pictures are."""
+    from recipes.mini.labelled import told
+
+    print(told(corpus))
+
+
 @app.command("all")
 def everything(
     work: Work,

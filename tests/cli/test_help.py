@@ -118,8 +118,11 @@ def test_every_key_can_be_set_to_its_default():
     left_out = {
         "attribution.calls",
         "attribution.missing",
+        "attribution.probe",
         "attribution.resolutions",
         "classes",
+        "label.min_score",
+        "label.pictures",
         "masks.class_tau",
         "masks.crf.half_resolution",
         "plan.empty_share",

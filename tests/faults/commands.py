@@ -108,6 +108,12 @@ WRITERS: dict[str, Writer] = {
         arguments=("generate", *_DEMO, "--limit", "7", "--out", "grown", "--extend"),
         watched="grown",
     ),
+    "label": Writer(
+        arguments=(
+            *("label", "--pictures", "mini", "--captions", "shown.csv", "--model", "mini"),
+            *("--shard-size", "2", "--set", "runtime.runner=local", "--out", "out"),
+        ),
+    ),
     "generate --until-per-class": Writer(
         arguments=(
             *("generate", *_DEMO, "--set", "plan.classes=[cat, dog]", "--limit", "2"),
@@ -135,6 +141,8 @@ def write_world(root: Path, tiny_model: Path) -> None:
     """A healthy one of everything that the commands read."""
     write_specimen(root, tiny_model)
     shutil.rmtree(root / "outside")
+    shown = "".join(f"val_00000{number},cat\n" for number in range(3))
+    (root / "shown.csv").write_text(f"picture,classes\n{shown}")
     (root / "captions.csv").write_text("id,caption\n1,a photograph of a cat\n2,a photo of a dog\n")
     for name, engine in (("grown", DiscEngine), ("unlucky", _Unlucky)):
         config = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from tests.hostile.world import CORPUS, KEY, MODEL, VIEW
+from tests.hostile.world import CORPUS, KEY, MODEL, PHOTOS, PHOTOS_TABLE, PHOTOS_TAR, VIEW
 
 Arguments = tuple[str, ...] | Callable[[], object]
 """What follows ``ovamgen``, in the folder of the specimen; or Python that is called there."""
@@ -20,6 +20,23 @@ def read_dataset(url: str) -> None:
 
     for _ in segmentation_dataset(url):
         pass
+
+
+def label(pictures: str, table: str = "") -> None:
+    """The pictures as ``label`` plans, reads and noises them, with the real engine."""
+    from ovamgen.config import build_config
+    from ovamgen.engine.engine import Engine
+    from ovamgen.generation import generate
+
+    config = {
+        "plan": {"captions": table, "batch_size": 4},
+        "model": {"id": "mini"},
+        "attribution": {"probe": [101]},
+        "label": {"pictures": pictures},
+        "runtime": {"runner": "local"},
+        "out": "new",
+    }
+    generate(build_config(config), Engine.load).check_complete()
 
 
 def _of_shards(folder: str) -> dict[str, Arguments]:
@@ -91,6 +108,9 @@ COMMANDS: dict[str, dict[str, Arguments]] = {
             *("--draws", "10", "--device", "cpu"),
         ),
     },
+    PHOTOS: {"label": partial(label, PHOTOS)},
+    PHOTOS_TAR: {"label": partial(label, PHOTOS_TAR)},
+    PHOTOS_TABLE: {"label": partial(label, PHOTOS, PHOTOS_TABLE)},
     "voc": {
         "train": ("train", "--real", "voc", "--set", "real_split=val", "--out", "new", *_SMALL),
         "evaluate segmentor": (

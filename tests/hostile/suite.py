@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from tests.hostile import documents, links, models, pictures, tables, tars, texts, tokens, views
+from tests.hostile import (
+    documents,
+    links,
+    models,
+    photos,
+    pictures,
+    tables,
+    tars,
+    texts,
+    tokens,
+    views,
+)
 from tests.hostile.attack import Attack
 from tests.hostile.commands import COMMANDS
 
 ATTACKS: tuple[Attack, ...] = tuple(
     attack
-    for module in (links, tars, pictures, tables, documents, models, tokens, texts, views)
+    for module in (links, tars, pictures, photos, tables, documents, models, tokens, texts, views)
     for attack in module.ATTACKS
 )
 
@@ -30,6 +41,7 @@ _QUICK = {
     "model folders: code beside the weights": "doctor",
     "token files: a call that opens": "tokens import",
     "text: escape codes in a file's name": "verify",
+    "labelled pictures: a pipe": "label",
     "views: source 's3://hostile-bucket/corpus'": "verify",
     "views: source 'reference://x/y'": "export hf",
 }

@@ -9,9 +9,11 @@ import dataclasses
 import hashlib
 import os
 import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.corpus.select.filters import SelectionSettings
@@ -28,6 +30,8 @@ CORPUS, VIEW, MODEL, OUTSIDE = "corpus", "view", "model", "outside"
 TAR, TABLE, RECORD = "train-000000.tar", "metadata/000000.parquet", "manifests/000000.json"
 KEY = "00000000001"
 """Of a sample that the corpus holds."""
+PHOTOS, PHOTOS_TAR, PHOTOS_TABLE = "photos", "photos.tar", "photos.csv"
+"""Pictures to be labelled, the same in a tar, and what they show."""
 CODE_RAN = "CODE_RAN"
 """A file that code in an attack makes in the current folder."""
 
@@ -49,6 +53,7 @@ def write_specimen(root: Path, tiny_model: Path) -> None:
     (root / "out").rename(root / CORPUS)
     select(str(root / CORPUS), str(root / VIEW), SelectionSettings(area_quantiles=None))
     shutil.copytree(tiny_model, root / MODEL)
+    _write_photos(root)
     (root / "labelme.json").rename(root / "cat-1.json")
     # as wide as the rows of mini
     rows = {voc.phrase.replace(" ", "-"): np.ones((2, 128), np.float32) for voc in VOC_CLASSES}
@@ -61,6 +66,15 @@ def write_specimen(root: Path, tiny_model: Path) -> None:
         path = root / OUTSIDE / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+
+
+def _write_photos(root: Path) -> None:
+    (root / PHOTOS).mkdir()
+    for number, name in enumerate(("one.png", "two.png")):
+        Image.new("RGB", (64, 64), (90 * number, 99, 99)).save(root / PHOTOS / name)
+    with tarfile.open(root / PHOTOS_TAR, "w") as tar:
+        tar.add(root / PHOTOS, "photos")
+    (root / PHOTOS_TABLE).write_text("picture,classes\none.png,cat\n")
 
 
 def state_of(root: Path) -> dict[str, tuple[int, str]]:

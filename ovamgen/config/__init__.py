@@ -22,7 +22,14 @@ from ovamgen.config.loading import (
     preset_names,
     read_config_file,
 )
-from ovamgen.config.masks import TOKEN_TAU, WORD_TAU, CrfConfig, MaskConfig, Normalisation
+from ovamgen.config.masks import (
+    RECORDED_SELF_ATTENTION,
+    TOKEN_TAU,
+    WORD_TAU,
+    CrfConfig,
+    MaskConfig,
+    Normalisation,
+)
 from ovamgen.config.methods import METHODS, Branch, Method, check_method, uses_head
 from ovamgen.config.models import (
     DEFAULT_MODEL,
@@ -42,6 +49,7 @@ __all__ = [
     "DEFAULT_MODEL",
     "DEFAULT_REVISION",
     "METHODS",
+    "RECORDED_SELF_ATTENTION",
     "SAMPLES_VERSION",
     "SHIPPED",
     "SHIPPED_HEADS",

@@ -15,7 +15,14 @@ from typing import Any
 from ovamgen import __version__
 from ovamgen.attribution.token_bank import open_bank
 from ovamgen.classes.loading import as_saved
-from ovamgen.config import AS_KEYS, RunConfig, build_config, identity, load_preset
+from ovamgen.config import (
+    AS_KEYS,
+    RECORDED_SELF_ATTENTION,
+    RunConfig,
+    build_config,
+    identity,
+    load_preset,
+)
 from ovamgen.console.progress import RunProgress
 from ovamgen.corpus.open import Corpus, derived_fingerprint, open_corpus
 from ovamgen.corpus.reannotate_shard import Reannotation, reannotate_shard
@@ -37,9 +44,6 @@ from ovamgen.shards.shard_record import finished_copies
 from ovamgen.storage.store import Store, open_store
 
 log = logging.getLogger(__name__)
-
-_OF_THE_METHOD = ("received", "affinity")
-"""Self-attention factors that are in the stored heatmaps already, and need the model."""
 
 _GRACE_SECONDS = 5.0
 """For a process to end by itself, and leave nothing unfinished behind."""
@@ -225,12 +229,16 @@ def _check_possible(before: RunConfig, after: RunConfig, preset: Mapping[str, An
         )
     old, new = before.masks, after.masks
     fixed = []
-    if old.self_attention in _OF_THE_METHOD or new.self_attention in _OF_THE_METHOD:
+    # what is in the stored heatmaps already, and needs the model
+    if {old.self_attention, new.self_attention} & RECORDED_SELF_ATTENTION:
         fixed.append("self_attention")
     if old.self_attention == "received":
         fixed += ["normalisation", "self_attention_low"]
     if old.self_attention == "affinity":
         fixed += ["self_attention_power", "self_attention_positions"]
+    if old.self_attention == "iterated":
+        fixed += ["self_attention_positions", "self_attention_iterations"]
+        fixed.append("self_attention_entropy_step")
     if old.normalisation == "min-max" or new.normalisation == "none":
         fixed.append("normalisation")
     for name in fixed:

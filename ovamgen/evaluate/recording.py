@@ -37,7 +37,7 @@ from ovamgen.storage.damaged_files import BROKEN_ARRAYS
 from ovamgen.storage.whole_files import write_whole
 
 MAPS = "maps"
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

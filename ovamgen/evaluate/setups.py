@@ -16,7 +16,14 @@ from ovamgen.attribution.token_bank import check_covers
 from ovamgen.attribution.trained_head import HeadUse, open_head
 from ovamgen.classes.class_entry import ClassEntry
 from ovamgen.classes.loading import as_saved
-from ovamgen.config import METHODS, RunConfig, canonical_json, check_method, merge
+from ovamgen.config import (
+    METHODS,
+    RECORDED_SELF_ATTENTION,
+    RunConfig,
+    canonical_json,
+    check_method,
+    merge,
+)
 from ovamgen.engine.token_choice import open_tokens
 from ovamgen.errors import ConfigError, MethodError
 from ovamgen.pictures.picture_set import Picture, PictureSet
@@ -70,7 +77,7 @@ class Setup:
         """What decides which sink hears a drawing: setups that agree in it share one."""
         method = METHODS[self.method].made_by
         masks = self.config.masks.model_dump(mode="json")
-        attended = masks["self_attention"] in ("received", "affinity")
+        attended = masks["self_attention"] in RECORDED_SELF_ATTENTION
         self_attention = [
             f"{name}={value}"
             for name, value in sorted(masks.items())

@@ -122,6 +122,8 @@ def test_every_key_can_be_set_to_its_default():
         "classes",
         "masks.class_tau",
         "masks.crf.half_resolution",
+        "masks.self_attention_entropy_step",
+        "masks.self_attention_iterations",
         "plan.empty_share",
         "plan.wanted",
         "synthesis.append_class_words",

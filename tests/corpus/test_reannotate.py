@@ -213,6 +213,8 @@ def test_what_stored_heatmaps_cannot_give_is_refused(corpus):
     before = open_corpus(corpus)
     with pytest.raises(ConfigError, match="self_attention received cannot be had"):
         new_config(before, None, {"self_attention": "received"})
+    with pytest.raises(ConfigError, match="self_attention iterated cannot be had"):
+        new_config(before, None, {"self_attention": "iterated"})
     with pytest.raises(ConfigError, match="is for heatmaps of attn2mask"):
         new_config(before, "attn2mask-supplementary", {})
 

@@ -79,7 +79,9 @@ def masks(
     method: Annotated[
         str | None, typer.Option(help="Attribution method; by default the preset's.")
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="Mask preset.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Mask preset, or a file of one (.yaml).")
+    ] = None,
     tokens: Tokens = None,
     head: HeadFile = None,
     split: Split = None,
@@ -113,7 +115,7 @@ def masks(
     --preset ovam-voc-sim --out scores`
     """
     from ovamgen.evaluate.masks import evaluate_masks
-    from ovamgen.evaluate.setups import configure, make_setup
+    from ovamgen.evaluate.setups import configure, make_setup, tokens_of
     from ovamgen.pictures.picture_set import open_pictures
 
     pictures = open_pictures(
@@ -129,7 +131,11 @@ def masks(
         pictures,
         {
             **_drawing(model, device, steps, guidance),
-            "attribution": {"method": method, "tokens": tokens or "words", "head": head},
+            "attribution": {
+                "method": method,
+                "tokens": tokens or ("words" if preset is None else tokens_of(preset)),
+                "head": head,
+            },
             "masks": {"preset": preset},
         },
         lambda asked: resolve_here(config, asked, sets),

@@ -107,7 +107,12 @@ def device_here() -> str:
 
 def resolve(file: str | None, flags: dict[str, Any], sets: list[str] | None = None) -> RunConfig:
     """The resolved configuration: file, then the flags that were given, then --set."""
-    from ovamgen.config import build_config, parse_overrides, read_config_file
+    from ovamgen.config import (
+        build_config,
+        parse_overrides,
+        read_config_file,
+        with_preset_file,
+    )
 
     given = {
         name: {key: value for key, value in section.items() if value is not None}
@@ -117,7 +122,7 @@ def resolve(file: str | None, flags: dict[str, Any], sets: list[str] | None = No
     given |= {k: v for k, v in flags.items() if not isinstance(v, dict) and v is not None}
     overrides = parse_overrides(sets or [])
     layers = (read_config_file(file) if file else {}, given, overrides)
-    return build_config(*layers, given_as=options_of(given, overrides))
+    return build_config(*with_preset_file(*layers), given_as=options_of(given, overrides))
 
 
 def options_of(given: dict[str, Any], overrides: dict[str, Any]) -> dict[str, str]:

@@ -15,12 +15,16 @@ from ovamgen.config.fingerprint import (
 )
 from ovamgen.config.head_source import SHIPPED_HEADS
 from ovamgen.config.loading import (
+    FROM_FILE,
     build_config,
+    is_preset_file,
     load_preset,
     merge,
     parse_overrides,
     preset_names,
     read_config_file,
+    read_preset,
+    with_preset_file,
 )
 from ovamgen.config.masks import (
     RECORDED_SELF_ATTENTION,
@@ -48,6 +52,7 @@ __all__ = [
     "AS_KEYS",
     "DEFAULT_MODEL",
     "DEFAULT_REVISION",
+    "FROM_FILE",
     "METHODS",
     "RECORDED_SELF_ATTENTION",
     "SAMPLES_VERSION",
@@ -77,6 +82,7 @@ __all__ = [
     "fingerprint_of",
     "flatten",
     "identity",
+    "is_preset_file",
     "lacks",
     "load_preset",
     "merge",
@@ -84,6 +90,8 @@ __all__ = [
     "parse_overrides",
     "preset_names",
     "read_config_file",
+    "read_preset",
     "uses_head",
     "validated",
+    "with_preset_file",
 ]

@@ -21,7 +21,8 @@ from ovamgen.config import (
     RunConfig,
     build_config,
     identity,
-    load_preset,
+    read_preset,
+    with_preset_file,
 )
 from ovamgen.console.progress import RunProgress
 from ovamgen.corpus.open import Corpus, derived_fingerprint, open_corpus
@@ -201,13 +202,18 @@ def new_config(
     saved = {k: v for k, v in saved.items() if k != "classes"} | as_saved(corpus.classes)
     before = build_config(saved)
     masks: dict[str, Any] = {"preset": preset} if preset else dict(saved["masks"])
+    values = read_preset(preset) if preset else {}
     # a threshold and its background channel say the same thing twice: the new one is meant
     for given, other in (("tau", "beta"), ("beta", "tau")):
         if given in overrides:
             masks.pop(other, None)
             # one threshold for all classes
             masks.pop("class_tau", None)
-    config = build_config({**saved, "masks": {**masks, **overrides}}, given_as=given_as)
+    layer = {**saved, "masks": {**masks, **overrides}}
+    config = build_config(*with_preset_file(layer), given_as=given_as)
+    # a preset's other sections are about drawings that are made with it
+    drawn = {"attribution": before.attribution, "synthesis": before.synthesis}
+    config = config.model_copy(update=drawn)
     if config.masks.tau is None:
         try:
             config, _ = open_bank(config)
@@ -216,7 +222,7 @@ def new_config(
                 f"the preset {preset} leaves the threshold to the tokens: {error}; or give --tau "
                 f"(the run had {before.masks.tau})"
             ) from None
-    _check_possible(before, config, load_preset(preset) if preset else {})
+    _check_possible(before, config, values)
     return config
 
 
@@ -227,6 +233,14 @@ def _check_possible(before: RunConfig, after: RunConfig, preset: Mapping[str, An
             f"the preset {after.masks.preset} is for heatmaps of {method}, those of this corpus "
             f"are of {before.attribution.method}: give another preset"
         )
+    written = before.attribution.model_dump(mode="json")
+    for name in ("resolutions", "calls"):
+        chosen = preset.get("attribution", {}).get(name)
+        if chosen and list(chosen) != written.get(name):
+            raise ConfigError(
+                f"the preset {after.masks.preset} is for heatmaps of attribution.{name} {chosen}, "
+                f"those of this corpus are of {written.get(name, 'all')}: give another preset"
+            )
     old, new = before.masks, after.masks
     fixed = []
     # what is in the stored heatmaps already, and needs the model

@@ -9,7 +9,7 @@ from typing import Any
 
 from ovamgen.attribution.heads.reading import read_head
 from ovamgen.classes.class_set import ClassSet
-from ovamgen.config import SHIPPED_HEADS, RunConfig, TokenSource, load_preset
+from ovamgen.config import FROM_FILE, SHIPPED_HEADS, RunConfig, TokenSource, read_preset
 from ovamgen.console.progress import Progress
 from ovamgen.errors import ConfigError
 from ovamgen.evaluate.comparison import (
@@ -204,7 +204,7 @@ def preset_setups(
     setups = []
     for preset in names:
         for tokens, of_a_bank in (("words", False), (request.tokens or "auto", True)):
-            method = load_preset(preset).get("attribution", {}).get("method")
+            method = read_preset(preset).get("attribution", {}).get("method")
             attribution = {"tokens": tokens, "head": heads.get(method)}
             sections: Sections = {"attribution": attribution, "masks": {"preset": preset}}
             config = configure(pictures, {**asked, **sections}, build)
@@ -214,7 +214,8 @@ def preset_setups(
                     f"a comparison needs tokens, and {config.model.id} has no bank of its own: "
                     "give --tokens BANK (see 'ovamgen tokens')"
                 )
-            setups.append(replace(setup, name=f"{preset}-{setup.rows.source.label}"))
+            short = config.masks.preset.removesuffix(FROM_FILE)
+            setups.append(replace(setup, name=f"{short}-{setup.rows.source.label}"))
     return setups
 
 

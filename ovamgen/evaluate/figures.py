@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ovamgen.config import FROM_FILE
 from ovamgen.console.progress import Progress
 from ovamgen.errors import ConfigError
 from ovamgen.evaluate.compare import HEAD_PRESETS, Build, CompareRequest, preset_setups
@@ -145,7 +146,8 @@ def _draw(
         if kind == "heatmaps" and preset in HEAD_PRESETS:
             # a head's map is its mask before the threshold
             continue
-        name = "-".join(filter(None, [_NUMBERS.get((kind, method)), kind, preset]))
+        short = preset.removesuffix(FROM_FILE)
+        name = "-".join(filter(None, [_NUMBERS.get((kind, method)), kind, short]))
         masks = kind == "masks"
         heads = [f"{one.label}, τ {one.tau:g}" if masks else one.label for one in shown]
         write_grid(

@@ -17,12 +17,14 @@ from ovamgen.attribution.trained_head import HeadUse, open_head
 from ovamgen.classes.class_entry import ClassEntry
 from ovamgen.classes.loading import as_saved
 from ovamgen.config import (
+    FROM_FILE,
     METHODS,
     RECORDED_SELF_ATTENTION,
     RunConfig,
     canonical_json,
     check_method,
     merge,
+    read_preset,
 )
 from ovamgen.engine.token_choice import open_tokens
 from ovamgen.errors import ConfigError, MethodError
@@ -162,10 +164,19 @@ def make_setup(config: RunConfig, *, name: str = "", text: str = TEXT) -> Setup:
     rows = ClassRows(config.attribution.token_source, bank)
     head = open_head(config)
     if not name:
-        method, preset = config.attribution.method, config.masks.preset
+        method, preset = config.attribution.method, config.masks.preset.removesuffix(FROM_FILE)
         name = preset if preset.startswith(method) else f"{method}-{preset}"
         name = f"{name}-{rows.source.label}"
     return Setup(name=name, config=config, rows=rows, head=head, text=text)
+
+
+def tokens_of(preset: str) -> str:
+    """What is scored by a preset where no tokens are asked for: its own, or words.
+
+    Raises:
+        ConfigError: no such preset or file.
+    """
+    return str(read_preset(preset).get("attribution", {}).get("tokens", "words"))
 
 
 def configure(

@@ -17,7 +17,6 @@ from ovamgen.errors import ConfigError
 from ovamgen.storage.plain_yaml import load_plain_yaml
 from ovamgen.storage.section import AS_KEYS, validated
 
-
 FROM_FILE = " (file)"
 """Ends the recorded name of a preset file, whose values are recorded beside it."""
 _PRESET_SECTIONS = ("attribution", "masks", "synthesis")

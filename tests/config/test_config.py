@@ -100,11 +100,14 @@ def test_every_preset_builds_and_names_its_source():
         "attn2mask-supplementary",
         "daam",
         "daam-ovam",
+        "dataset-diffusion",
         "datasetdm",
         "grounded",
         "ovam-coco-cap",
         "ovam-cvpr24",
+        "ovam-tokens",
         "ovam-voc-sim",
+        "ovam-words",
         "paper",
     ]
     for name in preset_names():
@@ -113,7 +116,8 @@ def test_every_preset_builds_and_names_its_source():
         assert RunConfig.model_validate(config.model_dump(mode="json")) == config
         assert "source" not in load_preset(name)
         text = (resources.files("ovamgen") / "presets" / f"{name}.yaml").read_text("utf-8")
-        assert "methods" in yaml.safe_load(text)["source"] or name == "paper"
+        cited = yaml.safe_load(text)["source"]
+        assert "methods" in cited or name in ("paper", "dataset-diffusion")
 
 
 def test_a_preset_file(tmp_path):
@@ -186,6 +190,19 @@ def test_presets_are_the_rows_of_methods_7_5(preset, word, token, crf):
         attn2mask = config.attribution.method == "attn2mask"
         assert config.synthesis.steps == (100 if attn2mask else 30)
         assert (config.masks.normalisation == "min-max") == attn2mask
+
+
+def test_presets_for_words_and_for_tokens():
+    """OVAM's ablation: the 16x16 layers are best for words, all of them for tokens (methods 8)."""
+    published = build_config(MINI, {"masks": {"preset": "ovam-voc-sim"}})
+    words, tokens = (
+        build_config(MINI, {"masks": {"preset": f"ovam-{kind}"}}) for kind in ("words", "tokens")
+    )
+    assert (words.attribution.resolutions, words.attribution.tokens) == ((16,), "words")
+    assert (tokens.attribution.resolutions, tokens.attribution.tokens) == ((), "own")
+    assert (words.masks.tau, tokens.masks.tau) == (0.4, published.masks.tau)
+    same = {"preset": "ovam-voc-sim"}
+    assert tokens.masks.model_copy(update=same) == published.masks
 
 
 def test_what_is_given_wins_over_the_other_sections_of_a_preset():

@@ -34,7 +34,7 @@ from ovamgen.config.masks import (
     MaskConfig,
     Normalisation,
 )
-from ovamgen.config.methods import METHODS, Branch, Method, check_method, uses_head
+from ovamgen.config.methods import METHODS, Branch, Method, check_method, default_branch, uses_head
 from ovamgen.config.models import (
     DEFAULT_MODEL,
     DEFAULT_REVISION,
@@ -78,6 +78,7 @@ __all__ = [
     "build_config",
     "canonical_json",
     "check_method",
+    "default_branch",
     "fingerprint",
     "fingerprint_of",
     "flatten",

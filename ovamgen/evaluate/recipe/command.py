@@ -37,7 +37,8 @@ from ovamgen.evaluate.tables import write_json, write_text
 NAME = "recipe"
 _QUICK_REMARK = (
     f"This is a quick look (--quick): at most {QUICK_PICTURES} pictures a split, {QUICK_STEPS} "
-    f"steps for real pictures, {QUICK_DRAWS} bootstrap draws, a small grid."
+    f"steps for real pictures where no other number is given, {QUICK_DRAWS} bootstrap draws, a "
+    "small grid."
 )
 
 

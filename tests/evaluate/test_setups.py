@@ -4,7 +4,13 @@ import pytest
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.engine.opened_model import PipelineAttention
 from ovamgen.errors import ConfigError, MethodError
-from ovamgen.evaluate.setups import check_classes, check_drawn_by, make_setup, sample_sections
+from ovamgen.evaluate.setups import (
+    check_classes,
+    check_drawn_by,
+    make_setup,
+    sample_sections,
+    tokens_of,
+)
 from ovamgen.pictures.picture_set import Picture, PictureTarget, open_pictures
 from tests.evaluate.conftest import tiny
 from tests.golden.reference import tiny_sd
@@ -91,6 +97,17 @@ def test_who_shares_a_recording(tmp_path):
     attended = {"self_attention": "received", "normalised_at": "map"}
     others += [setup(**attended), setup(text="{prompt}"), setup("untrained")]
     assert len({found.recorded for found in [ovam, *others]}) == len(others) + 1
+
+
+def test_a_preset_may_say_what_is_scored_by_it(tmp_path):
+    assert [tokens_of(name) for name in ("paper", "ovam-words", "ovam-tokens")] == [
+        "words",
+        "words",
+        "auto",
+    ]
+    file = tmp_path / "mine.yaml"
+    file.write_text("attribution: {tokens: untrained}")
+    assert tokens_of(str(file)) == "untrained"
 
 
 def test_thresholds_do_not_change_what_is_recorded():

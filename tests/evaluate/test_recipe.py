@@ -214,6 +214,10 @@ def test_the_other_files(whole):
         assert f"## With {found.setup.tokens}" in page
     assert "```text\novamgen evaluate recipe\n```" in page
     assert "Timesteps above 500 were never called here" in page
+    few = f"ntervals over {len(done.searched.parts.report_keys)} pictures are narrower"
+    assert few in page
+    assert any(few in line for line in done.lines())
+    assert few in (out / "recipe-words.yaml").read_text()
     assert (
         yaml.safe_load((out / "recipe-words.yaml").read_text())["attribution"]["method"] == "ovam"
     )

@@ -28,6 +28,8 @@ from ovamgen.pictures.picture_set import PictureSet
 
 SHOWN = 10
 """Recipes of the table of the best ones."""
+FEW = 30
+"""Pictures below which a bootstrap interval is too narrow to go by."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -97,7 +99,8 @@ def verdict(found: Found) -> str:
 
 def summary_lines(searched: Searched) -> list[str]:
     """The sentences, for a terminal."""
-    return [verdict(found) for found in searched.found]
+    few = [f"NOTE: {_few_note(searched)}"] if _few_note(searched) else []
+    return [*(verdict(found) for found in searched.found), *few]
 
 
 def preset_text(searched: Searched, found: Found) -> str:
@@ -130,6 +133,7 @@ def preset_text(searched: Searched, found: Found) -> str:
         verdict(found),
         f"Chosen among {len(searched.grid)} recipes on {searched.parts.told}.",
         *searched.remarks,
+        *([f"Note: {_few_note(searched)}."] if _few_note(searched) else []),
         *([f"Made by: {searched.command}"] if searched.command else []),
     ]
     sections = {"source": source, "attribution": attribution, "masks": masks}
@@ -206,6 +210,8 @@ def grid_text(grid: Sequence[Recipe]) -> str:
 def notes(searched: Searched) -> list[str]:
     """What a reader of the tables should know."""
     texts = list(searched.pictures.notes)
+    if few := _few_note(searched):
+        texts.append(f"{few[0].upper()}{few[1:]}.")
     texts.append(absent_note(searched.found[0].chosen.table))
     texts += [left_out_note(found.chosen.judged) for found in searched.found]
     if searched.pictures.kind == "voc" and searched.highest < HIGHEST:
@@ -215,6 +221,17 @@ def notes(searched: Searched) -> list[str]:
         )
     texts.append(drawing_note(searched.found[0].chosen.judged, searched.pictures))
     return list(dict.fromkeys(text for text in texts if text))
+
+
+def _few_note(searched: Searched) -> str:
+    """The sentence that says that there are too few pictures for intervals, or ""."""
+    count = len(searched.parts.report_keys)
+    if count >= FEW:
+        return ""
+    return (
+        f"intervals over {count} pictures are narrower than they should be: go by those of {FEW} "
+        "or more"
+    )
 
 
 def _kind(found: Found) -> list[str]:

@@ -45,6 +45,8 @@ class AttentionParts:
         self._open = open_sink
         self._stretches = tuple(stretches)
         self._stretch = 0
+        self.highest = 0.0
+        """The highest timestep of a UNet call."""
         self._sinks: dict[Part, HeatmapSink] = {}
 
     def begin_call(self, timestep: float) -> None:
@@ -56,11 +58,12 @@ class AttentionParts:
         found = [n for n, (low, high) in enumerate(self._stretches) if low <= timestep <= high]
         if not found:
             raise ConfigError(
-                f"the UNet was called at timestep {timestep:g}, which is in none of the stretches "
-                f"{', '.join(f'{low} to {high}' for low, high in self._stretches)}: use a "
-                "scheduler of whole timesteps, such as PNDM or DDIM"
+                f"the UNet was called at timestep {timestep:g}, which lies in none of the "
+                f"stretches {', '.join(f'{low} to {high}' for low, high in self._stretches)}: "
+                "use a scheduler of whole timesteps, such as PNDM or DDIM"
             )
         self._stretch = found[0]
+        self.highest = max(self.highest, timestep)
 
     def update(self, layer: int, queries: Float[Tensor, "B N P D"], size: tuple[int, int]) -> None:
         """Passes one layer's queries of one UNet call on to the part that they belong to."""

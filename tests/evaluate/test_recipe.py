@@ -298,8 +298,24 @@ def test_what_cannot_be_searched(voc_folder, tmp_path):
     with pytest.raises(ConfigError, match=r"read ovam's maps, got attribution\.method daam"):
         record_pictures(request(voc_folder, tmp_path), daam, Counted())
     sink = AttentionParts(lambda: None, [(0, 333), (334, 1000)])
-    with pytest.raises(ConfigError, match=r"timestep 333\.5, which is in none of the stretches"):
+    with pytest.raises(ConfigError, match=r"timestep 333\.5, which lies in none of the stretches"):
         sink.begin_call(333.5)
+
+
+def test_calls_beyond_the_last_third_belong_to_it(whole):
+    """PNDM calls the UNet at 501 where pictures are noised to 0.5 in 10 steps."""
+    recorded, *_ = whole
+    [source] = recorded.recordings
+    picture = recorded.parts.tune.pictures[0]
+    beyond = replace(source.parts(picture), highest=501.0)
+    other = replace(source, _read={picture.key: beyond})
+    assert source.called([picture])[-1] == (334, 500)
+    assert other.called([picture])[-1] == (334, 501)
+    setup = recorded.setups[0]
+    last = with_setup(setup, Recipe(calls=(334, 501)))
+    assert np.array_equal(other.maps(last, picture).maps, source.maps(last, picture).maps)
+    with pytest.raises(MethodError, match="no attention was recorded"):
+        other.maps(with_setup(setup, Recipe(calls=(334, 500))), picture)
 
 
 def test_parts_that_are_not_there(whole):

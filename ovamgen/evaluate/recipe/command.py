@@ -70,7 +70,7 @@ class Recorded:
     """Of the pictures that recipes are chosen on, and of those that are reported on where they are
     another set."""
     highest: int
-    """Timestep up to which the UNet was called."""
+    """Timestep up to which pictures were noised."""
 
 
 def record_pictures(request: CompareRequest, build: Build, counting: Progress) -> Recorded:
@@ -130,7 +130,8 @@ def search_recorded(recorded: Recorded, counting: Progress, *, command: str = ""
     request, parts = recorded.request, recorded.parts
     tuning, reporting = recorded.recordings[0], recorded.recordings[-1]
     chosen_on = [picture for picture in parts.tune.pictures if picture.key in parts.tune_keys]
-    grid = recipes(tuning.layer_sizes(chosen_on), tuning.called(chosen_on), quick=request.quick)
+    called = tuning.called(chosen_on)
+    grid = recipes(tuning.layer_sizes(chosen_on), called, quick=request.quick)
     counting.start(len(recorded.setups) * scorings(grid))
     found = tuple(
         search(
@@ -150,7 +151,7 @@ def search_recorded(recorded: Recorded, counting: Progress, *, command: str = ""
         grid=grid,
         found=found,
         strength=request.strength,
-        highest=recorded.highest,
+        highest=max([recorded.highest, *(high for _, high in called)]),
         draws=request.draws,
         seed=request.seed,
         command=command,

@@ -7,6 +7,7 @@ tokens, the received self-attention and the mean matrix. A stopped search goes o
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,7 +30,7 @@ from ovamgen.diffusion.pipeline import LoadedPipeline
 from ovamgen.diffusion.recorder import Listener
 from ovamgen.engine.opened_model import PipelineAttention, use_repeatable_arithmetic
 from ovamgen.errors import ConfigError, SampleError
-from ovamgen.evaluate.recipe.grid import Stretch
+from ovamgen.evaluate.recipe.grid import HIGHEST, Stretch
 from ovamgen.evaluate.recording import (
     Artist,
     RecordedMaps,
@@ -43,7 +44,7 @@ from ovamgen.evaluate.setups import Setup
 from ovamgen.pictures.picture_set import Picture, PictureSet
 
 PARTS = "parts"
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -66,6 +67,8 @@ class PictureParts:
     received: Float32[Tensor, "1 h w"]
     matrix: Float32[Tensor, "1 P P"]
     matrix_size: tuple[int, int]
+    highest: float
+    """The highest timestep at which the UNet was called."""
     difference: float
     """As `RecordedMaps.difference`."""
     failure: str
@@ -116,7 +119,7 @@ class PartRecordings:
         kind = recorded.kinds[setup.name]
         heard = None
         if kind.sizes:
-            stretches = _within(self.stretches, setup.config.attribution.calls)
+            stretches = self._within(setup.config.attribution.calls, recorded.highest)
             sink = _RefinedParts(kind, recorded, setup, stretches)
             heard = sink, AttributedClasses(targets=(), sizes=kind.sizes)
         return maps_of(picture, setup, heard, dict(kind.problems), recorded.difference)
@@ -126,9 +129,26 @@ class PartRecordings:
         return tuple(sorted({cells for cells, _ in self._common(pictures)}))
 
     def called(self, pictures: Sequence[Picture]) -> tuple[Stretch, ...]:
-        """The stretches in which the UNet was called for all pictures."""
+        """The stretches in which the UNet was called for all pictures.
+
+        The last one reaches as far as the UNet was called, if that is beyond its end.
+        """
         numbers = sorted({stretch for _, stretch in self._common(pictures)})
-        return tuple(self.stretches[number] for number in numbers)
+        *others, (low, high) = self.stretches
+        seen = math.ceil(max((self.parts(picture).highest for picture in pictures), default=0))
+        ends = (*others, (low, max(high, seen)))
+        return tuple(ends[number] for number in numbers)
+
+    def _within(self, calls: Stretch | None, highest: float) -> list[int] | None:
+        """The numbers of the stretches that lie in the calls; None for all."""
+        if calls is None:
+            return None
+        ends = [*(float(high) for _, high in self.stretches[:-1]), highest]
+        return [
+            number
+            for number, ((low, _), end) in enumerate(zip(self.stretches, ends, strict=True))
+            if calls[0] <= low and end <= calls[1]
+        ]
 
     def _common(self, pictures: Sequence[Picture]) -> set[Part]:
         found = [
@@ -181,12 +201,12 @@ def record_parts(
         setups: of the method ``ovam``, one with words, one with tokens, equal in all else.
         out: the parts are written to ``out/parts``.
         strength: of image-to-image, for real pictures.
-        stretches: of timesteps, which hold every UNet call.
+        stretches: of timesteps, the last one with whatever is called beyond it.
         loaded: the pipeline.
         counting: is told how many drawings there are, are done already, and each one that is made.
 
     Raises:
-        ConfigError: the folder cannot be written, or a call is in no stretch.
+        ConfigError: the folder cannot be written, or a call lies between two stretches.
         MethodError: attention cannot be recorded on this model.
     """
     config = setups[0].config
@@ -227,6 +247,7 @@ def _record_one(
     received, matrix = ReceivedAttention(), AttentionAffinity(config.masks)
     half = config.attribution.half
     listeners: list[Listener] = [(received, half), (matrix, half)]
+    open_ended = [*stretches[:-1], (stretches[-1][0], HIGHEST)]
     heard: dict[str, AttentionParts] = {}
     kinds: dict[str, dict[str, Any]] = {}
     for setup in setups:
@@ -234,14 +255,14 @@ def _record_one(
         kinds[setup.name] = {"sizes": list(targets.sizes), "problems": dict(problems)}
         if targets.targets:
             method = build_method(setup.method, attention, targets.targets)
-            sink = AttentionParts(partial(method.open, [picture.prompt]), stretches)
+            sink = AttentionParts(partial(method.open, [picture.prompt]), open_ended)
             heard[setup.name] = sink
             listeners.append((sink, half))
     try:
         difference = draw(picture, pictures.image(picture), listeners)
     except SampleError as error:
         reason = f"the picture could not be drawn: {error}"
-        return {}, {"difference": 255.0, "kinds": {}, "failure": reason}
+        return {}, {"difference": 255.0, "highest": 0.0, "kinds": {}, "failure": reason}
     arrays = {
         "received": received.result().cpu().numpy(),
         "matrix": matrix.matrix.cpu().numpy(),
@@ -252,7 +273,9 @@ def _record_one(
         kinds[name]["maxima"] = {_told(part): found.maximum for part, found in parts.items()}
         for part, found in parts.items():
             arrays[f"{name}/{_told(part)}"] = found.maps.cpu().numpy()
-    return arrays, {"difference": difference, "kinds": kinds, "failure": ""}
+    highest = max((sink.highest for sink in heard.values()), default=0.0)
+    told = {"difference": difference, "highest": highest, "kinds": kinds, "failure": ""}
+    return arrays, told
 
 
 def _read_parts(path: Path, fingerprint: str) -> PictureParts | None:
@@ -288,20 +311,10 @@ def _parts_of(arrays: Mapping[str, np.ndarray], described: Mapping[str, Any]) ->
         received=torch.from_numpy(none if failure else arrays["received"]),
         matrix=torch.from_numpy(none if failure else arrays["matrix"]),
         matrix_size=(height, width),
+        highest=float(described["highest"]),
         difference=float(described["difference"]),
         failure=failure,
     )
-
-
-def _within(stretches: Sequence[Stretch], calls: Stretch | None) -> list[int] | None:
-    """The numbers of the stretches that lie in the calls; None for all."""
-    if calls is None:
-        return None
-    return [
-        number
-        for number, (low, high) in enumerate(stretches)
-        if calls[0] <= low and high <= calls[1]
-    ]
 
 
 def _told(part: Part) -> str:

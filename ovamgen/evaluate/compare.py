@@ -9,7 +9,7 @@ from typing import Any
 
 from ovamgen.attribution.heads.reading import read_head
 from ovamgen.classes.class_set import ClassSet
-from ovamgen.config import FROM_FILE, SHIPPED_HEADS, RunConfig, TokenSource, read_preset
+from ovamgen.config import SHIPPED_HEADS, RunConfig, TokenSource, read_preset
 from ovamgen.console.progress import Progress
 from ovamgen.errors import ConfigError
 from ovamgen.evaluate.comparison import (
@@ -229,8 +229,7 @@ def preset_setups(
                     f"a comparison needs tokens, and {config.model.id} has no bank of its own: "
                     "give --tokens BANK (see 'ovamgen tokens')"
                 )
-            short = config.masks.preset.removesuffix(FROM_FILE)
-            setups.append(replace(setup, name=f"{short}-{setup.rows.source.label}"))
+            setups.append(replace(setup, name=f"{setup.preset}-{setup.rows.source.label}"))
     return setups
 
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ovamgen.config import FROM_FILE
 from ovamgen.console.progress import Progress
 from ovamgen.errors import ConfigError
 from ovamgen.evaluate.compare import HEAD_PRESETS, Build, CompareRequest, preset_setups
@@ -132,7 +131,7 @@ def _by_preset(setups: Sequence[Setup], taus: Mapping[str, float]) -> dict[str, 
     found: dict[str, list[Shown]] = {}
     for setup in setups:
         shown = Shown(setup=setup, tau=taus.get(setup.name, setup.tau))
-        found.setdefault(setup.config.masks.preset, []).append(shown)
+        found.setdefault(setup.preset, []).append(shown)
     return found
 
 
@@ -146,8 +145,7 @@ def _draw(
         if kind == "heatmaps" and preset in HEAD_PRESETS:
             # a head's map is its mask before the threshold
             continue
-        short = preset.removesuffix(FROM_FILE)
-        name = "-".join(filter(None, [_NUMBERS.get((kind, method)), kind, short]))
+        name = "-".join(filter(None, [_NUMBERS.get((kind, method)), kind, preset]))
         masks = kind == "masks"
         heads = [f"{one.label}, τ {one.tau:g}" if masks else one.label for one in shown]
         write_grid(

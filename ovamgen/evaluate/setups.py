@@ -59,6 +59,11 @@ class Setup:
         return self.config.attribution.method
 
     @property
+    def preset(self) -> str:
+        """The mask preset, fit for a file name also where it came from a file."""
+        return self.config.masks.preset.removesuffix(FROM_FILE)
+
+    @property
     def words(self) -> bool:
         """Classes are natural text, not optimised tokens."""
         return self.rows.source.words

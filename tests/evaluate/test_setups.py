@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from ovamgen.attribution.token_bank import TokenBank
+from ovamgen.config import build_config, with_preset_file
 from ovamgen.engine.opened_model import PipelineAttention
 from ovamgen.errors import ConfigError, MethodError
 from ovamgen.evaluate.setups import (
@@ -13,7 +14,7 @@ from ovamgen.evaluate.setups import (
 )
 from ovamgen.pictures.picture_set import Picture, PictureTarget, open_pictures
 from tests.evaluate.conftest import tiny
-from tests.golden.reference import tiny_sd
+from tests.golden.reference import TINY_SD, tiny_sd
 from tests.voc import VOC_CLASSES, class_by_name
 
 
@@ -108,6 +109,9 @@ def test_a_preset_may_say_what_is_scored_by_it(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("attribution: {tokens: untrained}")
     assert tokens_of(str(file)) == "untrained"
+    given = {"model": {"id": str(TINY_SD), "device": "cpu"}, "masks": {"preset": str(file)}}
+    found = make_setup(build_config(*with_preset_file(given)))
+    assert (found.preset, found.name) == ("mine", "ovam-mine-tokens")
 
 
 def test_thresholds_do_not_change_what_is_recorded():

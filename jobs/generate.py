@@ -9,7 +9,12 @@ from pathlib import Path
 # a job runs from its working directory, where the package need not be installed
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ovamgen.config import build_config, parse_overrides, read_config_file
+from ovamgen.config import (
+    build_config,
+    parse_overrides,
+    read_config_file,
+    with_preset_file,
+)
 from ovamgen.console.log_format import say, use_log_format_of_environment
 from ovamgen.errors import OvamgenError
 from ovamgen.generation import generate
@@ -29,7 +34,8 @@ def main() -> int:
     options = parser.parse_args()
     use_log_format_of_environment()
     try:
-        config = build_config(read_config_file(options.config), parse_overrides(options.sets))
+        layers = (read_config_file(options.config), parse_overrides(options.sets))
+        config = build_config(*with_preset_file(*layers))
         outcome = generate(config, extend=options.extend)
         print("\n".join(outcome.lines()))
         outcome.check_complete()

@@ -94,6 +94,7 @@ TOO_LONG = {
     "train --shards selected --size small --steps 2000": "--steps 20",
     "evaluate compare": "--limit 10 --steps 5",
     "evaluate masks": "--limit 10 --steps 5",
+    "evaluate recipe": "--limit 10 --steps 5",
     "bench attention --rounds 15": "--rounds 2 --steps 2 --memory-steps 1,2",
     "bench attention --classes 20,80,160,320": "--rounds 1",
     "recipes.mini consistency": "--limit 4",
@@ -114,6 +115,7 @@ SMALLER = {
     "samples --model mini": "--steps 2",
     "evaluate masks": "--limit 2 --steps 2 --draws 10",
     "evaluate compare": "--limit 4 --steps 2 --draws 10 --presets daam-ovam",
+    "evaluate recipe": "--limit 3 --steps 2 --draws 10",
     "attribute": "--steps 2",
 }
 """Options added by default: the last one given counts."""

@@ -136,7 +136,7 @@ class HeatmapSink(Protocol):
         return None
 
     def factor(self) -> Float32[Tensor, "B h w"] | None:
-        """What normalised maps are multiplied by, in [0, 1], of the maps' size; or None."""
+        """What normalised maps are multiplied by once it has their size, in [0, 1]; or None."""
         return None
 
 

@@ -7,7 +7,7 @@ P = h·w positions, D head_dim, L tokens, K targets, ctx width of a text encoder
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import torch
@@ -98,15 +98,24 @@ class MapSums:
                 "no attention was recorded: the UNet was not called while the recorder was on, "
                 "or its queries are not made by to_q (fused projections)"
             )
-        largest = max(self._sums, key=lambda size: (size[0] * size[1], size))
-        maps = [
-            resize(total.mT.reshape(*total.mT.shape[:2], *size), largest)
-            for size, total in sorted(self._sums.items(), reverse=True)
-        ]
-        result = maps[0].clone(memory_format=contiguous_format)
-        for other in maps[1:]:
-            result += other
-        return result
+        return add_resized(
+            [
+                total.mT.reshape(*total.mT.shape[:2], *size)
+                for size, total in sorted(self._sums.items(), reverse=True)
+            ]
+        )
+
+
+def add_resized(maps: Sequence[Float32[Tensor, "B K _ _"]]) -> Float32[Tensor, "B K h w"]:
+    """The sum of maps of different sizes, all resized to the largest (methods 2.2, steps 4, 5)."""
+    largest = max(
+        ((one.shape[2], one.shape[3]) for one in maps), key=lambda size: (size[0] * size[1], size)
+    )
+    resized = [resize(one, largest) for one in maps]
+    result = resized[0].clone(memory_format=contiguous_format)
+    for other in resized[1:]:
+        result += other
+    return result
 
 
 def resize(maps: Float32[Tensor, "B K h w"], size: tuple[int, int]) -> Float32[Tensor, "B K H W"]:

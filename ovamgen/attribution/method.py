@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ovamgen.attribution.interface import AttributedModel, ClassTarget, HeatmapMethod
 from ovamgen.attribution.self_attention import SelfAttended
 from ovamgen.attribution.trained_head import HeadUse
-from ovamgen.config import METHODS, MaskConfig, check_method
+from ovamgen.config import METHODS, RECORDED_SELF_ATTENTION, MaskConfig, check_method
 
 
 def build_method(
@@ -37,7 +37,7 @@ def build_method(
     check_method(name)
     given = (model, targets, head) if METHODS[name].head else (model, targets)
     method: HeatmapMethod = pkgutil.resolve_name(METHODS[name].made_by)(*given)
-    if masks is None or masks.self_attention in ("none", "constant"):
+    if masks is None or masks.self_attention not in RECORDED_SELF_ATTENTION:
         return method
     model.check_self_attention()
     return SelfAttended(method, masks)

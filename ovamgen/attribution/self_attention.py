@@ -1,9 +1,9 @@
 """Self-attention of a drawing as a factor of heatmaps, or as an affinity that spreads them.
 
 The published factor sums each row of a softmax, which is a constant (methods 2.6). Here are two
-factors that carry information: the attention that a position *receives*, a column sum, and
-self-attention exponentiation (Dataset Diffusion, NeurIPS 2023). Both are reduced call by call.
-Dimension letters: `ovamgen.attribution.maps`.
+things that carry information: the attention that a position *receives*, a column sum, and the
+mean matrix of one resolution, by which maps are refined (`ovamgen.attribution.refinement`). Both
+are reduced call by call. Dimension letters: `ovamgen.attribution.maps`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from ovamgen.attribution.interface import HeatmapMethod, HeatmapSink
-from ovamgen.attribution.maps import MapSums, resize
+from ovamgen.attribution.maps import MapSums
+from ovamgen.attribution.refinement import refine
 from ovamgen.config import MaskConfig
 from ovamgen.errors import MethodError
 
@@ -72,19 +72,18 @@ class ReceivedAttention:
 
 
 class AttentionAffinity:
-    """A sink for the mean self-attention matrix at one resolution; its powers spread maps.
+    """A sink for the mean self-attention matrix at one resolution, by which maps are refined.
 
     State: (B, P, P) float32.
 
     Args:
-        positions: the layers of the largest resolution of at most so many positions are averaged;
-            all others are passed over.
-        power: the exponent; Dataset Diffusion takes 4, at 32x32.
+        settings: layers of the largest resolution of at most ``self_attention_positions`` positions
+            are averaged, all others are passed over; the rest is `refine`'s.
     """
 
-    def __init__(self, *, positions: int, power: int) -> None:
-        self._positions = positions
-        self._power = power
+    def __init__(self, settings: MaskConfig) -> None:
+        self._positions = settings.self_attention_positions
+        self._settings = settings
         self._size: tuple[int, int] | None = None
         self._sum: Tensor | None = None
 
@@ -132,32 +131,32 @@ class AttentionAffinity:
     def update(self, layer: int, queries: Float[Tensor, "B N P D"], size: tuple[int, int]) -> None:
         """Ignores cross-attention."""
 
-    def spread(self, maps: Float32[Tensor, "B K h w"]) -> Float32[Tensor, "B K h w"]:
-        """The maps multiplied by the matrix's power, in the range that they had.
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the resolution that was averaged.
 
-        Each position takes the mean of what it attends to, so many times. Maps are averaged down to
-        the matrix's resolution and resized back (bilinear).
+        Raises:
+            MethodError: as for `matrix`.
+        """
+        assert self.matrix is not None
+        assert self._size is not None
+        return self._size
+
+    def refine(self, maps: Float32[Tensor, "B K h w"]) -> Float32[Tensor, "B K H W"]:
+        """The maps refined by the matrix, as the settings say.
 
         Raises:
             MethodError: there is no matrix.
         """
-        matrix, size = self.matrix, self._size
-        assert size is not None
-        small = interpolate(maps, size=size, mode="area").flatten(2).mT
-        for _ in range(self._power):
-            small = matrix @ small
-        spread = small.mT.reshape(*maps.shape[:2], *size)
-        return resize(spread, (maps.shape[2], maps.shape[3]))
+        return refine(maps, self.matrix, self.size, self._settings)
 
 
 def self_attention_sink(masks: MaskConfig) -> ReceivedAttention | AttentionAffinity | None:
     """The sink that ``masks.self_attention`` needs beside a method's own, or None."""
     if masks.self_attention == "received":
         return ReceivedAttention()
-    if masks.self_attention == "affinity":
-        return AttentionAffinity(
-            positions=masks.self_attention_positions, power=masks.self_attention_power
-        )
+    if masks.self_attention in ("affinity", "iterated"):
+        return AttentionAffinity(masks)
     return None
 
 
@@ -166,7 +165,7 @@ class SelfAttended:
 
     Args:
         method: makes the maps.
-        settings: ``self_attention`` is ``received`` or ``affinity``.
+        settings: ``self_attention`` is ``received``, ``affinity`` or ``iterated``.
     """
 
     def __init__(self, method: HeatmapMethod, settings: MaskConfig) -> None:
@@ -181,7 +180,7 @@ class SelfAttended:
 
 
 class SelfAttendedSink:
-    """Another sink's maps: spread by affinity, or with the received attention as their factor."""
+    """Another sink's maps: refined by a matrix, or with the received attention as their factor."""
 
     def __init__(self, sink: HeatmapSink, attention: ReceivedAttention | AttentionAffinity) -> None:
         self.sink = sink
@@ -192,7 +191,7 @@ class SelfAttendedSink:
 
     @property
     def maximum(self) -> float:
-        """The inner sink's: neither kind makes a map larger."""
+        """The inner sink's: no kind makes a map larger."""
         return self.sink.maximum
 
     @property
@@ -216,14 +215,14 @@ class SelfAttendedSink:
         self._attention.update_self(layer, queries, keys, size, scale)
 
     def class_maps(self) -> Float32[Tensor, "B K h w"]:
-        """Raw maps of all targets, spread where the kind is affinity.
+        """Raw maps of all targets, refined where a matrix was recorded.
 
         Raises:
             MethodError: nothing was recorded.
         """
         maps = self.sink.class_maps()
         if isinstance(self._attention, AttentionAffinity):
-            return self._attention.spread(maps)
+            return self._attention.refine(maps)
         return maps
 
     def problem(self, image: int, target: int) -> str | None:
@@ -231,7 +230,7 @@ class SelfAttendedSink:
         return self.sink.problem(image, target)
 
     def factor(self) -> Float32[Tensor, "B h w"] | None:
-        """The received attention in [0, 1], of the maps' size; None where the kind is affinity.
+        """The received attention in [0, 1], at its largest layer's size; None with a matrix.
 
         Raises:
             MethodError: nothing was recorded.

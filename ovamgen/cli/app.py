@@ -12,7 +12,7 @@ import typer
 from typer import rich_utils
 
 from ovamgen import __version__
-from ovamgen.cli import annotate, evaluate, export, prompts, report, samples, train
+from ovamgen.cli import annotate, evaluate, export, prompts, recipe, report, samples, train
 from ovamgen.cli import attribute as images
 from ovamgen.cli import bench as benches
 from ovamgen.cli import classes as class_commands
@@ -111,6 +111,7 @@ app.command(cls=TrainCommand)(train.train)
 app.add_typer(evaluation, name="evaluate")
 evaluation.command("masks", cls=RunCommand)(evaluate.masks)
 evaluation.command("compare", cls=RunCommand)(evaluate.compare)
+evaluation.command("recipe", cls=RunCommand)(recipe.recipe)
 evaluation.command("figures", cls=RunCommand)(evaluate.figures)
 evaluation.command("segmentor")(train.evaluate_segmentor)
 evaluation.command("table-s1")(evaluate.table_s1)

@@ -141,7 +141,8 @@ def reannotate(
     out: NewOut,
     tau: Annotated[float | None, typer.Option(help="Threshold on the heatmaps.")] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Mask preset; by default the run's own settings.")
+        str | None,
+        typer.Option(help="Mask preset, or a file of one; by default the run's own settings."),
     ] = None,
     ignore_low: Annotated[
         float | None, typer.Option(help="Pixels with scores from here on become 255 ...")

@@ -79,7 +79,9 @@ def masks(
     method: Annotated[
         str | None, typer.Option(help="Attribution method; by default the preset's.")
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="Mask preset.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Mask preset, or a file of one (.yaml).")
+    ] = None,
     tokens: Tokens = None,
     head: HeadFile = None,
     split: Split = None,
@@ -113,7 +115,7 @@ def masks(
     --preset ovam-voc-sim --out scores`
     """
     from ovamgen.evaluate.masks import evaluate_masks
-    from ovamgen.evaluate.setups import configure, make_setup
+    from ovamgen.evaluate.setups import configure, make_setup, tokens_of
     from ovamgen.pictures.picture_set import open_pictures
 
     pictures = open_pictures(
@@ -128,8 +130,12 @@ def masks(
     resolved = configure(
         pictures,
         {
-            **_drawing(model, device, steps, guidance),
-            "attribution": {"method": method, "tokens": tokens or "words", "head": head},
+            **drawing_sections(model, device, steps, guidance),
+            "attribution": {
+                "method": method,
+                "tokens": tokens or ("words" if preset is None else tokens_of(preset)),
+                "head": head,
+            },
             "masks": {"preset": preset},
         },
         lambda asked: resolve_here(config, asked, sets),
@@ -204,7 +210,7 @@ def compare(
     request = CompareRequest(
         dataset=dataset,
         out=out,
-        asked=_drawing(model, device, steps, guidance),
+        asked=drawing_sections(model, device, steps, guidance),
         tokens=tokens,
         heads=tuple(head or ()),
         presets=presets,
@@ -279,7 +285,7 @@ def figures(
     request = CompareRequest(
         dataset=dataset,
         out=out,
-        asked=_drawing(model, device, steps, guidance),
+        asked=drawing_sections(model, device, steps, guidance),
         tokens=tokens,
         heads=tuple(head or ()),
         presets=presets,
@@ -328,7 +334,7 @@ def table_s1(
         show(to_markdown(settings, rows), end="")
 
 
-def _drawing(
+def drawing_sections(
     model: str | None, device: str | None, steps: int | None, guidance: float | None
 ) -> dict[str, dict[str, Any]]:
     """The sections that say what draws the pictures again, None where nothing was said."""

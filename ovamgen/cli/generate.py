@@ -101,7 +101,10 @@ def generate(
     head: HeadFile = None,
     preset: Annotated[
         str | None,
-        typer.Option(help="Mask preset; or coco-cap, which is about captions (see plan)."),
+        typer.Option(
+            help="Mask preset or a file of one (.yaml); or coco-cap, which is about captions (see "
+            "plan)."
+        ),
     ] = None,
     limit: Limit = None,
     per_class: PerClass = None,
@@ -157,12 +160,13 @@ def generate(
     Example: `ovamgen generate --captions captions.csv --out corpus --set synthesis.scheduler=DDIM
     --set "synthesis.negative_prompt=drawing, text"`
     """
-    from ovamgen.config import preset_names
+    from ovamgen.config import is_preset_file, preset_names
 
     plan_preset = "coco-cap" if preset == "coco-cap" else None
-    if preset and not plan_preset and preset not in preset_names():
+    known = not preset or plan_preset or is_preset_file(preset) or preset in preset_names()
+    if not known:
         names = ", ".join([*preset_names(), "coco-cap"])
-        raise ConfigError(f"unknown preset '{preset}': known are {names}")
+        raise ConfigError(f"unknown preset '{preset}': known are {names}, or a .yaml file")
     flags = {
         "classes": classes,
         "plan": {

@@ -31,6 +31,8 @@ _SECTIONS = {
 class RunCommand(TyperCommand):
     """A command whose options are keys of a run."""
 
+    # typer's own, which commands may ask for; a plain one of click comes else
+    context_class = typer.Context
     keys: ClassVar[dict[str, str]] = {
         "model": "model.id",
         **{name: f"{part}.{name}" for part, names in _SECTIONS.items() for name in names.split()},

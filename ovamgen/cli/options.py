@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -107,7 +108,12 @@ def device_here() -> str:
 
 def resolve(file: str | None, flags: dict[str, Any], sets: list[str] | None = None) -> RunConfig:
     """The resolved configuration: file, then the flags that were given, then --set."""
-    from ovamgen.config import build_config, parse_overrides, read_config_file
+    from ovamgen.config import (
+        build_config,
+        parse_overrides,
+        read_config_file,
+        with_preset_file,
+    )
 
     given = {
         name: {key: value for key, value in section.items() if value is not None}
@@ -117,7 +123,7 @@ def resolve(file: str | None, flags: dict[str, Any], sets: list[str] | None = No
     given |= {k: v for k, v in flags.items() if not isinstance(v, dict) and v is not None}
     overrides = parse_overrides(sets or [])
     layers = (read_config_file(file) if file else {}, given, overrides)
-    return build_config(*layers, given_as=options_of(given, overrides))
+    return build_config(*with_preset_file(*layers), given_as=options_of(given, overrides))
 
 
 def options_of(given: dict[str, Any], overrides: dict[str, Any]) -> dict[str, str]:
@@ -135,6 +141,22 @@ def options_of(given: dict[str, Any], overrides: dict[str, Any]) -> dict[str, st
         key: other.get(key, f"--{key.rpartition('.')[2].replace('_', '-')}")
         for key in flatten(given).keys() - flatten(overrides).keys()
     }
+
+
+def typed(context: typer.Context) -> str:
+    """The command with the options that were given, as it could be typed again."""
+    words = ["ovamgen", *context.command_path.split()[1:]]
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if source is None or source.name != "COMMANDLINE":
+            continue
+        value = context.params[option.name or ""]
+        if isinstance(value, bool):
+            words.append(option.opts[0] if value else option.secondary_opts[0])
+            continue
+        for one in value if isinstance(value, list | tuple) else [value]:
+            words += [option.opts[0], str(one)]
+    return shlex.join(words)
 
 
 def table_console(width: int) -> Console:

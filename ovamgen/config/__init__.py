@@ -16,15 +16,26 @@ from ovamgen.config.fingerprint import (
 from ovamgen.config.head_source import SHIPPED_HEADS
 from ovamgen.config.label import DEFAULT_PROBE, NO_SCHEDULER, LabelConfig
 from ovamgen.config.loading import (
+    FROM_FILE,
     build_config,
+    is_preset_file,
     load_preset,
     merge,
     parse_overrides,
     preset_names,
     read_config_file,
+    read_preset,
+    with_preset_file,
 )
-from ovamgen.config.masks import TOKEN_TAU, WORD_TAU, CrfConfig, MaskConfig, Normalisation
-from ovamgen.config.methods import METHODS, Branch, Method, check_method, uses_head
+from ovamgen.config.masks import (
+    RECORDED_SELF_ATTENTION,
+    TOKEN_TAU,
+    WORD_TAU,
+    CrfConfig,
+    MaskConfig,
+    Normalisation,
+)
+from ovamgen.config.methods import METHODS, Branch, Method, check_method, default_branch, uses_head
 from ovamgen.config.models import (
     DEFAULT_MODEL,
     DEFAULT_REVISION,
@@ -43,8 +54,10 @@ __all__ = [
     "DEFAULT_MODEL",
     "DEFAULT_PROBE",
     "DEFAULT_REVISION",
+    "FROM_FILE",
     "METHODS",
     "NO_SCHEDULER",
+    "RECORDED_SELF_ATTENTION",
     "SAMPLES_VERSION",
     "SHIPPED",
     "SHIPPED_HEADS",
@@ -69,10 +82,12 @@ __all__ = [
     "build_config",
     "canonical_json",
     "check_method",
+    "default_branch",
     "fingerprint",
     "fingerprint_of",
     "flatten",
     "identity",
+    "is_preset_file",
     "lacks",
     "load_preset",
     "merge",
@@ -80,6 +95,8 @@ __all__ = [
     "parse_overrides",
     "preset_names",
     "read_config_file",
+    "read_preset",
     "uses_head",
     "validated",
+    "with_preset_file",
 ]

@@ -7,12 +7,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ovamgen.config.masks import RECORDED_SELF_ATTENTION
 from ovamgen.config.models import RunConfig
 
 SAMPLES_VERSION = 1
 """Raised when the same configuration begins to give other samples; part of every fingerprint."""
 HALVES_VERSION = 2
 """The same for float16 and bfloat16 alone: corpora drawn in float32 are not refused for them."""
+SMALL_MAPS_VERSION = 2
+"""The same for maps of chosen layers that are refined by a matrix, which may have more positions
+than they have, or multiplied by the attention of larger layers."""
 
 
 def fingerprint(config: RunConfig, inputs: dict[str, str]) -> str:
@@ -36,6 +40,8 @@ def identity(config: RunConfig, inputs: dict[str, str]) -> dict[str, Any]:
     flat = {"samples_version": SAMPLES_VERSION, **flatten(config.semantic())}
     if config.model.dtype != "float32":
         flat["halves_version"] = HALVES_VERSION
+    if config.attribution.resolutions and config.masks.self_attention in RECORDED_SELF_ATTENTION:
+        flat["small_maps_version"] = SMALL_MAPS_VERSION
     for path_field in ("plan.captions", "plan.instances", "label.pictures"):
         flat.pop(path_field, None)
     if "tokens" in inputs:

@@ -11,6 +11,9 @@ from ovamgen.errors import ConfigError
 from ovamgen.storage.section import Section
 
 Normalisation = Literal["max", "min-max", "none"]
+SelfAttention = Literal["none", "constant", "received", "affinity", "iterated"]
+RECORDED_SELF_ATTENTION = frozenset({"received", "affinity", "iterated"})
+"""Kinds that are made of a drawing's self-attention, and so are in its maps."""
 
 WORD_TAU = 0.4
 """The published threshold of word maps (OVAM, supplementary A.2)."""
@@ -50,7 +53,9 @@ class CrfConfig(Section):
 class MaskConfig(Section):
     """How heatmaps become a label map."""
 
-    came_later: ClassVar = frozenset({"class_tau"})
+    came_later: ClassVar = frozenset(
+        {"class_tau", "self_attention_iterations", "self_attention_entropy_step"}
+    )
 
     preset: str = "paper"
     """Values for this section from a publication, on which all other keys are laid."""
@@ -79,10 +84,11 @@ class MaskConfig(Section):
     """Before the map is resized to the image, or afterwards."""
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     """How a map is resized to the image."""
-    self_attention: Literal["none", "constant", "received", "affinity"] = "none"
+    self_attention: SelfAttention = "none"
     """``constant``: the published factor as it is in exact arithmetic (methods 2.6); ``received``:
     the attention that each position receives, in [low, 1]; ``affinity``: maps are multiplied by a
-    power of the self-attention matrix (Dataset Diffusion, NeurIPS 2023)."""
+    power of the self-attention matrix (Dataset Diffusion, NeurIPS 2023); ``iterated``: again and
+    again by that matrix with less entropy (iSeg, arXiv 2409.03209)."""
     self_attention_low: float | None = Field(default=None, gt=0, le=1)
     """The constant, or the lower end of the received factor's range; by default
     ``token_self_attention_low`` or ``word_self_attention_low``."""
@@ -91,10 +97,15 @@ class MaskConfig(Section):
     word_self_attention_low: float = Field(default=1.0, gt=0, le=1)
     """``self_attention_low`` of class words."""
     self_attention_power: int = Field(default=4, ge=1, le=64)
-    """Exponent of the affinity matrix."""
+    """Exponent of the matrix of ``affinity``."""
     self_attention_positions: int = Field(default=1024, ge=1, le=16384)
-    """The affinity matrix is that of the largest layers of at most so many positions (h·w): 32x32
-    for Stable Diffusion 1.5 at 512x512."""
+    """The matrix of ``affinity`` and ``iterated`` is that of the largest layers of at most so many
+    positions (h·w): 32x32 for Stable Diffusion 1.5 at 512x512."""
+    self_attention_iterations: int = Field(default=10, ge=1, le=100)
+    """Rounds of ``iterated``."""
+    self_attention_entropy_step: float = Field(default=0.015, ge=0, le=1)
+    """Step of ``iterated`` down the gradient of the matrix's entropy: iSeg takes 0.015 on VOC and
+    0.1 on COCO."""
     ignore_low: float | None = Field(default=None, gt=0, lt=1)
     """Pixels whose largest target score is in [ignore_low, ignore_high) become 255."""
     ignore_high: float | None = Field(default=None, gt=0, lt=1)

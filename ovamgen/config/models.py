@@ -16,7 +16,7 @@ from ovamgen.classes.loading import as_class_set, default_classes, is_default
 from ovamgen.config.attribution import AttributionConfig
 from ovamgen.config.head_source import choose_head
 from ovamgen.config.label import DEFAULT_PROBE, LabelConfig, check_plan_of_pictures
-from ovamgen.config.masks import MaskConfig
+from ovamgen.config.masks import RECORDED_SELF_ATTENTION, MaskConfig
 from ovamgen.config.methods import uses_head
 from ovamgen.config.token_source import AUTO, TokenSource
 from ovamgen.storage.section import Section
@@ -247,7 +247,7 @@ class RunConfig(Section):
                     "half"
                 )
             attribution = attribution.model_copy(update={"branch": "conditional"})
-        if uses_head(attribution.method) and self.masks.self_attention in ("received", "affinity"):
+        if uses_head(attribution.method) and self.masks.self_attention in RECORDED_SELF_ATTENTION:
             raise ValueError(
                 f"masks.self_attention {self.masks.self_attention} is for methods that read "
                 f"attention, {attribution.method} reads features: use none or constant"

@@ -15,7 +15,15 @@ from typing import Any
 from ovamgen import __version__
 from ovamgen.attribution.token_bank import open_bank
 from ovamgen.classes.loading import as_saved
-from ovamgen.config import AS_KEYS, RunConfig, build_config, identity, load_preset
+from ovamgen.config import (
+    AS_KEYS,
+    RECORDED_SELF_ATTENTION,
+    RunConfig,
+    build_config,
+    identity,
+    read_preset,
+    with_preset_file,
+)
 from ovamgen.console.progress import RunProgress
 from ovamgen.corpus.open import Corpus, derived_fingerprint, open_corpus
 from ovamgen.corpus.reannotate_shard import Reannotation, reannotate_shard
@@ -37,9 +45,6 @@ from ovamgen.shards.shard_record import finished_copies
 from ovamgen.storage.store import Store, open_store
 
 log = logging.getLogger(__name__)
-
-_OF_THE_METHOD = ("received", "affinity")
-"""Self-attention factors that are in the stored heatmaps already, and need the model."""
 
 _GRACE_SECONDS = 5.0
 """For a process to end by itself, and leave nothing unfinished behind."""
@@ -197,13 +202,18 @@ def new_config(
     saved = {k: v for k, v in saved.items() if k != "classes"} | as_saved(corpus.classes)
     before = build_config(saved)
     masks: dict[str, Any] = {"preset": preset} if preset else dict(saved["masks"])
+    values = read_preset(preset) if preset else {}
     # a threshold and its background channel say the same thing twice: the new one is meant
     for given, other in (("tau", "beta"), ("beta", "tau")):
         if given in overrides:
             masks.pop(other, None)
             # one threshold for all classes
             masks.pop("class_tau", None)
-    config = build_config({**saved, "masks": {**masks, **overrides}}, given_as=given_as)
+    layer = {**saved, "masks": {**masks, **overrides}}
+    config = build_config(*with_preset_file(layer), given_as=given_as)
+    # a preset's other sections are about drawings that are made with it
+    drawn = {"attribution": before.attribution, "synthesis": before.synthesis}
+    config = config.model_copy(update=drawn)
     if config.masks.tau is None:
         try:
             config, _ = open_bank(config)
@@ -212,7 +222,7 @@ def new_config(
                 f"the preset {preset} leaves the threshold to the tokens: {error}; or give --tau "
                 f"(the run had {before.masks.tau})"
             ) from None
-    _check_possible(before, config, load_preset(preset) if preset else {})
+    _check_possible(before, config, values)
     return config
 
 
@@ -223,14 +233,26 @@ def _check_possible(before: RunConfig, after: RunConfig, preset: Mapping[str, An
             f"the preset {after.masks.preset} is for heatmaps of {method}, those of this corpus "
             f"are of {before.attribution.method}: give another preset"
         )
+    written = before.attribution.model_dump(mode="json")
+    for name in ("resolutions", "calls"):
+        chosen = preset.get("attribution", {}).get(name)
+        if chosen and list(chosen) != written.get(name):
+            raise ConfigError(
+                f"the preset {after.masks.preset} is for heatmaps of attribution.{name} {chosen}, "
+                f"those of this corpus are of {written.get(name, 'all')}: give another preset"
+            )
     old, new = before.masks, after.masks
     fixed = []
-    if old.self_attention in _OF_THE_METHOD or new.self_attention in _OF_THE_METHOD:
+    # what is in the stored heatmaps already, and needs the model
+    if {old.self_attention, new.self_attention} & RECORDED_SELF_ATTENTION:
         fixed.append("self_attention")
     if old.self_attention == "received":
         fixed += ["normalisation", "self_attention_low"]
     if old.self_attention == "affinity":
         fixed += ["self_attention_power", "self_attention_positions"]
+    if old.self_attention == "iterated":
+        fixed += ["self_attention_positions", "self_attention_iterations"]
+        fixed.append("self_attention_entropy_step")
     if old.normalisation == "min-max" or new.normalisation == "none":
         fixed.append("normalisation")
     for name in fixed:

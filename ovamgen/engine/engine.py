@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ovamgen.attribution.chosen_attention import check_chosen, chosen
 from ovamgen.attribution.interface import HeatmapMethod, HeatmapSink
+from ovamgen.attribution.maps import resize
 from ovamgen.attribution.method import build_method
 from ovamgen.attribution.targets import AttributedClasses
 from ovamgen.attribution.trained_head import HeadUse
@@ -304,7 +305,9 @@ def class_heatmaps(
     maps, fractions = classes.largest(each), classes.largest(maxima)
     factor = sink.factor()
     if factor is not None:
-        maps = maps * factor_of(factor, masks)[:, None]
+        # maps of chosen layers may be smaller
+        fitted = resize(factor[:, None], (maps.shape[2], maps.shape[3]))
+        maps = maps * factor_of(fitted[:, 0], masks)[:, None]
     return maps, fractions
 
 

@@ -81,8 +81,8 @@ def attribute(
     ``grounded`` and ``datasetdm`` have one probability map (1, H, W) for each text, pair and class
     of a bank, of the image's size (5 and 6).
 
-    With ``masks.self_attention`` affinity all maps are spread by it; with received or constant
-    ``self_attention`` (h, w) is the factor that normalised maps would be multiplied by.
+    With ``masks.self_attention`` affinity or iterated all maps are refined; with received or
+    constant ``self_attention`` (h, w) is the factor that normalised maps would be multiplied by.
 
     Args:
         config: the sections model, synthesis, attribution (method and branch), masks (the
@@ -166,7 +166,7 @@ def _arrays(
     for answer in answers:
         maps = answer.maps
         if isinstance(beside, AttentionAffinity):
-            maps = beside.spread(maps[None])[0]
+            maps = beside.refine(maps[None])[0]
         values = maps.cpu().numpy()
         arrays[answer.array] = values.reshape(*answer.shape, *values.shape[1:])
         shown = zip(answer.labels, values, strict=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ovamgen.attribution.heads.reading import read_head
 from ovamgen.classes.class_set import ClassSet
-from ovamgen.config import SHIPPED_HEADS, RunConfig, TokenSource, load_preset
+from ovamgen.config import SHIPPED_HEADS, RunConfig, TokenSource, read_preset
 from ovamgen.console.progress import Progress
 from ovamgen.errors import ConfigError
 from ovamgen.evaluate.comparison import (
@@ -114,17 +114,8 @@ def compare_data_set(request: CompareRequest, build: Build, counting: Progress) 
         ConfigError: something does not fit, or the folder cannot be written.
         MethodError: a method cannot be recorded on this model.
     """
-    if request.tune_split is not None and request.tune_fraction is not None:
-        raise ConfigError("--tune-split and --tune-fraction are two ways to tune: give one")
-    if request.quick:
-        request = replace(
-            request,
-            limit=min(request.limit or QUICK_PICTURES, QUICK_PICTURES),
-            draws=min(request.draws, QUICK_DRAWS),
-        )
-    pictures = request.open(request.split, request.annotations)
-    parts = _parts(request, pictures)
-    setups = preset_setups(request, pictures, build)
+    request, parts = prepared(request)
+    setups = preset_setups(request, parts.report, build)
     out = Path(request.out)
     found = compare(
         parts,
@@ -166,6 +157,33 @@ def write_comparison(
     return Compared(found=found, out=out, data=data)
 
 
+def prepared(request: CompareRequest) -> tuple[CompareRequest, Parts]:
+    """The request with the limits of a quick look, and its pictures in two parts.
+
+    Raises:
+        ConfigError: two ways to part them, a part without pictures, or a data set that is none.
+    """
+    if request.tune_split is not None and request.tune_fraction is not None:
+        raise ConfigError("--tune-split and --tune-fraction are two ways to tune: give one")
+    if request.quick:
+        request = replace(
+            request,
+            limit=min(request.limit or QUICK_PICTURES, QUICK_PICTURES),
+            draws=min(request.draws, QUICK_DRAWS),
+        )
+    pictures = request.open(request.split, request.annotations)
+    return request, _parts(request, pictures)
+
+
+def asked_drawing(request: CompareRequest, pictures: PictureSet) -> Sections:
+    """The sections model and synthesis that are asked for, with the steps of a quick look."""
+    asked = request.asked
+    # the steps of samples are those of the drawing that was annotated
+    if request.quick and pictures.kind != "samples" and asked["synthesis"]["steps"] is None:
+        return {**asked, "synthesis": {**asked["synthesis"], "steps": QUICK_STEPS}}
+    return asked
+
+
 def _parts(request: CompareRequest, pictures: PictureSet) -> Parts:
     if request.tune_split is not None:
         return split_by_name(pictures, request.open(request.tune_split))
@@ -197,14 +215,11 @@ def preset_setups(
         names = [*presets, *_with_head(heads, configure(pictures, request.asked, build))]
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"--presets must name presets, each once, got '{given}'")
-    asked = request.asked
-    # the steps of samples are those of the drawing that was annotated
-    if request.quick and pictures.kind != "samples" and asked["synthesis"]["steps"] is None:
-        asked = {**asked, "synthesis": {**asked["synthesis"], "steps": QUICK_STEPS}}
+    asked = asked_drawing(request, pictures)
     setups = []
     for preset in names:
         for tokens, of_a_bank in (("words", False), (request.tokens or "auto", True)):
-            method = load_preset(preset).get("attribution", {}).get("method")
+            method = read_preset(preset).get("attribution", {}).get("method")
             attribution = {"tokens": tokens, "head": heads.get(method)}
             sections: Sections = {"attribution": attribution, "masks": {"preset": preset}}
             config = configure(pictures, {**asked, **sections}, build)
@@ -214,7 +229,7 @@ def preset_setups(
                     f"a comparison needs tokens, and {config.model.id} has no bank of its own: "
                     "give --tokens BANK (see 'ovamgen tokens')"
                 )
-            setups.append(replace(setup, name=f"{preset}-{setup.rows.source.label}"))
+            setups.append(replace(setup, name=f"{setup.preset}-{setup.rows.source.label}"))
     return setups
 
 

@@ -37,7 +37,7 @@ def write_figures(found: Comparison, out: Path, title: str) -> list[str]:
     pictures = figure_pictures(found.reported, SHOWN)
     by_preset: dict[str, list[Line]] = {}
     for line in found.lines:
-        by_preset.setdefault(line.setup.config.masks.preset, []).append(line)
+        by_preset.setdefault(line.setup.preset, []).append(line)
     for preset, lines in by_preset.items():
         method = lines[0].setup.method
         shown = [Shown(setup=line.setup, tau=line.tuned.tau) for line in lines]
@@ -74,12 +74,12 @@ def write_figures(found: Comparison, out: Path, title: str) -> list[str]:
 
 
 def _curves(found: Comparison) -> list[Curve]:
-    presets = list(dict.fromkeys(line.setup.config.masks.preset for line in found.lines))
+    presets = list(dict.fromkeys(line.setup.preset for line in found.lines))
     return [
         Curve(
-            label=f"{line.setup.config.masks.preset}, {line.setup.tokens}",
+            label=f"{line.setup.preset}, {line.setup.tokens}",
             miou=line.fixed.mious(),
-            colour=COLOURS[presets.index(line.setup.config.masks.preset) % len(COLOURS)],
+            colour=COLOURS[presets.index(line.setup.preset) % len(COLOURS)],
             dashed=line.setup.words,
             tau=line.fixed.tau,
         )

@@ -11,7 +11,7 @@ from ovamgen.evaluate.comparison import Comparison, Line
 from ovamgen.evaluate.judging import Judged
 from ovamgen.evaluate.masks import data_set_name, describe_pictures, describe_setup, drawing_note
 from ovamgen.evaluate.paper import PAPER_DATA, paper_results
-from ovamgen.evaluate.scoring import Interval, IouTable, plain_values
+from ovamgen.evaluate.scoring import IouTable, plain_values
 from ovamgen.evaluate.tables import (
     SPLITS,
     absent_note,
@@ -21,6 +21,7 @@ from ovamgen.evaluate.tables import (
     rows_by_class,
     score_cells,
     score_head,
+    signed,
     split_tables,
 )
 from ovamgen.masks.iou import TAUS
@@ -187,7 +188,7 @@ def _tables(found: Comparison, *, tuned: bool) -> list[str]:
 
 def _gains(found: Comparison) -> str:
     head = ["preset", "thresholds tuned", "thresholds of the preset"]
-    rows = [[gain.preset, _signed(gain.tuned), _signed(gain.fixed)] for gain in found.gains]
+    rows = [[gain.preset, signed(gain.tuned), signed(gain.fixed)] for gain in found.gains]
     return markdown_table(head, rows)
 
 
@@ -276,12 +277,6 @@ def _chosen(line: Line, *, tuned: bool) -> tuple[Judged, IouTable]:
 def _widest(found: Comparison) -> IouTable:
     """The table over the most classes: methods that lack maps may miss some."""
     return max((line.fixed_table for line in found.lines), key=lambda t: len(t.per_class))
-
-
-def _signed(found: Interval | None) -> str:
-    if found is None:
-        return "–"
-    return f"{100 * found.value:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
 
 
 def _rounded(value: float) -> float | None:

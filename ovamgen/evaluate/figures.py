@@ -131,7 +131,7 @@ def _by_preset(setups: Sequence[Setup], taus: Mapping[str, float]) -> dict[str, 
     found: dict[str, list[Shown]] = {}
     for setup in setups:
         shown = Shown(setup=setup, tau=taus.get(setup.name, setup.tau))
-        found.setdefault(setup.config.masks.preset, []).append(shown)
+        found.setdefault(setup.preset, []).append(shown)
     return found
 
 

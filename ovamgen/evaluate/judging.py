@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 
 from ovamgen.classes.class_set import ClassSet
 from ovamgen.config import MaskConfig
-from ovamgen.evaluate.recording import Recordings
+from ovamgen.evaluate.recording import MapSource
 from ovamgen.evaluate.scoring import Counts, best_tau
 from ovamgen.evaluate.scoring import miou_over_tau as mean_over_tau
 from ovamgen.evaluate.setups import Setup
@@ -68,7 +68,7 @@ class Judged:
 def judge(
     pictures: PictureSet,
     setup: Setup,
-    recordings: Recordings,
+    recordings: MapSource,
     *,
     tau: float | None = None,
     crf: bool | None = None,
@@ -161,7 +161,7 @@ def refined_mask(
 
 
 def picture_mask(
-    pictures: PictureSet, setup: Setup, recordings: Recordings, picture: Picture, tau: float
+    pictures: PictureSet, setup: Setup, recordings: MapSource, picture: Picture, tau: float
 ) -> tuple[Float32[np.ndarray, "H W"], Bool[np.ndarray, "H W"]] | None:
     """Scores and final mask of a picture's first class, for a figure; None where it has no map."""
     recorded = recordings.maps(setup, picture)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -37,7 +37,7 @@ from ovamgen.storage.damaged_files import BROKEN_ARRAYS
 from ovamgen.storage.whole_files import write_whole
 
 MAPS = "maps"
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -54,17 +54,16 @@ class RecordedMaps:
 
 def read_maps(path: Path, fingerprint: str) -> RecordedMaps | None:
     """The maps in a file; None where there is none, or one of something else, or a damaged one."""
+    found = read_arrays(path, fingerprint)
+    if found is None or "maps" not in found[0]:
+        return None
+    arrays, described = found
     try:
-        # numpy would leave the file open where it is no archive
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            described = json.loads(str(archive["description"]))
-            if described["fingerprint"] != fingerprint:
-                return None
-            return RecordedMaps(
-                maps=archive["maps"],
-                problems={int(place): text for place, text in described["problems"].items()},
-                difference=float(described["difference"]),
-            )
+        return RecordedMaps(
+            maps=arrays["maps"],
+            problems={int(place): text for place, text in described["problems"].items()},
+            difference=float(described["difference"]),
+        )
     except BROKEN_ARRAYS:
         return None
 
@@ -75,17 +74,48 @@ def write_maps(path: Path, recorded: RecordedMaps, fingerprint: str) -> None:
     Raises:
         ConfigError: it cannot be written.
     """
-    description = {
-        "fingerprint": fingerprint,
-        "problems": recorded.problems,
-        "difference": recorded.difference,
-    }
-    told = np.array(json.dumps(description))
+    described = {"problems": recorded.problems, "difference": recorded.difference}
+    write_arrays(path, {"maps": recorded.maps}, described, fingerprint)
+
+
+def read_arrays(
+    path: Path, fingerprint: str
+) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+    """The arrays in a file and what describes them; None as for `read_maps`."""
+    try:
+        # numpy would leave the file open where it is no archive
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            described = json.loads(str(archive["description"]))
+            if described["fingerprint"] != fingerprint:
+                return None
+            return {name: archive[name] for name in archive if name != "description"}, described
+    except BROKEN_ARRAYS:
+        return None
+
+
+def write_arrays(
+    path: Path, arrays: Mapping[str, np.ndarray], described: Mapping[str, Any], fingerprint: str
+) -> None:
+    """Writes arrays and what describes them; the file is there whole or not at all.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    told = np.array(json.dumps({"fingerprint": fingerprint, **described}))
+    saved: dict[str, Any] = {**arrays, "description": told}
 
     def write(file: BinaryIO) -> None:
-        np.savez_compressed(file, maps=recorded.maps, description=told)
+        np.savez_compressed(file, **saved)
 
     write_whole(path, write, make_folder=True)
+
+
+@runtime_checkable
+class MapSource(Protocol):
+    """Where maps come from that are judged."""
+
+    def maps(self, setup: Setup, picture: Picture) -> RecordedMaps:
+        """The maps of a picture by a setup."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,7 +188,7 @@ def record(
     groups = _groups(pictures, setups, strength)
     folder = out / MAPS / (pictures.split or pictures.kind)
     prints = {
-        (setup.name, picture.key): _fingerprint(pipeline, pictures, picture, setup, drawing)
+        (setup.name, picture.key): maps_fingerprint(pipeline, pictures, picture, setup, drawing)
         for drawing, members in groups
         for setup in members
         for picture in pictures.pictures
@@ -178,7 +208,7 @@ def record(
     if counting is not None:
         total = len(groups) * len(pictures.pictures)
         counting.start(total, total - len(work))
-    artists: dict[str, _Artist] = {}
+    artists: dict[str, Artist] = {}
     for drawing, picture, missing in work:
         name = canonical_json(drawing.describe())
         if name not in artists:
@@ -210,24 +240,27 @@ def count_drawings(
     return found
 
 
-_Heard = tuple[HeatmapSink, AttributedClasses]
-_Artist = Callable[[Picture, UInt8[np.ndarray, "H W 3"], list[Listener]], float]
+Heard = tuple[HeatmapSink, AttributedClasses]
+Artist = Callable[[Picture, UInt8[np.ndarray, "H W 3"], list[Listener]], float]
 """Draws a picture again, heard by the listeners: its mean absolute difference to the pixels."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Drawing:
+class Drawing:
     """A way to draw the pictures of a set, with the settings that it needs."""
 
     generated: bool
+    """Drawn from prompts and seeds, or from pictures that are noised to the strength."""
     synthesis: SynthesisConfig
     strength: float
 
     def describe(self) -> dict[str, Any]:
+        """What decides how pictures are drawn, as plain values."""
         synthesis = self.synthesis.model_dump(mode="json", exclude={"safety"})
         return {"synthesis": synthesis, "strength": None if self.generated else self.strength}
 
-    def open(self, pipeline: LoadedPipeline) -> _Artist:
+    def open(self, pipeline: LoadedPipeline) -> Artist:
+        """What draws them with a pipeline."""
         if self.generated:
             redrawer = Redrawer(pipeline, self.synthesis)
             return lambda picture, image, listeners: redrawer.draw(
@@ -239,13 +272,18 @@ class _Drawing:
         )
 
 
+def drawing_of(pictures: PictureSet, setup: Setup, strength: float) -> Drawing:
+    """How a setup has the pictures drawn."""
+    return Drawing(pictures.kind == "samples", setup.config.synthesis, strength)
+
+
 def _groups(
     pictures: PictureSet, setups: Sequence[Setup], strength: float
-) -> list[tuple[_Drawing, list[Setup]]]:
+) -> list[tuple[Drawing, list[Setup]]]:
     """The setups by the drawing that they hear."""
-    groups: dict[str, tuple[_Drawing, list[Setup]]] = {}
+    groups: dict[str, tuple[Drawing, list[Setup]]] = {}
     for setup in setups:
-        drawing = _Drawing(pictures.kind == "samples", setup.config.synthesis, strength)
+        drawing = drawing_of(pictures, setup, strength)
         name = canonical_json(drawing.describe())
         groups.setdefault(name, (drawing, []))[1].append(setup)
     return list(groups.values())
@@ -256,11 +294,11 @@ def _record_one(
     pictures: PictureSet,
     picture: Picture,
     setups: Sequence[Setup],
-    draw: _Artist,
+    draw: Artist,
 ) -> list[RecordedMaps]:
     """One drawing, heard by all setups at once; those that record the same share a sink."""
     attention = PipelineAttention(pipeline)
-    sinks: dict[tuple[str, ...], _Heard] = {}
+    sinks: dict[tuple[str, ...], Heard] = {}
     fed: list[QuerySink] = []
     listeners: list[Listener] = []
     problems: list[dict[int, str]] = []
@@ -285,19 +323,28 @@ def _record_one(
     for one in fed:
         check_chosen(one)
     return [
-        _maps(picture, setup, sinks.get(setup.recorded), found, difference)
+        maps_of(picture, setup, sinks.get(setup.recorded), found, difference)
         for setup, found in zip(setups, problems, strict=True)
     ]
 
 
-def _maps(
+def maps_of(
     picture: Picture,
     setup: Setup,
-    heard: _Heard | None,
+    heard: Heard | None,
     problems: dict[int, str],
     difference: float,
 ) -> RecordedMaps:
-    """The maps of all classes of the picture; those without a target are all zero."""
+    """The maps of all classes of the picture; those without a target are all zero.
+
+    Args:
+        picture: with the classes.
+        setup: normalises the maps.
+        heard: a sink after the drawing, and the classes that it was opened for; None where none
+            of the picture's has a target.
+        problems: why a class has no target, by its place; what is wrong with maps is added.
+        difference: between the picture and what was drawn.
+    """
     places = [place for place in range(len(picture.targets)) if place not in problems]
     if heard is None:
         maps = np.zeros((len(picture.targets), 1, 1), np.float32)
@@ -315,12 +362,12 @@ def _maps(
     return RecordedMaps(maps=maps, problems=problems, difference=difference)
 
 
-def _fingerprint(
+def maps_fingerprint(
     pipeline: LoadedPipeline,
     pictures: PictureSet,
     picture: Picture,
     setup: Setup,
-    drawing: _Drawing,
+    drawing: Drawing,
 ) -> str:
     """sha256 (hex) of everything that the maps of a picture depend on."""
     data = {

@@ -169,6 +169,11 @@ def miou_difference(
     return _interval(values[1] - values[0], spread)
 
 
+def miou(counts: Counts) -> float:
+    """The foreground mIoU of the rows, without an interval; NaN where no class occurs."""
+    return float(_mean(iou(*_by_class(counts))[None])[0])
+
+
 def miou_over_tau(
     counts: Counts, intersections: Int64[np.ndarray, "R T"], unions: Int64[np.ndarray, "R T"]
 ) -> Float64[np.ndarray, " T"]:

@@ -16,7 +16,16 @@ from ovamgen.attribution.token_bank import check_covers
 from ovamgen.attribution.trained_head import HeadUse, open_head
 from ovamgen.classes.class_entry import ClassEntry
 from ovamgen.classes.loading import as_saved
-from ovamgen.config import METHODS, RunConfig, canonical_json, check_method, merge
+from ovamgen.config import (
+    FROM_FILE,
+    METHODS,
+    RECORDED_SELF_ATTENTION,
+    RunConfig,
+    canonical_json,
+    check_method,
+    merge,
+    read_preset,
+)
 from ovamgen.engine.token_choice import open_tokens
 from ovamgen.errors import ConfigError, MethodError
 from ovamgen.pictures.picture_set import Picture, PictureSet
@@ -50,6 +59,11 @@ class Setup:
         return self.config.attribution.method
 
     @property
+    def preset(self) -> str:
+        """The mask preset, fit for a file name also where it came from a file."""
+        return self.config.masks.preset.removesuffix(FROM_FILE)
+
+    @property
     def words(self) -> bool:
         """Classes are natural text, not optimised tokens."""
         return self.rows.source.words
@@ -70,7 +84,7 @@ class Setup:
         """What decides which sink hears a drawing: setups that agree in it share one."""
         method = METHODS[self.method].made_by
         masks = self.config.masks.model_dump(mode="json")
-        attended = masks["self_attention"] in ("received", "affinity")
+        attended = masks["self_attention"] in RECORDED_SELF_ATTENTION
         self_attention = [
             f"{name}={value}"
             for name, value in sorted(masks.items())
@@ -155,10 +169,19 @@ def make_setup(config: RunConfig, *, name: str = "", text: str = TEXT) -> Setup:
     rows = ClassRows(config.attribution.token_source, bank)
     head = open_head(config)
     if not name:
-        method, preset = config.attribution.method, config.masks.preset
+        method, preset = config.attribution.method, config.masks.preset.removesuffix(FROM_FILE)
         name = preset if preset.startswith(method) else f"{method}-{preset}"
         name = f"{name}-{rows.source.label}"
     return Setup(name=name, config=config, rows=rows, head=head, text=text)
+
+
+def tokens_of(preset: str) -> str:
+    """What is scored by a preset where no tokens are asked for: its own, or words.
+
+    Raises:
+        ConfigError: no such preset or file.
+    """
+    return str(read_preset(preset).get("attribution", {}).get("tokens", "words"))
 
 
 def configure(

@@ -45,6 +45,13 @@ def percent(found: Interval | None, *, interval: bool = False) -> str:
     return f"{text} ({100 * found.low:.1f}–{100 * found.high:.1f})" if interval else text
 
 
+def signed(found: Interval | None) -> str:
+    """``+2.1 (-0.4 to +4.5)``, a difference with its interval; a dash where there is nothing."""
+    if found is None:
+        return "–"
+    return f"{100 * found.value:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
+
+
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table, the first column to the left and figures to the right."""
     lines = [f"| {' | '.join(head)} |", f"|{'|'.join([':---'] + ['---:'] * (len(head) - 1))}|"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from ovamgen.config import build_config, fingerprint
+from ovamgen.config import build_config, fingerprint, identity
 from ovamgen.corpus.open import open_corpus
 from ovamgen.engine.one_image import attribute
 from ovamgen.errors import ConfigError
@@ -100,6 +100,29 @@ def test_fingerprints_of_what_reads_all_stay(tmp_path):
     )
     assert "resolutions" not in plain.attribution.model_dump()
     assert fingerprint(plain, {}) != fingerprint(chosen, {})
+
+
+@pytest.mark.parametrize(("kind", "sides"), [("received", 8), ("affinity", 16), ("iterated", 16)])
+def test_chosen_layers_beside_self_attention_of_larger_ones(kind, sides, tmp_path):
+    """The factor is fitted to the maps, a matrix makes them as large as it is."""
+    config = run_config(
+        tmp_path,
+        count=1,
+        synthesis={"steps": 2},
+        attribution={"resolutions": [8]},
+        masks={"self_attention": kind, "self_attention_low": 0.5},
+        shards={"heatmaps": True},
+        runtime={"runner": "local"},
+    )
+    assert "small_maps_version" in identity(config, {})
+    plain = config.model_copy(update={"attribution": run_config(tmp_path).attribution})
+    assert "small_maps_version" not in identity(plain, {})
+    generate(config)
+    corpus = open_corpus(config.out)
+    [(_, members)] = list(corpus.read(corpus.records[0]))
+    maps = decode_npz(members[HEATMAPS], "maps")[0]
+    assert maps.shape == (20, sides, sides)
+    assert maps.max() > 0
 
 
 def test_a_corpus_of_chosen_attention(tmp_path):

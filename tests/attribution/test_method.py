@@ -57,14 +57,14 @@ def test_every_method_fits_the_interface(model):
     targets = phrase_targets({"cat": "cat"}, encode)
     # those of a head: tests/engine/test_trained_head.py
     for name in (name for name in METHODS if not METHODS[name].head):
-        for kind in ("none", "constant", "received", "affinity"):
+        for kind in ("none", "constant", "received", "affinity", "iterated"):
             method = build_method(name, model, targets, MaskConfig(self_attention=kind))
             assert isinstance(method, HeatmapMethod)
             sink = method.open(["a cat"])
             assert isinstance(sink, HeatmapSink)
             # telling a sink the timestep waits for the device
             assert isinstance(sink, CallSink) == (name == "attn2mask")
-            assert isinstance(sink, SelfAttentionSink) == (kind in ("received", "affinity"))
+            assert isinstance(sink, SelfAttentionSink) == (kind not in ("none", "constant"))
             assert sink.problem(0, 0) is None
 
 

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import yaml
 
 from tests.command_line import ovamgen, ovamgen_alone
 from tests.runs import PROMPTS, captions_file, digests
@@ -246,6 +247,13 @@ class TestBadInput:
         refused(ovamgen(*base, "--method", "ovan"), "ovan", "ovam")
         refused(ovamgen(*base, "--set", "synthesis.scheduler=PMDM"), "PMDM", "PNDM")
 
+    def test_preset_files_that_are_none(self, captions, out, tmp_path):
+        base = ["generate", "--captions", captions, "--model", "mini", "--out", out]
+        file = tmp_path / "mine.yaml"
+        refused(ovamgen(*base, "--preset", file), "preset file", "does not exist")
+        file.write_text("plan: {limit: 1}")
+        refused(ovamgen(*base, "--preset", file), "attribution, masks, synthesis", "'plan'")
+
     def test_no_output_and_no_captions(self, captions, out):
         refused(ovamgen("generate", "--captions", captions, "--model", "mini"), "--out")
         refused(ovamgen("generate", "--model", "mini", "--out", out), "--captions")
@@ -257,6 +265,24 @@ class TestBadInput:
 
     def test_status_of_nothing(self, out):
         refused(ovamgen("status", out), "plan.parquet")
+
+
+def test_a_preset_file_is_recorded_by_its_values(tmp_path, captions):
+    file, out = tmp_path / "mine.yaml", tmp_path / "out"
+    file.write_text("attribution: {resolutions: [8]}\nmasks: {token_tau: 0.35}\n")
+    command = ["generate", "--captions", captions, "--model", "mini", "--limit", "1", "--out", out]
+    options = ["--steps", "1", "--runner", "local", "--preset", file]
+    assert ovamgen(*command, *options).returncode == 0
+    text = (out / "run.yaml").read_text()
+    assert str(tmp_path / "mine") not in text
+    config = yaml.safe_load(text)["config"]
+    assert (config["masks"]["preset"], config["masks"]["tau"]) == ("mine (file)", 0.35)
+    assert config["attribution"]["resolutions"] == [8]
+    # another file of that name, or none, is not the same run
+    again = ovamgen(*command, *options)
+    assert again.returncode == 0
+    file.write_text("masks: {token_tau: 0.4}\n")
+    refused(ovamgen(*command, *options), "masks.tau", "0.35")
 
 
 def test_the_output_of_another_configuration_is_refused_with_the_difference(tmp_path, captions):

@@ -125,6 +125,8 @@ def test_every_key_can_be_set_to_its_default():
         "label.pictures",
         "masks.class_tau",
         "masks.crf.half_resolution",
+        "masks.self_attention_entropy_step",
+        "masks.self_attention_iterations",
         "plan.empty_share",
         "plan.wanted",
         "synthesis.append_class_words",

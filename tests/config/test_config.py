@@ -21,6 +21,7 @@ from ovamgen.config import (
     parse_overrides,
     preset_names,
     read_config_file,
+    with_preset_file,
 )
 from ovamgen.errors import ConfigError
 
@@ -99,11 +100,14 @@ def test_every_preset_builds_and_names_its_source():
         "attn2mask-supplementary",
         "daam",
         "daam-ovam",
+        "dataset-diffusion",
         "datasetdm",
         "grounded",
         "ovam-coco-cap",
         "ovam-cvpr24",
+        "ovam-tokens",
         "ovam-voc-sim",
+        "ovam-words",
         "paper",
     ]
     for name in preset_names():
@@ -112,7 +116,57 @@ def test_every_preset_builds_and_names_its_source():
         assert RunConfig.model_validate(config.model_dump(mode="json")) == config
         assert "source" not in load_preset(name)
         text = (resources.files("ovamgen") / "presets" / f"{name}.yaml").read_text("utf-8")
-        assert "methods" in yaml.safe_load(text)["source"] or name == "paper"
+        cited = yaml.safe_load(text)["source"]
+        assert "methods" in cited or name in ("paper", "dataset-diffusion")
+
+
+def test_a_preset_file(tmp_path):
+    """Its values lie below all others and are recorded; the file is not needed again."""
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "source: me\nattribution: {resolutions: [16]}\nmasks: {word_tau: 0.3, token_tau: 0.7}\n"
+    )
+    layers = (
+        {**MINI, "attribution": {"tokens": "words"}, "masks": {"tau": None}},
+        {"masks": {"preset": str(file), "self_attention": "affinity"}},
+    )
+    config = build_config(*with_preset_file(*layers))
+    file.unlink()
+    assert (config.masks.preset, config.masks.tau) == ("mine (file)", 0.3)
+    assert (config.attribution.resolutions, config.masks.self_attention) == ((16,), "affinity")
+    assert RunConfig.model_validate(config.model_dump(mode="json")) == config
+    again = build_config(config.model_dump(mode="json"))
+    assert again == config
+    assert fingerprint(again, {}) == fingerprint(config, {})
+    assert with_preset_file(MINI) == (MINI,)
+    over = build_config(*with_preset_file({"masks": {"preset": "paper", "tau": 0.2}}))
+    assert (over.masks.preset, over.masks.tau) == ("paper", 0.2)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, r"preset file .*mine\.yaml does not exist"),
+        ("- a", r"preset file .* must hold sections such as 'masks:'"),
+        ("plan: {limit: 3}", r"must hold the sections attribution, masks, synthesis, got 'plan'"),
+        ("masks: 3", r"must hold keys below 'masks:', got 3"),
+        ("masks: {preset: paper}", r"is a preset itself"),
+        ("masks: {tua: 0.3}", r"unknown configuration key 'masks\.tua'"),
+    ],
+)
+def test_preset_files_that_are_none(tmp_path, text, message):
+    file = tmp_path / "mine.yaml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        build_config(*with_preset_file({"masks": {"preset": str(file)}}))
+
+
+def test_no_file_is_opened_for_a_configuration_that_came_with_a_corpus(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("masks: {word_tau: 0.3}")
+    with pytest.raises(ConfigError, match="unknown preset"):
+        build_config({"masks": {"preset": str(file)}})
 
 
 @pytest.mark.parametrize(
@@ -136,6 +190,19 @@ def test_presets_are_the_rows_of_methods_7_5(preset, word, token, crf):
         attn2mask = config.attribution.method == "attn2mask"
         assert config.synthesis.steps == (100 if attn2mask else 30)
         assert (config.masks.normalisation == "min-max") == attn2mask
+
+
+def test_presets_for_words_and_for_tokens():
+    """OVAM's ablation: the 16x16 layers are best for words, all of them for tokens (methods 8)."""
+    published = build_config(MINI, {"masks": {"preset": "ovam-voc-sim"}})
+    words, tokens = (
+        build_config(MINI, {"masks": {"preset": f"ovam-{kind}"}}) for kind in ("words", "tokens")
+    )
+    assert (words.attribution.resolutions, words.attribution.tokens) == ((16,), "words")
+    assert (tokens.attribution.resolutions, tokens.attribution.tokens) == ((), "own")
+    assert (words.masks.tau, tokens.masks.tau) == (0.4, published.masks.tau)
+    same = {"preset": "ovam-voc-sim"}
+    assert tokens.masks.model_copy(update=same) == published.masks
 
 
 def test_what_is_given_wins_over_the_other_sections_of_a_preset():

@@ -209,12 +209,29 @@ def test_another_preset(corpus):
         new_config(before, None, {"tua": 0.4})
 
 
+def test_a_preset_file_changes_masks_alone(corpus, tmp_path):
+    before = open_corpus(corpus)
+    was = build_config(before.run_info["config"])
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "synthesis: {append_class_words: true, steps: 7}\nmasks: {word_tau: 0.3, token_tau: 0.7}\n"
+    )
+    config = new_config(before, str(file), {})
+    assert config.masks.preset == "mine (file)"
+    assert config.masks.tau in (0.3, 0.7)
+    assert (config.synthesis, config.attribution) == (was.synthesis, was.attribution)
+
+
 def test_what_stored_heatmaps_cannot_give_is_refused(corpus):
     before = open_corpus(corpus)
     with pytest.raises(ConfigError, match="self_attention received cannot be had"):
         new_config(before, None, {"self_attention": "received"})
+    with pytest.raises(ConfigError, match="self_attention iterated cannot be had"):
+        new_config(before, None, {"self_attention": "iterated"})
     with pytest.raises(ConfigError, match="is for heatmaps of attn2mask"):
         new_config(before, "attn2mask-supplementary", {})
+    with pytest.raises(ConfigError, match=r"heatmaps of attribution\.resolutions \[16\]"):
+        new_config(before, "ovam-words", {})
 
 
 def test_generate_does_not_take_the_new_corpus_for_its_own(tmp_path):

@@ -2,12 +2,19 @@ import numpy as np
 import pytest
 
 from ovamgen.attribution.token_bank import TokenBank
+from ovamgen.config import build_config, with_preset_file
 from ovamgen.engine.opened_model import PipelineAttention
 from ovamgen.errors import ConfigError, MethodError
-from ovamgen.evaluate.setups import check_classes, check_drawn_by, make_setup, sample_sections
+from ovamgen.evaluate.setups import (
+    check_classes,
+    check_drawn_by,
+    make_setup,
+    sample_sections,
+    tokens_of,
+)
 from ovamgen.pictures.picture_set import Picture, PictureTarget, open_pictures
 from tests.evaluate.conftest import tiny
-from tests.golden.reference import tiny_sd
+from tests.golden.reference import TINY_SD, tiny_sd
 from tests.voc import VOC_CLASSES, class_by_name
 
 
@@ -91,6 +98,20 @@ def test_who_shares_a_recording(tmp_path):
     attended = {"self_attention": "received", "normalised_at": "map"}
     others += [setup(**attended), setup(text="{prompt}"), setup("untrained")]
     assert len({found.recorded for found in [ovam, *others]}) == len(others) + 1
+
+
+def test_a_preset_may_say_what_is_scored_by_it(tmp_path):
+    assert [tokens_of(name) for name in ("paper", "ovam-words", "ovam-tokens")] == [
+        "words",
+        "words",
+        "auto",
+    ]
+    file = tmp_path / "mine.yaml"
+    file.write_text("attribution: {tokens: untrained}")
+    assert tokens_of(str(file)) == "untrained"
+    given = {"model": {"id": str(TINY_SD), "device": "cpu"}, "masks": {"preset": str(file)}}
+    found = make_setup(build_config(*with_preset_file(given)))
+    assert (found.preset, found.name) == ("mine", "ovam-mine-tokens")
 
 
 def test_thresholds_do_not_change_what_is_recorded():

@@ -24,10 +24,8 @@ from ovamgen.config.loading import (
 )
 from ovamgen.config.masks import TOKEN_TAU, WORD_TAU, CrfConfig, MaskConfig, Normalisation
 from ovamgen.config.methods import METHODS, Branch, Method, check_method, uses_head
+from ovamgen.config.model import DEFAULT_MODEL, DEFAULT_REVISION, ModelConfig
 from ovamgen.config.models import (
-    DEFAULT_MODEL,
-    DEFAULT_REVISION,
-    ModelConfig,
     PlanConfig,
     RunConfig,
     RuntimeConfig,

@@ -43,7 +43,8 @@ BatchSize = Annotated[int | None, typer.Option(help="Samples in one call of the 
 Model = Annotated[
     str | None,
     typer.Option(
-        help="mini, a folder, a hub id (ID@REVISION), or random:sd15, random:sd21, random:sdxl."
+        help="mini, a folder, a file (.safetensors), a hub id (ID@REVISION), or random:sd15, "
+        "random:sd21, random:sdxl."
     ),
 ]
 Steps = Annotated[int | None, typer.Option(help="num_inference_steps.")]

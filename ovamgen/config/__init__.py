@@ -24,7 +24,7 @@ from ovamgen.config.loading import (
 )
 from ovamgen.config.masks import TOKEN_TAU, WORD_TAU, CrfConfig, MaskConfig, Normalisation
 from ovamgen.config.methods import METHODS, Branch, Method, check_method, uses_head
-from ovamgen.config.model import DEFAULT_MODEL, DEFAULT_REVISION, ModelConfig
+from ovamgen.config.model import DEFAULT_MODEL, DEFAULT_REVISION, MODEL_IDENTITY, ModelConfig
 from ovamgen.config.models import (
     PlanConfig,
     RunConfig,
@@ -40,6 +40,7 @@ __all__ = [
     "DEFAULT_MODEL",
     "DEFAULT_REVISION",
     "METHODS",
+    "MODEL_IDENTITY",
     "SAMPLES_VERSION",
     "SHIPPED",
     "SHIPPED_HEADS",

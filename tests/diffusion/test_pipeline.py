@@ -1,4 +1,3 @@
-import ast
 import json
 import shutil
 import subprocess
@@ -198,18 +197,6 @@ class TestCheck:
     def test_unknown_names_are_pointed_out(self, name, hint):
         with pytest.raises(ConfigError, match=hint):
             check_model(ModelConfig(id=name))
-
-    def test_a_model_in_one_file_is_answered_by_what_to_do(self, tmp_path):
-        path = tmp_path / "dream shaper.safetensors"
-        path.touch()
-        with pytest.raises(ConfigError) as caught:
-            check_model(ModelConfig(id=str(path)))
-        first, second = str(caught.value).split("`")[1:4:2]
-        assert first == "from diffusers import StableDiffusionPipeline"
-        call = ast.parse(second, mode="eval").body
-        assert call.func.value.args[0].value == str(path)
-        assert call.args[0].value == str(path.with_suffix(""))
-        assert "\n" not in str(caught.value)
 
     def test_a_file_is_no_folder(self):
         with pytest.raises(ConfigError, match="does not exist: give a folder"):

@@ -24,7 +24,13 @@ from ovamgen.config.loading import (
 )
 from ovamgen.config.masks import TOKEN_TAU, WORD_TAU, CrfConfig, MaskConfig, Normalisation
 from ovamgen.config.methods import METHODS, Branch, Method, check_method, uses_head
-from ovamgen.config.model import DEFAULT_MODEL, DEFAULT_REVISION, MODEL_IDENTITY, ModelConfig
+from ovamgen.config.model import (
+    DEFAULT_MODEL,
+    DEFAULT_REVISION,
+    MODEL_IDENTITY,
+    Lora,
+    ModelConfig,
+)
 from ovamgen.config.models import (
     PlanConfig,
     RunConfig,
@@ -49,6 +55,7 @@ __all__ = [
     "AttributionConfig",
     "Branch",
     "CrfConfig",
+    "Lora",
     "MaskConfig",
     "Method",
     "ModelConfig",

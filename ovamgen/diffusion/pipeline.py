@@ -22,6 +22,7 @@ from ovamgen.diffusion.architectures import ARCHITECTURES
 from ovamgen.diffusion.facts import ModelFacts, is_clip_vit_l14
 from ovamgen.diffusion.families import FAMILIES, SD, Family
 from ovamgen.diffusion.folder import check_folder, family_named
+from ovamgen.diffusion.lora import check_loras
 from ovamgen.diffusion.single_file import check_file, is_single_file
 from ovamgen.errors import ConfigError
 from ovamgen.records import ModelInfo
@@ -72,8 +73,16 @@ def check_model(model: ModelConfig, *, safety: bool = False) -> ModelFacts:
         safety: the safety checker is wanted, so its files are checked too.
 
     Raises:
-        ConfigError: no such model, or a folder with a missing, damaged or pickled file, by name.
+        ConfigError: no such model, or a folder with a missing, damaged or pickled file, by name; a
+            LoRA that is not for it.
     """
+    facts = _facts(model, safety=safety)
+    check_loras(model.loras, facts)
+    return facts
+
+
+def _facts(model: ModelConfig, *, safety: bool) -> ModelFacts:
+    """The facts of a model, of which LoRAs change none."""
     if is_single_file(model.id):
         return check_file(model).architecture.facts(model.id)
     if model.prediction != "auto":
@@ -129,6 +138,11 @@ def load_pipeline(model: ModelConfig, *, safety: bool = False) -> LoadedPipeline
     import torch
 
     pipe, facts, revision = _load(model, getattr(torch, model.dtype), safety=safety)
+    if model.loras:
+        from ovamgen.diffusion.lora_fusing import fuse_loras
+
+        check_loras(model.loras, facts)
+        fuse_loras(pipe, model.loras)
     pipe.set_progress_bar_config(disable=True)
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
@@ -143,7 +157,7 @@ def load_pipeline(model: ModelConfig, *, safety: bool = False) -> LoadedPipeline
 
 
 def _load(model: ModelConfig, dtype: Any, *, safety: bool) -> tuple[Any, ModelFacts, str]:
-    """The pipeline, its facts, and the commit of a hub id, else ""."""
+    """The pipeline without LoRAs, its facts, and the commit of a hub id, else ""."""
     if is_single_file(model.id):
         from ovamgen.diffusion.single_file_loading import load_single_file
 

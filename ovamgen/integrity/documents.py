@@ -241,7 +241,8 @@ def plan_fits(plan: Plan, run: Mapping[str, Any]) -> bool:
     """Whether a plan is the one that a run's settings and inputs ask for."""
     wanted = {**run["config"].get("plan", {})}
     settings = {name: value for name, value in wanted.items() if name in plan.settings}
-    inputs = {name: digest for name, digest in run["inputs"].items() if name != "tokens"}
+    of_drawing = ("tokens", "head", "lora_")
+    inputs = {k: digest for k, digest in run["inputs"].items() if not k.startswith(of_drawing)}
     generation = Generation.of(run)
     made_of = (settings, inputs, classes_of(run, RUN_NAME))
     place = (generation.first_shard, generation.retries)

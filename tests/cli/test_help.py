@@ -122,6 +122,7 @@ def test_every_key_can_be_set_to_its_default():
         "classes",
         "masks.class_tau",
         "masks.crf.half_resolution",
+        "model.loras",
         "model.prediction",
         "plan.empty_share",
         "plan.wanted",

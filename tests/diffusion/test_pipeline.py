@@ -47,11 +47,13 @@ class TestCheck:
         sd15 = check_model(ModelConfig(id="random:sd15"))
         assert (sd15.context_width, sd15.height, sd15.vae_scale_factor) == (768, 512, 8)
 
-    def test_neither_torch_nor_diffusers_is_imported(self, repository):
+    def test_neither_torch_nor_diffusers_is_imported(self, repository, tmp_path):
+        lora = tmp_path / "lora.safetensors"
+        save_file({"lora_unet_a.lora_down.weight": torch.zeros(4, 8)}, lora)
         code = (
             "import sys; from ovamgen.config import ModelConfig; "
             "from ovamgen.diffusion.pipeline import check_model; "
-            f"check_model(ModelConfig(id={str(TINY_SD)!r})); "
+            f"check_model(ModelConfig(id={str(TINY_SD)!r}, loras={str(lora)!r})); "
             "print(sorted({'torch', 'diffusers', 'transformers'} & set(sys.modules)))"
         )
         done = subprocess.run(

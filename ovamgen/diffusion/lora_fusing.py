@@ -60,7 +60,14 @@ def _fuse(pipe: Any, lora: Lora) -> None:
     try:
         layers = _layers(pipe, tensors)
         settings = _peft_settings(read_header(path, "LoRA").metadata)
-    except (LookupError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
         # what the converters raise on names that no trainer writes
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"{place}: its layers or settings cannot be read: {reason}") from None

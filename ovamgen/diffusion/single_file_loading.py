@@ -20,11 +20,13 @@ from safetensors.torch import load_file
 
 from ovamgen.diffusion.loading import vae_dtype
 from ovamgen.diffusion.parts import complete, empty_networks
-from ovamgen.diffusion.single_file import SingleFile
+from ovamgen.diffusion.single_file import UNET, SingleFile
 from ovamgen.errors import ConfigError
 
 _NOT_TAKEN = ("position_ids", "logit_scale", "text_projection.weight")
 """Tensors of text encoders that files carry along and drawing does not need."""
+
+_MOST_TIMES_ITS_TENSORS = 2
 
 _Tensors = dict[str, torch.Tensor]
 
@@ -62,7 +64,12 @@ def load_single_file(found: SingleFile, *, dtype: torch.dtype) -> Any:
 def _converted(found: SingleFile, name: str, network: Any, tensors: _Tensors) -> _Tensors:
     """The network's weights under the names that it has in diffusers and transformers."""
     if name == "unet":
-        return convert_ldm_unet_checkpoint(tensors, network.config)
+        own = {key: tensor for key, tensor in tensors.items() if key.startswith(UNET)}
+        expected = len(network.state_dict())
+        if len(own) > _MOST_TIMES_ITS_TENSORS * expected:
+            # the converter compares every name with every block
+            raise ValueError(f"it has {len(own)} tensors, {expected} expected")
+        return convert_ldm_unet_checkpoint(own, network.config)
     if name == "vae":
         return convert_ldm_vae_checkpoint(tensors, network.config)
     architecture = found.architecture

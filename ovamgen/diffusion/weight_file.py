@@ -11,7 +11,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from ovamgen.bounds import MAX_TENSORS
+from ovamgen.bounds import MAX_TENSORS, MAX_WEIGHTS_HEADER_BYTES
 from ovamgen.errors import ConfigError
 from ovamgen.storage.plain_files import check_given
 
@@ -63,7 +63,7 @@ def read_header(path: Path, noun: str) -> WeightFile:
 
     Raises:
         ConfigError: it is missing, a pickle, no file, no safetensors file, ends too early, or has
-            too many tensors.
+            too large a header or too many tensors.
     """
     place = f"{noun} {path}"
     if path.suffix in _PICKLES:
@@ -74,6 +74,14 @@ def read_header(path: Path, noun: str) -> WeightFile:
         )
     try:
         check_given(path)
+        with open(path, "rb") as start:
+            size = int.from_bytes(start.read(8), "little")
+        if MAX_WEIGHTS_HEADER_BYTES < size < path.stat().st_size:
+            # safetensors would read it whole, and it has a million names
+            raise ConfigError(
+                f"{place} must have a header of at most {MAX_WEIGHTS_HEADER_BYTES} bytes, it has "
+                f"{size}"
+            )
         with safe_open(path, "numpy") as file:
             names = file.keys()
             if len(names) > MAX_TENSORS:

@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.corpus.select.filters import SelectionSettings
@@ -28,6 +29,9 @@ CORPUS, VIEW, MODEL, OUTSIDE = "corpus", "view", "model", "outside"
 TAR, TABLE, RECORD = "train-000000.tar", "metadata/000000.parquet", "manifests/000000.json"
 KEY = "00000000001"
 """Of a sample that the corpus holds."""
+FILE, LORA = "model.safetensors", "lora.safetensors"
+LORA_LAYER = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_q"
+"""The layer of the model folder that the LoRA is for."""
 CODE_RAN = "CODE_RAN"
 """A file that code in an attack makes in the current folder."""
 
@@ -49,6 +53,7 @@ def write_specimen(root: Path, tiny_model: Path) -> None:
     (root / "out").rename(root / CORPUS)
     select(str(root / CORPUS), str(root / VIEW), SelectionSettings(area_quantiles=None))
     shutil.copytree(tiny_model, root / MODEL)
+    _write_weights(root)
     (root / "labelme.json").rename(root / "cat-1.json")
     # as wide as the rows of mini
     rows = {voc.phrase.replace(" ", "-"): np.ones((2, 128), np.float32) for voc in VOC_CLASSES}
@@ -61,6 +66,15 @@ def write_specimen(root: Path, tiny_model: Path) -> None:
         path = root / OUTSIDE / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+
+
+def _write_weights(root: Path) -> None:
+    """A LoRA of the model folder, and a file of its UNet alone, which is no whole model."""
+    unet = load_file(root / MODEL / "unet/diffusion_pytorch_model.safetensors")
+    save_file(unet, root / FILE)
+    rows, columns = unet[f"{LORA_LAYER.removeprefix('unet.')}.weight"].shape
+    pair = {"A": np.ones((2, columns), np.float32), "B": np.ones((rows, 2), np.float32) / 100}
+    save_file({f"{LORA_LAYER}.lora_{k}.weight": v for k, v in pair.items()}, root / LORA)
 
 
 def state_of(root: Path) -> dict[str, tuple[int, str]]:

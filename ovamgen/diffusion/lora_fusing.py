@@ -58,7 +58,7 @@ def _fuse(pipe: Any, lora: Lora) -> None:
         if not torch.isfinite(tensor).all():
             raise ConfigError(f"{place}: {name:.200} holds numbers that are infinite or none (NaN)")
     try:
-        layers = _layers(pipe, tensors)
+        layers = layers_of(pipe, tensors)
         settings = _peft_settings(read_header(path, "LoRA").metadata)
     except (
         ArithmeticError,
@@ -71,7 +71,7 @@ def _fuse(pipe: Any, lora: Lora) -> None:
         # what the converters raise on names that no trainer writes
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"{place}: its layers or settings cannot be read: {reason}") from None
-    found = {key: _module_of(pipe, *key) for key in layers}
+    found = {key: module_of(pipe, *key) for key in layers}
     if absent := [".".join(key) for key, module in found.items() if module is None]:
         raise ConfigError(
             f"{place}: {len(absent)} of its {len(layers)} layers are none of the model's, first "
@@ -84,8 +84,12 @@ def _fuse(pipe: Any, lora: Lora) -> None:
         _add(name, found[key], down, up, scale)
 
 
-def _layers(pipe: Any, tensors: Mapping[str, torch.Tensor]) -> _Layers:
-    """The tensors of a file by layer, whichever trainer's names it has.
+def layers_of(pipe: Any, tensors: Mapping[str, torch.Tensor]) -> _Layers:
+    """The tensors of a file by component and layer, whichever trainer's names it has.
+
+    Args:
+        pipe: whose UNet's blocks are counted, for names that count otherwise.
+        tensors: of the file, by name.
 
     Raises:
         ValueError: a tensor is of no layer.
@@ -111,8 +115,14 @@ def _layers(pipe: Any, tensors: Mapping[str, torch.Tensor]) -> _Layers:
     return layers
 
 
-def _module_of(pipe: Any, component: str, layer: str) -> Any:
-    """The linear layer or convolution of that name; None where the model has none."""
+def module_of(pipe: Any, component: str, layer: str) -> Any:
+    """The linear layer or convolution of that name; None where the model has none.
+
+    Args:
+        pipe: the model.
+        component: ``unet``, or a text encoder.
+        layer: its name in the component, with or without ``text_model.`` before it.
+    """
     if component not in ("unet", *FAMILIES[type(pipe).__name__].text_encoders):
         return None
     # whether transformers puts "text_model." before the names depends on its version and class

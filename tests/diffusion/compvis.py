@@ -43,7 +43,7 @@ def _renamed(name, table):
     return name
 
 
-def _unet_name(name, with_attention):
+def unet_name(name, with_attention):
     """``with_attention``: numbers of the up blocks that have transformers."""
     found = re.fullmatch(r"(down|up)_blocks\.(\d+)\.(\w+)\.(\d+)\.(.+)", name)
     if found:
@@ -102,16 +102,19 @@ def _open_clip(weights):
     return found
 
 
+def blocks_with_attention(unet):
+    """Numbers of the up blocks that have transformers."""
+    return {number for number, kind in enumerate(unet.config.up_block_types) if "Cross" in kind}
+
+
 def single_file_tensors(pipe, prefixes):
     """All weights under the names of the first releases.
 
     ``prefixes``: of each text encoder, as ``Architecture.text_prefixes`` has them.
     """
-    with_attention = {
-        number for number, kind in enumerate(pipe.unet.config.up_block_types) if "Cross" in kind
-    }
+    with_attention = blocks_with_attention(pipe.unet)
     tensors = {
-        f"model.diffusion_model.{_unet_name(name, with_attention)}": tensor
+        f"model.diffusion_model.{unet_name(name, with_attention)}": tensor
         for name, tensor in pipe.unet.state_dict().items()
     }
     blocks = len(pipe.vae.config.block_out_channels)

@@ -10,15 +10,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ovamgen.config import ModelConfig, SynthesisConfig, build_config, parse_overrides
+from ovamgen.config import Lora, ModelConfig, SynthesisConfig, build_config, parse_overrides
 from ovamgen.config.fingerprint import fingerprint, identity
+from ovamgen.diffusion.families import FAMILIES
 from ovamgen.diffusion.lora import FILE_IN_FOLDER
-from ovamgen.diffusion.lora_fusing import fuse_loras
+from ovamgen.diffusion.lora_fusing import fuse_loras, layers_of, module_of
 from ovamgen.diffusion.pipeline import check_model, digest_weights, load_pipeline
 from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.errors import ConfigError
 from ovamgen.run.inputs import inputs_of
 from tests.command_line import ovamgen
+from tests.diffusion.compvis import blocks_with_attention, unet_name
 from tests.diffusion.small import small_pipeline
 
 RANK, ALPHA = 4, 2
@@ -169,10 +171,40 @@ def test_every_trainers_names_are_read(tmp_path):
     torch.testing.assert_close(change, math.sqrt(RANK) * up @ down, atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+def test_every_layer_is_found_under_every_trainers_name(family):
+    """Those of kohya-ss are of diffusers for 1.x, and of the first release for XL."""
+    pipe, checked = small_pipeline(family), 0
+    with_attention = blocks_with_attention(pipe.unet)
+    starts = {"text_encoder": "lora_te_", "text_encoder_2": "lora_te2_"}
+    for component in ("unet", *FAMILIES[type(pipe).__name__].text_encoders):
+        for name, module in getattr(pipe, component).named_modules():
+            if not isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
+                continue
+            if component != "unet":
+                inner = "" if name.startswith("text_") else "text_model."
+                short = starts[component] + (inner + name).replace(".", "_")
+            elif family == "sd15":
+                short = "lora_unet_" + name.replace(".", "_")
+            else:
+                released = unet_name(f"{name}.weight", with_attention).removesuffix(".weight")
+                short = "lora_unet_" + released.replace(".", "_")
+            one = torch.zeros(1, 1)
+            kohya = {f"{short}.lora_{way}.weight": one for way in ("down", "up")}
+            kohya[f"{short}.alpha"] = one[0, 0]
+            peft = {f"{component}.{name}.lora_{letter}.weight": one for letter in "AB"}
+            for tensors in (kohya, peft):
+                ((key, parts),) = layers_of(pipe, tensors).items()
+                assert len(parts) == len(tensors)
+                assert module_of(pipe, *key) is module, (name, key)
+            checked += 1
+    assert checked > 290
+
+
 def sgm_name(name):
     """A layer of XL's UNet as kohya-ss knows it: by the first release's names."""
-    _, block, _, layer, *rest = name.split(".")
-    return "_".join(["input_blocks", str(3 * int(block) + int(layer) + 1), "1", *rest])
+    released = unet_name(f"{name}.weight", set()).removesuffix(".weight")
+    return released.replace(".", "_")
 
 
 def test_loras_of_xl_reach_both_text_encoders(tmp_path):
@@ -319,7 +351,7 @@ class TestRefused:
         path = tmp_path / "a.safetensors"
         save_file({name: one for name, one in tensors.items() if one is not None}, path)
         with pytest.raises(ConfigError, match=message) as caught:
-            fused(str(path))
+            fuse_loras(small_pipeline("sd15"), [Lora(path=str(path))])
         assert str(path) in str(caught.value)
 
     @pytest.mark.parametrize(
@@ -338,7 +370,7 @@ class TestRefused:
         tensors = {name: torch.zeros(shape) for name, shape in tensors.items()}
         save_file(tensors, path, {"lora_adapter_metadata": settings})
         with pytest.raises(ConfigError, match="layers or settings cannot be read"):
-            fused(str(path))
+            fuse_loras(small_pipeline("sd15"), [Lora(path=str(path))])
 
     def test_files(self, folder, tmp_path):
         for name, message in (

@@ -381,6 +381,7 @@ class TestRefused:
             with pytest.raises(ConfigError, match=message):
                 check_model(ModelConfig(id=str(folder), loras=str(tmp_path / name)))
 
+    @pytest.mark.slow
     def test_the_command_line_says_it_in_one_line(self, tmp_path):
         path = tmp_path / "a.safetensors"
         save_file({f"{KOHYA}.lora_down.weight": torch.zeros(4, 768)}, path)

@@ -59,7 +59,9 @@ def change(path, new, **changes):
     return new
 
 
-@pytest.mark.parametrize("name", ["sd15", pytest.param("sd21", marks=pytest.mark.slow), "sdxl"])
+@pytest.mark.parametrize(
+    "name", ["sd15", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sd21", "sdxl"))]
+)
 def test_a_file_and_a_folder_give_the_same_digest_and_bytes(files, tmp_path, name):
     small_pipeline(name).save_pretrained(tmp_path)
     ways = [load_pipeline(model(place)) for place in (files / f"{name}.safetensors", tmp_path)]
@@ -77,6 +79,7 @@ def test_a_file_and_a_folder_give_the_same_digest_and_bytes(files, tmp_path, nam
     assert ways[0].info.trained
 
 
+@pytest.mark.slow
 def test_precision_is_the_configurations_and_not_the_files(files, tmp_path):
     halves = {k: t.half() for k, t in load_file(files / "sdxl.safetensors").items()}
     save_file(halves, tmp_path / "a.safetensors")

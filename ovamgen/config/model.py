@@ -29,8 +29,11 @@ class Lora(Section):
 
 
 def _as_lora(value: Any) -> Any:
-    """A path alone is a LoRA of weight 1."""
-    return {"path": value} if isinstance(value, str) else value
+    """A path alone is a LoRA of weight 1; ``PATH=WEIGHT`` names another."""
+    if not isinstance(value, str):
+        return value
+    path, _, weight = value.rpartition("=")
+    return {"path": path, "weight": weight} if path else {"path": value}
 
 
 class ModelConfig(Section):
@@ -52,7 +55,7 @@ class ModelConfig(Section):
         default=(), max_length=_MOST_LORAS
     )
     """LoRAs that are fused into the weights, in this order: ``[{path: style.safetensors, weight:
-    0.8}]``, or paths alone."""
+    0.8}]``, or ``PATH=WEIGHT``, or paths alone."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model runs; ``auto``: cpu for ``mini``, cuda for all others."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"

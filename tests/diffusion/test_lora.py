@@ -258,8 +258,19 @@ class TestConfiguration:
         for given in ("a.safetensors", "[a.safetensors]", "[{path: a.safetensors}]"):
             model = build_config(parse_overrides([f"model.loras={given}"])).model
             assert model.model_dump(mode="json")["loras"] == wanted
+        model = build_config({"model": {"loras": ["a=b.safetensors=0.5", "c"]}}).model
+        assert [(lora.path, lora.weight) for lora in model.loras] == [
+            ("a=b.safetensors", 0.5),
+            ("c", 1),
+        ]
         assert "loras" not in build_config().model_dump(mode="json")["model"]
-        for wrong in ("[{path: a, weight: 11}]", "[{path: a, weight: .nan}]", "[{weight: 1}]"):
+        for wrong in (
+            "a=b",
+            "a=11",
+            "[{path: a, weight: 11}]",
+            "[{path: a, weight: .nan}]",
+            "[{weight: 1}]",
+        ):
             with pytest.raises(ConfigError, match=r"model\.loras\.0"):
                 build_config(parse_overrides([f"model.loras={wrong}"]))
         with pytest.raises(ConfigError, match="did you mean 'weight'"):
@@ -385,7 +396,7 @@ class TestRefused:
     def test_the_command_line_says_it_in_one_line(self, tmp_path):
         path = tmp_path / "a.safetensors"
         save_file({f"{KOHYA}.lora_down.weight": torch.zeros(4, 768)}, path)
-        asked = ("--model", "mini", "--set", f"model.loras={path}", "--out", str(tmp_path / "out"))
+        asked = ("--model", "mini", "--lora", f"{path}=0.5", "--out", str(tmp_path / "out"))
         result = ovamgen("attribute", "--prompt", "a cat", *asked)
         assert result.returncode == 2
         assert "of another family than mini" in result.stderr

@@ -34,5 +34,12 @@ def test_a_run_goes_on_with_the_same_content_alone(tmp_path):
     shutil.copy(tmp_path / "b.safetensors", style)
     with pytest.raises(ConfigError, match=r"another configuration \(inputs\.lora_0: "):
         generate(config(style), DiscEngine)
+    card = (tmp_path / "out/README.md").read_text()
+    assert "| LoRAs (weight) | `style.safetensors (0.5)` |" in card
+    assert "the terms on the model's own page" in card
+    page = tmp_path / "report.html"
+    assert ovamgen("report", str(tmp_path / "out"), "--out", str(page)).returncode == 0
+    assert "style.safetensors (0.5)" in page.read_text()
+    assert str(tmp_path) not in page.read_text()
     checked = ovamgen("verify", str(tmp_path / "out"), "--jobs", "1")
     assert checked.returncode == 0, checked.stdout + checked.stderr

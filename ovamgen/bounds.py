@@ -91,6 +91,11 @@ MAX_MODEL_SIZES: Mapping[str, int] = MappingProxyType(
 MAX_MODEL_LIST = 10**4
 """Entries of a list in such a configuration."""
 
+MAX_WEIGHTS_HEADER_BYTES = 16 * 2**20
+"""Size of the header of a model in one file, or of a LoRA."""
+MAX_TENSORS = 2**16
+"""Tensors of a model in one file, or of a LoRA."""
+
 MAX_TOKENS_BYTES = 256 * 2**20
 """Size of a token bank, packed and unpacked."""
 MAX_PICKLE_BYTES = 64 * 2**20

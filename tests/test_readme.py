@@ -58,6 +58,7 @@ NOT_RUN = {
     ("docs/clusters.md", "kubectl"): CLUSTER,
     ("docs/clusters.md", "export RAY_AUTH_MODE=token"): CLUSTER,
     ("docs/clusters.md", "ray job"): CLUSTER,
+    ("docs/models.md", "ovamgen generate"): SD,
     ("docs/object-stores.md", "pip install"): NETWORK,
     ("docs/object-stores.md", "export AWS_ACCESS_KEY_ID="): BUCKET,
     ("docs/object-stores.md", "export AWS_ENDPOINT_URL="): BUCKET,

@@ -12,6 +12,7 @@ from ovamgen.cli.options import (
     Guidance,
     HeadFile,
     Height,
+    Loras,
     Model,
     Sets,
     Steps,
@@ -25,6 +26,7 @@ def attribute(
     prompt: Annotated[str, typer.Option(help="The generation prompt.")],
     out: Annotated[str, typer.Option(help="The .npz file to write.")],
     model: Model = None,
+    lora: Loras = None,
     latents: Annotated[str | None, typer.Option(help=".npz with latents (1, 4, h, w).")] = None,
     text: Annotated[list[str] | None, typer.Option(help="Attribution text; repeatable.")] = None,
     token_pairs: Annotated[
@@ -66,7 +68,7 @@ def attribute(
     cat --out cat.npz`
     """
     flags = {
-        "model": {"id": model, "device": device},
+        "model": {"id": model, "loras": lora or None, "device": device},
         "synthesis": {"steps": steps, "guidance": guidance, "height": height, "width": width},
         "attribution": {"method": method, "branch": branch, "head": head},
         "masks": {"self_attention": self_attention},

@@ -19,6 +19,7 @@ from ovamgen.cli.options import (
     Height,
     Instances,
     Limit,
+    Loras,
     Model,
     Out,
     PerClass,
@@ -94,6 +95,7 @@ def generate(
     instances: Instances = None,
     out: Out = None,
     model: Model = None,
+    lora: Loras = None,
     tokens: Annotated[
         str | None, typer.Option(help="Token bank (.safetensors), or 'words' for class words.")
     ] = None,
@@ -179,7 +181,7 @@ def generate(
             "shard_size": shard_size,
             "batch_size": batch_size,
         },
-        "model": {"id": model, "device": device},
+        "model": {"id": model, "loras": lora or None, "device": device},
         "synthesis": {"steps": steps, "guidance": guidance, "height": height, "width": width},
         "attribution": {"tokens": tokens, "method": method, "head": head},
         "masks": {"preset": None if plan_preset else preset},

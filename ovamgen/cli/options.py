@@ -44,7 +44,17 @@ BatchSize = Annotated[int | None, typer.Option(help="Samples in one call of the 
 Model = Annotated[
     str | None,
     typer.Option(
-        help="mini, a folder, a hub id (ID@REVISION), or random:sd15, random:sd21, random:sdxl."
+        help="mini, a folder, a file (.safetensors), a hub id (ID@REVISION), or random:sd15, "
+        "random:sd21, random:sdxl."
+    ),
+]
+Loras = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--lora",
+        metavar="PATH[=WEIGHT]",
+        help="LoRA (.safetensors) that is fused into the model, with a weight of 1 unless another "
+        "is given; repeatable.",
     ),
 ]
 Steps = Annotated[int | None, typer.Option(help="num_inference_steps.")]
@@ -131,12 +141,12 @@ def options_of(given: dict[str, Any], overrides: dict[str, Any]) -> dict[str, st
 
     Args:
         given: the flags that were given, by section and key; every flag is named as its key is,
-            but ``--model`` and ``--crop``.
+            but ``--model``, ``--lora`` and ``--crop``.
         overrides: what ``--set`` gave, which is answered by its key.
     """
     from ovamgen.config import flatten
 
-    other = {"model.id": "--model", "crop_px": "--crop"}
+    other = {"model.id": "--model", "model.loras": "--lora", "crop_px": "--crop"}
     return {
         key: other.get(key, f"--{key.rpartition('.')[2].replace('_', '-')}")
         for key in flatten(given).keys() - flatten(overrides).keys()

@@ -14,6 +14,7 @@ from ovamgen.cli.options import (
     Height,
     Instances,
     Limit,
+    Loras,
     Model,
     Sets,
     Steps,
@@ -34,6 +35,7 @@ VOC_SIM = "voc-sim"
 def samples(
     out: Annotated[str, typer.Option(help="The folder to write; one begun before is completed.")],
     model: Model = None,
+    lora: Loras = None,
     per_class: Annotated[
         int | None, typer.Option(help="Samples of each class; 1 where no captions are given.")
     ] = None,
@@ -101,7 +103,7 @@ def samples(
             "limit": limit,
             "classes": names if captions and names else None,
         },
-        "model": {"id": model, "device": device},
+        "model": {"id": model, "loras": lora or None, "device": device},
         "synthesis": {"steps": steps, "guidance": guidance, "height": height, "width": width},
     }
     resolved = resolve_here(config, flags, sets)

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from ovamgen.cli.options import AsJson, ConfigFile, Device, Model, Out, Sets, resolve, show_result
+from ovamgen.cli.options import (
+    AsJson,
+    ConfigFile,
+    Device,
+    Loras,
+    Model,
+    Out,
+    Sets,
+    resolve,
+    show_result,
+)
 from ovamgen.console.log_format import show
 
 
@@ -45,6 +55,7 @@ def status(
 def doctor(
     out: Out = None,
     model: Model = None,
+    lora: Loras = None,
     tokens: Annotated[str | None, typer.Option(help="Token bank, or 'words'.")] = None,
     device: Device = None,
     runner: Annotated[str | None, typer.Option(help="Ray, or one process.")] = None,
@@ -60,7 +71,7 @@ def doctor(
     Example: `ovamgen doctor --config run.yaml --out s3://bucket/corpus`
     """
     flags = {
-        "model": {"id": model, "device": device},
+        "model": {"id": model, "loras": lora or None, "device": device},
         "attribution": {"tokens": tokens},
         "runtime": {"runner": runner},
         "out": out,

@@ -36,10 +36,14 @@ from ovamgen.config.masks import (
     Normalisation,
 )
 from ovamgen.config.methods import METHODS, Branch, Method, check_method, default_branch, uses_head
-from ovamgen.config.models import (
+from ovamgen.config.model import (
     DEFAULT_MODEL,
     DEFAULT_REVISION,
+    MODEL_IDENTITY,
+    Lora,
     ModelConfig,
+)
+from ovamgen.config.models import (
     PlanConfig,
     RunConfig,
     RuntimeConfig,
@@ -56,6 +60,7 @@ __all__ = [
     "DEFAULT_REVISION",
     "FROM_FILE",
     "METHODS",
+    "MODEL_IDENTITY",
     "NO_SCHEDULER",
     "RECORDED_SELF_ATTENTION",
     "SAMPLES_VERSION",
@@ -67,6 +72,7 @@ __all__ = [
     "Branch",
     "CrfConfig",
     "LabelConfig",
+    "Lora",
     "MaskConfig",
     "Method",
     "ModelConfig",

@@ -25,7 +25,7 @@ def fingerprint(config: RunConfig, inputs: dict[str, str]) -> str:
     Args:
         config: the resolved configuration; paths of inputs do not count, their digests do.
         inputs: digest of every file that was read: ``captions``, ``instances``, ``tokens``,
-            ``head``, ``pictures``.
+            ``head``, ``pictures``, ``lora_0`` and so on.
     """
     return fingerprint_of(identity(config, inputs))
 
@@ -48,6 +48,8 @@ def identity(config: RunConfig, inputs: dict[str, str]) -> dict[str, Any]:
         flat.pop("attribution.tokens")
     if "head" in inputs:
         flat.pop("attribution.head")
+    if "lora_0" in inputs:
+        flat["model.loras"] = [lora.weight for lora in config.model.loras]
     return flat | {f"inputs.{name}": digest for name, digest in sorted(inputs.items())}
 
 

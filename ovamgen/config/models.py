@@ -18,13 +18,9 @@ from ovamgen.config.head_source import choose_head
 from ovamgen.config.label import DEFAULT_PROBE, LabelConfig, check_plan_of_pictures
 from ovamgen.config.masks import RECORDED_SELF_ATTENTION, MaskConfig
 from ovamgen.config.methods import uses_head
+from ovamgen.config.model import DEFAULT_MODEL, DEFAULT_REVISION, ModelConfig
 from ovamgen.config.token_source import AUTO, TokenSource
 from ovamgen.storage.section import Section
-
-DEFAULT_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-DEFAULT_REVISION = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
-"""The commit of the default model; the repository of the original publisher is gone."""
-
 
 MOST_PIXELS_A_SIDE = 8192
 """The longest side: eight times the largest that models of this family were trained for."""
@@ -73,22 +69,6 @@ class PlanConfig(Section):
     def _one_or_several(cls, value: Any) -> Any:
         """Names with commas between them are a list: ``--set plan.classes=cat`` is meant so."""
         return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
-
-
-class ModelConfig(Section):
-    """Which diffusion pipeline, in which precision, on which device."""
-
-    id: str = DEFAULT_MODEL
-    """``mini``, a local folder in diffusers format, a hub id, or random weights: ``random:sd15``,
-    ``random:sd21``, ``random:sdxl``."""
-    revision: str | None = None
-    """Commit of a hub id; ``ID@REV`` in ``id`` says the same."""
-    variant: str | None = None
-    """Weight files of a hub id or folder, such as ``fp16``."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the model runs; ``auto``: cpu for ``mini``, cuda for all others."""
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """Precision; ``auto``: float32 on cpu, float16 on cuda."""
 
 
 class SynthesisConfig(Section):

@@ -39,6 +39,9 @@ class Architecture:
     """Arguments of XL's second text encoder."""
     pads: tuple[str, ...] = (END,)
     """What each tokenizer fills up with."""
+    text_prefixes: tuple[str, ...] = ("cond_stage_model.transformer.",)
+    """Beginning of the names of each text encoder's tensors where all is in one file: those of
+    OpenAI's CLIP end in ``transformer.``, those of OpenCLIP in ``model.``."""
     scheduler: str = "PNDMScheduler"
     noise: dict[str, Any] = field(default_factory=lambda: SCHEDULER)
     """The scheduler's configuration; drawings take the noise schedule of it."""
@@ -119,6 +122,7 @@ SD21 = Architecture(
         "pad_token_id": 1,
     },
     pads=("!",),
+    text_prefixes=("cond_stage_model.model.",),
     scheduler="DDIMScheduler",
     noise=SCHEDULER | {"prediction_type": "v_prediction", "clip_sample": False},
 )
@@ -158,6 +162,7 @@ SDXL_BASE = Architecture(
         "pad_token_id": 1,
     },
     pads=(END, "!"),
+    text_prefixes=("conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."),
     scheduler="EulerDiscreteScheduler",
     noise=SCHEDULER | {"interpolation_type": "linear", "use_karras_sigmas": False},
 )

@@ -6,7 +6,6 @@ pickle is refused by name, a truncated download is found from the header. No tor
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +33,6 @@ _WEIGHTS = {
     "safety_checker": "model",
 }
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-_SINGLE_FILES = (".safetensors", ".ckpt")
-"""A whole model in one file, as other programs share it."""
 
 
 def check_folder(folder: Path, model: str, variant: str | None, *, safety: bool) -> ModelFacts:
@@ -50,18 +47,10 @@ def check_folder(folder: Path, model: str, variant: str | None, *, safety: bool)
     Raises:
         ConfigError: names the folder and the file at fault.
     """
-    if folder.is_file() and folder.suffix in _SINGLE_FILES:
-        name = shlex.quote(str(folder.with_suffix("")))
-        raise ConfigError(
-            f"model {folder} is a file, a folder in diffusers format is needed: convert it once in "
-            "Python with `from diffusers import StableDiffusionPipeline` and "
-            f"`StableDiffusionPipeline.from_single_file({str(folder)!r}).save_pretrained"
-            f"({str(folder.with_suffix(''))!r})`, then give --model {name}"
-        )
     if not folder.is_dir():
         raise ConfigError(
-            f"model folder {folder} does not exist: give a folder in diffusers format, a hub id, "
-            "'mini', or random weights such as 'random:sd15'"
+            f"model folder {folder} does not exist: give a folder in diffusers format, a file "
+            "(.safetensors), a hub id, 'mini', or random weights such as 'random:sd15'"
         )
     index = _read_json(folder, "model_index.json")
     family = family_named(f"model folder {folder}", index)

@@ -83,9 +83,10 @@ def load_folder(folder: Path, *, variant: str | None, dtype: torch.dtype, safety
     try:
         for name, kind in classes.items():
             parts[name] = _load_part(kind, folder, name, variant, dtype)
-        if dtype == torch.float16 and _overflows(family, parts["vae"]):
+        own = vae_dtype(family, parts["vae"], dtype)
+        if own != dtype:
             # once more: what was rounded to halves stays rounded
-            parts["vae"] = _load_part(classes["vae"], folder, "vae", variant, torch.float32)
+            parts["vae"] = _load_part(classes["vae"], folder, "vae", variant, own)
         for name, encoder in zip(family.tokenizers, family.text_encoders, strict=True):
             parts[name] = _load_tokenizer(folder / name, parts[encoder])
         parts["scheduler"] = _load_scheduler(folder)
@@ -98,9 +99,16 @@ def load_folder(folder: Path, *, variant: str | None, dtype: torch.dtype, safety
     return assemble(family, parts, **settings_of(folder))
 
 
-def _overflows(family: Family, vae: Any) -> bool:
-    """Whether the VAE gives infinite numbers in float16; only XL's pipeline heeds what it says."""
-    return family.size_ids and bool(vae.config.force_upcast)
+def vae_dtype(family: Family, vae: Any, dtype: torch.dtype) -> torch.dtype:
+    """The precision of a VAE in a pipeline of this one: float32 where float16 would overflow.
+
+    Args:
+        family: only XL's pipeline heeds what the VAE says.
+        vae: says so with ``force_upcast``.
+        dtype: of the other parts.
+    """
+    overflows = family.size_ids and bool(vae.config.force_upcast)
+    return torch.float32 if dtype == torch.float16 and overflows else dtype
 
 
 def _load_part(kind: Any, folder: Path, name: str, variant: str | None, dtype: torch.dtype) -> Any:

@@ -1,4 +1,4 @@
-"""Pipelines by name: `mini`, random weights as `random:sd15`, a local folder or a hub id.
+"""Pipelines by name: `mini`, random weights as `random:sd15`, a folder, a file or a hub id.
 
 `check_model` says within milliseconds what is wrong with a name; `load_pipeline` loads it.
 Importing this module imports neither torch nor diffusers.
@@ -22,6 +22,8 @@ from ovamgen.diffusion.architectures import ARCHITECTURES
 from ovamgen.diffusion.facts import ModelFacts, is_clip_vit_l14
 from ovamgen.diffusion.families import FAMILIES, SD, Family
 from ovamgen.diffusion.folder import check_folder, family_named
+from ovamgen.diffusion.lora import check_loras
+from ovamgen.diffusion.single_file import check_file, is_single_file
 from ovamgen.errors import ConfigError
 from ovamgen.records import ModelInfo
 
@@ -71,8 +73,23 @@ def check_model(model: ModelConfig, *, safety: bool = False) -> ModelFacts:
         safety: the safety checker is wanted, so its files are checked too.
 
     Raises:
-        ConfigError: no such model, or a folder with a missing, damaged or pickled file, by name.
+        ConfigError: no such model, or a folder with a missing, damaged or pickled file, by name; a
+            LoRA that is not for it.
     """
+    facts = _facts(model, safety=safety)
+    check_loras(model.loras, facts)
+    return facts
+
+
+def _facts(model: ModelConfig, *, safety: bool) -> ModelFacts:
+    """The facts of a model, of which LoRAs change none."""
+    if is_single_file(model.id):
+        return check_file(model).architecture.facts(model.id)
+    if model.prediction != "auto":
+        raise ConfigError(
+            f"model.prediction '{model.prediction}' is for a model in one file, model '{model.id}' "
+            "says itself what its UNet predicts: leave model.prediction away"
+        )
     architecture = ARCHITECTURES.get(model.id)
     if architecture is not None:
         return architecture.facts(model.id)
@@ -120,26 +137,12 @@ def load_pipeline(model: ModelConfig, *, safety: bool = False) -> LoadedPipeline
     _quieten()
     import torch
 
-    dtype = getattr(torch, model.dtype)
-    revision = ""
-    architecture = ARCHITECTURES.get(model.id)
-    if architecture is not None:
-        from ovamgen.diffusion.random_weights import build_pipeline
+    pipe, facts, revision = _load(model, getattr(torch, model.dtype), safety=safety)
+    if model.loras:
+        from ovamgen.diffusion.lora_fusing import fuse_loras
 
-        facts = architecture.facts(model.id)
-        pipe = build_pipeline(architecture, dtype=dtype)
-    else:
-        if _is_hub_id(model.id):
-            folder = _snapshot(model, safety=safety)
-            # the folder of a snapshot is named after its commit, whatever name was asked for
-            revision = folder.name
-        else:
-            folder = _folder(model)
-        from ovamgen.diffusion.loading import load_folder
-
-        facts = check_folder(folder, model.id, model.variant, safety=safety)
-        checked = safety and bool(facts.safety_checker)
-        pipe = load_folder(folder, variant=model.variant, dtype=dtype, safety=checked)
+        check_loras(model.loras, facts)
+        fuse_loras(pipe, model.loras)
     pipe.set_progress_bar_config(disable=True)
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
@@ -148,9 +151,32 @@ def load_pipeline(model: ModelConfig, *, safety: bool = False) -> LoadedPipeline
     pipe.to(model.device)
     # only a hub id that is not there yet leaves facts open
     known: dict[str, Any] = {name: getattr(facts, name) for name in _FACTS}
-    trained = architecture is None
+    trained = model.id not in ARCHITECTURES
     info = ModelInfo(model=model.id, revision=revision, digest=digest, trained=trained, **known)
     return LoadedPipeline(pipe=pipe, info=info)
+
+
+def _load(model: ModelConfig, dtype: Any, *, safety: bool) -> tuple[Any, ModelFacts, str]:
+    """The pipeline without LoRAs, its facts, and the commit of a hub id, else ""."""
+    if is_single_file(model.id):
+        from ovamgen.diffusion.single_file_loading import load_single_file
+
+        found = check_file(model)
+        return load_single_file(found, dtype=dtype), found.architecture.facts(model.id), ""
+    architecture = ARCHITECTURES.get(model.id)
+    if architecture is not None:
+        from ovamgen.diffusion.random_weights import build_pipeline
+
+        return build_pipeline(architecture, dtype=dtype), architecture.facts(model.id), ""
+    from ovamgen.diffusion.loading import load_folder
+
+    is_on_hub = _is_hub_id(model.id)
+    folder = _snapshot(model, safety=safety) if is_on_hub else _folder(model)
+    facts = check_folder(folder, model.id, model.variant, safety=safety)
+    checked = safety and bool(facts.safety_checker)
+    pipe = load_folder(folder, variant=model.variant, dtype=dtype, safety=checked)
+    # the folder of a snapshot is named after its commit, whatever name was asked for
+    return pipe, facts, folder.name if is_on_hub else ""
 
 
 def _is_hub_id(name: str) -> bool:
@@ -168,7 +194,8 @@ def _folder(model: ModelConfig) -> Path:
         built_in = nearest(model.id, [mini.NAME, *ARCHITECTURES])
         raise ConfigError(
             f"model '{model.id}' is neither built in nor a folder{built_in} (a folder in diffusers "
-            "format, or a hub id such as owner/name, will do as well)"
+            "format, a file that ends in .safetensors, or a hub id such as owner/name, will do as "
+            "well)"
         )
     return folder
 

@@ -13,15 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import init_empty_weights  # type: ignore[import-untyped]  # has no stubs
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from jaxtyping import Float32
-from transformers import CLIPTextConfig, CLIPTokenizer
 
 from ovamgen.diffusion.architectures import Architecture
-from ovamgen.diffusion.loading import TEXT_ENCODERS, assemble
-from ovamgen.diffusion.schedulers import scheduler_class
-from ovamgen.tokenizer import clip_vocabulary
+from ovamgen.diffusion.parts import complete, empty_networks
 
 _DRAW_THREADS = 4
 _RAW_CHUNK = 1 << 20
@@ -40,41 +36,16 @@ def build_pipeline(architecture: Architecture, *, dtype: torch.dtype, seed: int 
         dtype: of all parameters.
         seed: other seeds give other weights.
     """
-    with init_empty_weights(include_buffers=False):
-        parts: dict[str, Any] = {
-            "unet": UNet2DConditionModel(**architecture.unet),
-            "vae": AutoencoderKL(**architecture.vae),
-            **{
-                name: TEXT_ENCODERS[name](CLIPTextConfig(**arguments))
-                for name, arguments in architecture.text_encoders.items()
-            },
-        }
+    networks = empty_networks(architecture)
     jobs = [
         (part, f"{label}.{name}", name)
-        for label, part in parts.items()
+        for label, part in networks.items()
         for name, _ in part.named_parameters()
     ]
     with ThreadPoolExecutor(_DRAW_THREADS) as pool:
         for future in [pool.submit(_fill, *job, dtype=dtype, seed=seed) for job in jobs]:
             future.result()
-    for part in parts.values():
-        part.eval()
-    vocabulary, merges = clip_vocabulary()
-    length = architecture.text_encoder["max_position_embeddings"]
-    for name, pad in zip(architecture.family.tokenizers, architecture.pads, strict=True):
-        parts[name] = CLIPTokenizer(
-            vocab=vocabulary, merges=merges, pad_token=pad, model_max_length=length
-        )
-    scheduler = scheduler_class(architecture.scheduler)
-    return assemble(
-        architecture.family,
-        {
-            **parts,
-            "scheduler": scheduler.from_config(architecture.noise),
-            "safety_checker": None,
-            "feature_extractor": None,
-        },
-    )
+    return complete(architecture, networks)
 
 
 def unet_skeleton(architecture: Architecture) -> Any:

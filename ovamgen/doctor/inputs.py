@@ -27,6 +27,8 @@ def model(config: RunConfig) -> Iterator[Finding]:
     """The model's files, as far as their headers tell; nothing is loaded or downloaded."""
     facts = check_model_size(config, safety=config.synthesis.safety != "off")
     name = config.model.id
+    count = len(config.model.loras)
+    loras = f", with {count} LoRA{'s' if count > 1 else ''}" if count else ""
     if facts.height is None:
         revision = f" --revision {config.model.revision}" if config.model.revision else ""
         yield warning(
@@ -38,7 +40,7 @@ def model(config: RunConfig) -> Iterator[Finding]:
         yield fine(
             "model",
             f"{name}: {facts.height}x{facts.width} pixels, {facts.cross_attention_layers} layers "
-            f"of cross-attention, on {config.model.device} in {config.model.dtype}",
+            f"of cross-attention, on {config.model.device} in {config.model.dtype}{loras}",
         )
 
 

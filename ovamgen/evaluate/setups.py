@@ -19,8 +19,11 @@ from ovamgen.classes.loading import as_saved
 from ovamgen.config import (
     FROM_FILE,
     METHODS,
+    MODEL_IDENTITY,
     RECORDED_SELF_ATTENTION,
+    ModelConfig,
     RunConfig,
+    SynthesisConfig,
     canonical_json,
     check_method,
     merge,
@@ -235,7 +238,7 @@ def sample_sections(pictures: PictureSet) -> Sections:
     Without device and precision, which are the machine's; empty for real pictures.
     """
     model = pictures.settings.get("model", {})
-    named = {name: model[name] for name in ("id", "revision", "variant") if model.get(name)}
+    named = {name: model[name] for name in MODEL_IDENTITY if model.get(name)}
     synthesis = pictures.settings.get("synthesis", {})
     return {
         "model": named,
@@ -253,12 +256,15 @@ def check_drawn_by(pictures: PictureSet, config: RunConfig) -> None:
     if pictures.kind != "samples":
         return
     asked = config.model_dump(mode="json", include={"model", "synthesis"})
-    changed = [
-        f"{section}.{name}: {value} -> {asked[section].get(name)}"
-        for section in ("model", "synthesis")
-        for name, value in pictures.settings.get(section, {}).items()
-        if name not in ("device", "dtype", "safety") and asked[section].get(name) != value
-    ]
+    changed = []
+    for section, kind in (("model", ModelConfig), ("synthesis", SynthesisConfig)):
+        # fields that are written only where they are in use
+        now = dict.fromkeys(kind.came_later & asked[section].keys())
+        changed += [
+            f"{section}.{name}: {value} -> {asked[section].get(name)}"
+            for name, value in (now | pictures.settings.get(section, {})).items()
+            if name not in ("device", "dtype", "safety") and asked[section].get(name) != value
+        ]
     if changed:
         raise ConfigError(
             f"the samples of {pictures.name} were drawn with other settings than are asked for "

@@ -8,7 +8,7 @@ from typing import Any
 
 from ovamgen import mini
 from ovamgen.attribution.heads.head_file import HeadKind
-from ovamgen.config import RunConfig
+from ovamgen.config import MODEL_IDENTITY, RunConfig
 from ovamgen.diffusion.pipeline import load_pipeline
 from ovamgen.errors import ConfigError
 from ovamgen.heads.settings import load_head_preset
@@ -92,5 +92,5 @@ def _model(pictures: PictureSet, asked: dict[str, Any]) -> dict[str, Any]:
             f"the samples of {pictures.name} were drawn by {own}, --model is {given['id']}: leave "
             "--model away, since their drawing is what is learnt from"
         )
-    named = {name: drawn_by[name] for name in ("id", "revision", "variant") if drawn_by.get(name)}
+    named = {name: drawn_by[name] for name in MODEL_IDENTITY if drawn_by.get(name)}
     return named | given

@@ -21,7 +21,7 @@ from ovamgen.report.charts import bar, quartile_bar, swatch
 from ovamgen.report.corpus import Corpus
 from ovamgen.report.panels import class_colours
 from ovamgen.report.statistics import ClassTally, Distribution, Statistics
-from ovamgen.shards.card import value_at, without_folder
+from ovamgen.shards.card import loras_of, value_at, without_folder
 
 _REASONS = {
     Reason.EMPTY: "no text",
@@ -45,7 +45,7 @@ _STAGES = {
     "encoding": "it could not be written as a sample",
 }
 
-_PATHS = ("captions", "instances", "tokens", "id")
+_PATHS = ("captions", "instances", "tokens", "head", "id", "path")
 """Configuration keys that may hold a path of the machine that made the corpus."""
 
 
@@ -203,6 +203,7 @@ def made_with(corpus: Corpus) -> list[tuple[str, str]]:
     rows = [
         ("diffusion model", without_folder(model)),
         ("its revision", revision),
+        ("LoRAs (weight)", loras_of(run)),
         ("captions", without_folder(value_at(run, "config", "plan", "captions"))),
         ("classes", None if is_default(corpus.classes) else corpus.classes.name),
         ("image size", f"{width} × {height} pixels" if height and width else None),
@@ -280,6 +281,8 @@ def plain(text: object) -> str:
 
 
 def _without_folders(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_without_folders(value) for value in node]
     if not isinstance(node, Mapping):
         return node
     return {

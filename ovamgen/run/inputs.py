@@ -13,6 +13,7 @@ from typing import Any
 from ovamgen.config import NO_SCHEDULER, RunConfig, SynthesisConfig, check_method
 from ovamgen.console.progress import tracked
 from ovamgen.diffusion.facts import check_size_ids
+from ovamgen.diffusion.lora import lora_file
 from ovamgen.diffusion.pipeline import ModelFacts, check_model
 from ovamgen.errors import ConfigError
 from ovamgen.plan.picture_plan import LabelSize, plan_pictures
@@ -147,14 +148,18 @@ def inputs_of(config: RunConfig, of_plan: Mapping[str, str]) -> dict[str, str]:
     """sha256 by name of every file that the samples of a run depend on, for its fingerprint.
 
     Args:
-        config: names the token bank and the head.
+        config: names the token bank, the head and the LoRAs.
         of_plan: the same of what its plan was made of.
 
     Raises:
-        ConfigError: the token bank or the head cannot be read.
+        ConfigError: the token bank, the head or a LoRA cannot be read.
     """
     attribution = config.attribution
-    files = {"tokens": attribution.token_source.file, "head": attribution.head_file}
+    files = {
+        "tokens": attribution.token_source.file,
+        "head": attribution.head_file,
+        **{f"lora_{i}": str(lora_file(lora)) for i, lora in enumerate(config.model.loras)},
+    }
     read = {name: digest_of(file) for name, file in files.items() if file is not None}
     return {**of_plan, **read}
 

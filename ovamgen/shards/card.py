@@ -112,7 +112,7 @@ def render(template: str, run_info: Mapping[str, Any], **values: Any) -> str:
     return environment.get_template(template).render(
         made=_made(run_info),
         trained=bool(value_at(run_info, "model", "trained") is not False),
-        weights=weights_terms(str(value_at(run_info, "model", "id") or "")),
+        weights=weights_terms(run_info),
         **values,
     )
 
@@ -132,6 +132,7 @@ def _made(run_info: Mapping[str, Any]) -> list[tuple[str, str]]:
     revision = value_at(run_info, "model", "revision")
     rows = [
         ("diffusion model", f"{model}@{revision}" if model and revision else model),
+        ("LoRAs (weight)", loras_of(run_info)),
         ("sha256 of its weights", value_at(run_info, "model", "weights_sha256")),
         ("captions", without_folder(value_at(run_info, "config", "plan", "captions"))),
         ("sha256 of the captions", value_at(run_info, "inputs", "captions")),
@@ -170,8 +171,19 @@ def without_folder(value: Any) -> str:
     return PurePosixPath(text).name if text.startswith(("/", "~", ".")) else text
 
 
-def weights_terms(model: str) -> str:
+def loras_of(run_info: Mapping[str, Any]) -> str:
+    """The LoRAs of a run by name, with their weights: ``style.safetensors (0.8)``; "" of none."""
+    loras = value_at(run_info, "config", "model", "loras")
+    found = [lora for lora in loras if isinstance(lora, Mapping)] if isinstance(loras, list) else []
+    return ", ".join(f"{without_folder(one.get('path'))} ({one.get('weight')})" for one in found)
+
+
+def weights_terms(run_info: Mapping[str, Any]) -> str:
     """Which terms the weights come under: ``own``, ``openrail`` or ``other``."""
+    model = str(value_at(run_info, "model", "id") or "")
+    if loras_of(run_info) or model.endswith(".safetensors"):
+        # a name in a path says nothing of who tuned the weights
+        return "other"
     if model == "mini" or model.startswith("random:"):
         return "own"
     return "openrail" if "stable-diffusion-v1" in model.lower() else "other"

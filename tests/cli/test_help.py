@@ -127,6 +127,8 @@ def test_every_key_can_be_set_to_its_default():
         "masks.crf.half_resolution",
         "masks.self_attention_entropy_step",
         "masks.self_attention_iterations",
+        "model.loras",
+        "model.prediction",
         "plan.empty_share",
         "plan.wanted",
         "synthesis.append_class_words",

@@ -10,14 +10,15 @@ from transformers import CLIPTextConfig
 from ovamgen.attribution.ovam import PairMaps
 from ovamgen.bench.arithmetic import call_cost
 from ovamgen.config import ModelConfig, SynthesisConfig
+from ovamgen.diffusion.architectures import SD15, SDXL_BASE
 from ovamgen.diffusion.architectures import SD21 as SD21_PARTS
-from ovamgen.diffusion.architectures import SDXL_BASE
 from ovamgen.diffusion.loading import TEXT_ENCODERS
 from ovamgen.diffusion.pipeline import load_pipeline
-from ovamgen.diffusion.random_weights import unet_skeleton
+from ovamgen.diffusion.random_weights import build_pipeline, unet_skeleton
 from ovamgen.diffusion.recorder import cross_attention_layers
 from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.diffusion.text import encode_text
+from tests.diffusion.compvis import save_single_file
 
 # parameters of UNet and text encoders; the VAE is that of SD 1.5 in all of them
 SD21 = [865_910_724, 340_387_840]
@@ -94,3 +95,27 @@ def test_one_step_at_the_models_own_size(name, dtype, parameters, side, layers, 
     peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(f"{name} in {dtype}: peak resident memory {peak_bytes / 1e9:.1f} GB")
     assert peak_bytes < 20e9
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_sd15_in_one_file(tmp_path):
+    """The published architecture, in halves as such files come: by its widths, without settings."""
+    torch.set_num_threads(2)
+    pipe = build_pipeline(SD15, dtype=torch.float16)
+    path = tmp_path / "sd15.safetensors"
+    save_single_file(pipe, SD15.text_prefixes, path)
+    pipe.save_pretrained(tmp_path / "folder")
+    del pipe
+    digests = []
+    for place in (tmp_path / "folder", path):
+        loaded = load_pipeline(ModelConfig(id=str(place), device="cpu", dtype="float32"))
+        digests.append(loaded.info.digest)
+    assert digests[0] == digests[1]
+    assert (loaded.info.height, loaded.info.width, loaded.info.context_width) == (512, 512, 768)
+    settings = SynthesisConfig(steps=1, scheduler="DDIM")
+    drawn = Synthesiser(loaded, settings).draw(["a photograph of a cat"], [1])
+    assert drawn.errors == (None,)
+    assert drawn.images.std() > 5
+    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(f"one file of 1.5, in float32: peak resident memory {peak_bytes / 1e9:.1f} GB")

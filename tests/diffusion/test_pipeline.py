@@ -1,4 +1,3 @@
-import ast
 import json
 import shutil
 import subprocess
@@ -48,11 +47,13 @@ class TestCheck:
         sd15 = check_model(ModelConfig(id="random:sd15"))
         assert (sd15.context_width, sd15.height, sd15.vae_scale_factor) == (768, 512, 8)
 
-    def test_neither_torch_nor_diffusers_is_imported(self, repository):
+    def test_neither_torch_nor_diffusers_is_imported(self, repository, tmp_path):
+        lora = tmp_path / "lora.safetensors"
+        save_file({"lora_unet_a.lora_down.weight": torch.zeros(4, 8)}, lora)
         code = (
             "import sys; from ovamgen.config import ModelConfig; "
             "from ovamgen.diffusion.pipeline import check_model; "
-            f"check_model(ModelConfig(id={str(TINY_SD)!r})); "
+            f"check_model(ModelConfig(id={str(TINY_SD)!r}, loras={str(lora)!r})); "
             "print(sorted({'torch', 'diffusers', 'transformers'} & set(sys.modules)))"
         )
         done = subprocess.run(
@@ -198,18 +199,6 @@ class TestCheck:
     def test_unknown_names_are_pointed_out(self, name, hint):
         with pytest.raises(ConfigError, match=hint):
             check_model(ModelConfig(id=name))
-
-    def test_a_model_in_one_file_is_answered_by_what_to_do(self, tmp_path):
-        path = tmp_path / "dream shaper.safetensors"
-        path.touch()
-        with pytest.raises(ConfigError) as caught:
-            check_model(ModelConfig(id=str(path)))
-        first, second = str(caught.value).split("`")[1:4:2]
-        assert first == "from diffusers import StableDiffusionPipeline"
-        call = ast.parse(second, mode="eval").body
-        assert call.func.value.args[0].value == str(path)
-        assert call.args[0].value == str(path.with_suffix(""))
-        assert "\n" not in str(caught.value)
 
     def test_a_file_is_no_folder(self):
         with pytest.raises(ConfigError, match="does not exist: give a folder"):

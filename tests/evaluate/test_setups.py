@@ -139,6 +139,8 @@ def test_samples_bring_their_settings(sample_folder, voc_folder):
         check_drawn_by(pictures, tiny(synthesis={"steps": 5}))
     with pytest.raises(ConfigError, match=r"model.id: .* -> mini"):
         check_drawn_by(pictures, tiny(model={"id": "mini"}))
+    with pytest.raises(ConfigError, match=r"model.loras: None -> \[\{'path': 'a'"):
+        check_drawn_by(pictures, tiny(model={**sections["model"], "loras": ["a"]}))
     real = open_pictures(voc_folder)
     assert sample_sections(real) == {"model": {}, "synthesis": {}}
     check_drawn_by(real, tiny(synthesis={"steps": 5}))

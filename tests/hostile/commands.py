@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from tests.hostile.world import CORPUS, KEY, MODEL, PHOTOS, PHOTOS_TABLE, PHOTOS_TAR, VIEW
+from tests.hostile.world import (
+    CORPUS,
+    FILE,
+    KEY,
+    LORA,
+    MODEL,
+    PHOTOS,
+    PHOTOS_TABLE,
+    PHOTOS_TAR,
+    VIEW,
+)
 
 Arguments = tuple[str, ...] | Callable[[], object]
 """What follows ``ovamgen``, in the folder of the specimen; or Python that is called there."""
@@ -56,6 +66,16 @@ def _of_shards(folder: str) -> dict[str, Arguments]:
     }
 
 
+def _of_models(model: str, *more: str) -> dict[str, Arguments]:
+    return {
+        "doctor": ("doctor", "--model", model, *more, "--device", "cpu", "--out", "new"),
+        "attribute": (
+            *("attribute", "--model", model, *more, "--device", "cpu", "--prompt", "a cat"),
+            *("--out", "new", "--set", "synthesis.steps=1"),
+        ),
+    }
+
+
 COMMANDS: dict[str, dict[str, Arguments]] = {
     CORPUS: {
         "status": ("status", CORPUS),
@@ -67,16 +87,13 @@ COMMANDS: dict[str, dict[str, Arguments]] = {
     },
     VIEW: {"status": ("status", VIEW), **_of_shards(VIEW)},
     MODEL: {
-        "doctor": ("doctor", "--model", MODEL, "--device", "cpu", "--out", "new"),
-        "attribute": (
-            "attribute",
-            *("--model", MODEL, "--device", "cpu", "--prompt", "a cat", "--out", "new"),
-            *("--set", "synthesis.steps=1"),
-        ),
+        **_of_models(MODEL),
         "tokens import": (
             *("tokens", "import", "bank.npz", "--model", MODEL, "--out", "new.safetensors"),
         ),
     },
+    FILE: _of_models(FILE),
+    LORA: _of_models(MODEL, "--set", f"model.loras={LORA}"),
     "bank.safetensors": {
         "tokens list": ("tokens", "list", "bank.safetensors"),
         "tokens export": ("tokens", "export", "bank.safetensors", "--out", "new.npz"),

@@ -13,13 +13,17 @@ from tests.hostile import (
     texts,
     tokens,
     views,
+    weights,
 )
 from tests.hostile.attack import Attack
 from tests.hostile.commands import COMMANDS
 
 ATTACKS: tuple[Attack, ...] = tuple(
     attack
-    for module in (links, tars, pictures, photos, tables, documents, models, tokens, texts, views)
+    for module in (
+        *(links, tars, pictures, photos, tables, documents, models, weights),
+        *(tokens, texts, views),
+    )
     for attack in module.ATTACKS
 )
 
@@ -39,6 +43,8 @@ _QUICK = {
     "Parquet: height as code": "export voc",
     "JSON and YAML: record deep": "report",
     "model folders: code beside the weights": "doctor",
+    "models in one file: a pickle under the name": "doctor",
+    "LoRAs: a layer of Python": "attribute",
     "token files: a call that opens": "tokens import",
     "text: escape codes in a file's name": "verify",
     "labelled pictures: a pipe": "label",

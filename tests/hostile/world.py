@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.corpus.select.filters import SelectionSettings
@@ -32,6 +33,9 @@ KEY = "00000000001"
 """Of a sample that the corpus holds."""
 PHOTOS, PHOTOS_TAR, PHOTOS_TABLE = "photos", "photos.tar", "photos.csv"
 """Pictures to be labelled, the same in a tar, and what they show."""
+FILE, LORA = "model.safetensors", "lora.safetensors"
+LORA_LAYER = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_q"
+"""The layer of the model folder that the LoRA is for."""
 CODE_RAN = "CODE_RAN"
 """A file that code in an attack makes in the current folder."""
 
@@ -54,6 +58,7 @@ def write_specimen(root: Path, tiny_model: Path) -> None:
     select(str(root / CORPUS), str(root / VIEW), SelectionSettings(area_quantiles=None))
     shutil.copytree(tiny_model, root / MODEL)
     _write_photos(root)
+    _write_weights(root)
     (root / "labelme.json").rename(root / "cat-1.json")
     # as wide as the rows of mini
     rows = {voc.phrase.replace(" ", "-"): np.ones((2, 128), np.float32) for voc in VOC_CLASSES}
@@ -75,6 +80,15 @@ def _write_photos(root: Path) -> None:
     with tarfile.open(root / PHOTOS_TAR, "w") as tar:
         tar.add(root / PHOTOS, "photos")
     (root / PHOTOS_TABLE).write_text("picture,classes\none.png,cat\n")
+
+
+def _write_weights(root: Path) -> None:
+    """A LoRA of the model folder, and a file of its UNet alone, which is no whole model."""
+    unet = load_file(root / MODEL / "unet/diffusion_pytorch_model.safetensors")
+    save_file(unet, root / FILE)
+    rows, columns = unet[f"{LORA_LAYER.removeprefix('unet.')}.weight"].shape
+    pair = {"A": np.ones((2, columns), np.float32), "B": np.ones((rows, 2), np.float32) / 100}
+    save_file({f"{LORA_LAYER}.lora_{k}.weight": v for k, v in pair.items()}, root / LORA)
 
 
 def state_of(root: Path) -> dict[str, tuple[int, str]]:

@@ -26,7 +26,7 @@ from ovamgen.corpus.open import Corpus, open_corpus
 from ovamgen.corpus.output import filling, write_mark
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import ShardRecord
-from ovamgen.shards.card import render_card, value_at, weights_terms, without_folder
+from ovamgen.shards.card import loras_of, render_card, value_at, weights_terms, without_folder
 from ovamgen.shards.codec import CAPTION, HEATMAPS, IMAGE, MASK, MEMBERS, METADATA
 from ovamgen.shards.manifest import count_classes, write_indexes
 from ovamgen.shards.output_files import CARD_NAME, CLASSES_NAME, CROISSANT_NAME, EXPORT_NAME
@@ -214,9 +214,9 @@ def _croissant(
         f"semantic mask of {told} it shows. Images and masks are machine-made. The "
         "terms of code, weights, captions and outputs are stated one by one in README.md.",
         version="1.0.0",
-        licences=_licences(model, captions),
+        licences=_licences(info, captions),
         made={
-            "model": without_folder(model),
+            "model": " + ".join(filter(None, [without_folder(model), loras_of(info)])),
             "captions": PurePosixPath(captions).name,
             "method": str(value_at(info, "config", "attribution", "method") or ""),
             "ovamgen_version": str(info.get("ovamgen_version", __version__)),
@@ -236,8 +236,8 @@ def _derivation(corpus: Corpus) -> dict[str, Any]:
     return {"derived": {"command": "select", "from_fingerprint": source, **settings}}
 
 
-def _licences(model: str, captions: str) -> list[str]:
+def _licences(info: Mapping[str, Any], captions: str) -> list[str]:
     """URLs of the terms that are known; all are in the card, one by one."""
-    found = _TERMS[weights_terms(model)]
+    found = _TERMS[weights_terms(info)]
     coco = captions == "demo" or PurePosixPath(captions).name.startswith("captions_")
     return [*found, *([_COCO_TERMS] if coco else [])] or ["./README.md#licences"]

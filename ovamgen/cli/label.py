@@ -14,6 +14,7 @@ from ovamgen.cli.options import (
     HeadFile,
     Height,
     Limit,
+    Loras,
     Model,
     Out,
     Seed,
@@ -39,13 +40,14 @@ def label(
         typer.Option(
             metavar="FILE",
             help="What pictures show: a table (CSV, TSV, JSONL, Parquet) with a column picture, "
-            "and caption or classes (names joined by ;); or COCO captions JSON. Without one the "
-            "classes are found.",
+            "and caption or classes (names joined by ;); or COCO captions JSON; mini for "
+            "its own pictures. Without one the classes are found.",
         ),
     ] = None,
     classes: Classes = None,
     out: Out = None,
     model: Model = None,
+    lora: Loras = None,
     tokens: Annotated[
         str | None, typer.Option(help="Token bank (.safetensors), or 'words' for class words.")
     ] = None,
@@ -110,7 +112,7 @@ def label(
             "shard_size": shard_size,
             "batch_size": batch_size,
         },
-        "model": {"id": model, "device": device},
+        "model": {"id": model, "loras": lora or None, "device": device},
         "synthesis": {"height": height, "width": width},
         "attribution": {"tokens": tokens, "method": method, "head": head, "probe": timesteps},
         "masks": {"preset": preset},

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
+from ovamgen import mini
 from ovamgen.config import NO_SCHEDULER, RunConfig, SynthesisConfig, check_method
 from ovamgen.console.progress import tracked
 from ovamgen.diffusion.facts import check_size_ids
@@ -119,7 +120,8 @@ def _plan_of_pictures(config: RunConfig) -> Plan:
         fixed=None not in asked,
     )
     source = open_picture_source(config.label.pictures)
-    return plan_pictures(config.plan, source, size, classes=config.classes, track=tracked)
+    settings = config.plan.model_copy(update={"captions": captions_path(config.plan.captions)})
+    return plan_pictures(settings, source, size, classes=config.classes, track=tracked)
 
 
 def settings_of_plan(config: RunConfig) -> dict[str, Any]:
@@ -128,7 +130,9 @@ def settings_of_plan(config: RunConfig) -> dict[str, Any]:
 
 
 def captions_path(name: str) -> str:
-    """The path of the captions: ``demo`` is a file of the package."""
+    """The path of the captions: ``demo`` is a file of the package, ``mini`` a table of pictures."""
+    if name == mini.NAME:
+        return str(mini.VOC / "captions.csv")
     if name != DEMO_CAPTIONS:
         return name
     return str(resources.files("ovamgen") / "data" / "demo_captions.csv")

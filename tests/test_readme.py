@@ -118,6 +118,7 @@ SMALLER = {
     "evaluate compare": "--limit 4 --steps 2 --draws 10 --presets daam-ovam",
     "evaluate recipe": "--limit 3 --steps 2 --draws 10",
     "attribute": "--steps 2",
+    "label --pictures": "--limit 2 --runner local",
 }
 """Options added by default: the last one given counts."""
 SMALLER_PYTHON = {

@@ -126,6 +126,32 @@ def _attention(
     )
 
 
+def steps(
+    model: Model = "mini",
+    device: Device = None,
+    height: Height = None,
+    width: Width = None,
+    batch_size: BenchBatchSize = 8,
+    rounds: Annotated[int, typer.Option(help="Times that each way is measured.")] = 5,
+    save: SaveTo = None,
+    as_json: AsJson = False,
+) -> None:
+    """Time 30 steps, 4 steps without guidance, and 4 with maps of the finished image, by turns.
+
+    The weights do not matter to the time: any model does, distilled for few steps or not.
+
+    Example: `ovamgen bench steps`
+
+    Example: `ovamgen bench steps --model random:sd15 --device cpu --batch-size 1 --rounds 2`
+    """
+    from ovamgen.bench.few_steps import bench_few_steps
+
+    synthesis = {"height": height, "width": width}
+    config = resolve_here(None, {"model": {"id": model, "device": device}, "synthesis": synthesis})
+    measured = bench_few_steps(config, batch_size=batch_size, rounds=rounds, say=_say)
+    _show(measured, as_json=as_json, save=save)
+
+
 def stages(
     model: Model = None,
     device: Device = None,

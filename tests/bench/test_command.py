@@ -35,3 +35,13 @@ def test_attention_and_stages_of_the_embedded_model():
     stages = {row["stage"] for row in found["stages"]["stages"]}
     assert {"synthesis", "dense CRF", "publish"} <= stages
     assert found["stages"]["images_per_second"] > 0
+
+
+@pytest.mark.slow
+def test_few_steps_are_faster_than_many():
+    done = bench("steps", "--batch-size", "1", "--rounds", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    ways = {row["way"]: row for row in json.loads(done.stdout)["ways"]}
+    assert list(ways) == ["30 steps", "4 steps", "4 steps and a probe"]
+    # 31 calls of two halves against 4 of one: whatever the machine does, the ratio shows it
+    assert ways["4 steps"]["faster"]["median"] > 2

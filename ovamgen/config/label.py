@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 DEFAULT_PROBE = (501, 301, 101)
 """Timesteps at which pictures are noised where none are named: see docs/results/label.md."""
 
+HEAD_PROBE = (1,)
+"""The same for the methods that have a trained head."""
+
 NO_SCHEDULER = "none"
 """In the place of a scheduler's name where nothing is drawn."""
 

@@ -15,7 +15,7 @@ from ovamgen.classes.class_set import ClassSet
 from ovamgen.classes.loading import as_class_set, default_classes, is_default
 from ovamgen.config.attribution import AttributionConfig
 from ovamgen.config.head_source import choose_head
-from ovamgen.config.label import DEFAULT_PROBE, LabelConfig, check_plan_of_pictures
+from ovamgen.config.label import DEFAULT_PROBE, HEAD_PROBE, LabelConfig, check_plan_of_pictures
 from ovamgen.config.masks import RECORDED_SELF_ATTENTION, MaskConfig
 from ovamgen.config.methods import uses_head
 from ovamgen.config.model import DEFAULT_MODEL, DEFAULT_REVISION, ModelConfig
@@ -216,7 +216,9 @@ class RunConfig(Section):
         if self.label.pictures:
             check_plan_of_pictures(self.plan)
             if not attribution.probe:
-                attribution = attribution.model_copy(update={"probe": DEFAULT_PROBE})
+                # a head reads the last call of a drawing, and was trained on pictures at that
+                probe = HEAD_PROBE if uses_head(attribution.method) else DEFAULT_PROBE
+                attribution = attribution.model_copy(update={"probe": probe})
             synthesis = self.label.drawn(self.synthesis, len(attribution.probe))
             object.__setattr__(self, "synthesis", synthesis)
         if self.synthesis.guidance <= 1 and attribution.branch == "unconditional":

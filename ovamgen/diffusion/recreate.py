@@ -47,20 +47,30 @@ class Recreator:
         settings: steps, guidance, scheduler, negative prompt; height and width where a picture is
             to be drawn at another size than `size_for` gives.
         strength: share of the steps that are gone through, in (0, 1]; 1 is nearly pure noise.
+        probe: timesteps; where there are some a picture is looked at with noise of each of them and
+            not drawn again, and the strength does not matter.
 
     Raises:
         ConfigError: unknown scheduler, or a strength of less than one step.
     """
 
-    def __init__(self, loaded: LoadedPipeline, settings: SynthesisConfig, strength: float) -> None:
-        check_strength(strength, settings.steps)
+    def __init__(
+        self,
+        loaded: LoadedPipeline,
+        settings: SynthesisConfig,
+        strength: float,
+        probe: Sequence[int] = (),
+    ) -> None:
+        if not probe:
+            check_strength(strength, settings.steps)
+        self._probe = tuple(probe)
         self._settings = settings
         self._strength = strength
         self._info = loaded.info
         # pictures are of any size: that of the settings is looked at by `size_for`
         free = settings.model_copy(update={"height": None, "width": None, "safety": "off"})
         self._synthesiser = Synthesiser(loaded, free)
-        self._scheduler_class = scheduler_class(settings.scheduler)
+        self._scheduler_class: Any = None if probe else scheduler_class(settings.scheduler)
         self._own_scheduler = loaded.pipe.scheduler
         own: Any = loaded.pipe
         zeros = getattr(own.config, "force_zeros_for_empty_prompt", False)
@@ -90,7 +100,7 @@ class Recreator:
         seed: int,
         listeners: Sequence[Listener] = (),
     ) -> Recreated:
-        """The picture drawn again; recording attention changes no bit of it.
+        """The picture drawn again, or itself; recording attention changes no bit of it.
 
         Args:
             image: RGB.
@@ -105,6 +115,10 @@ class Recreator:
         """
         height, width = self.size_for(*image.shape[:2])
         fitted = fit(image, (height, width))
+        if self._probe:
+            encoded = self._synthesiser.encode(fitted[None])
+            self._synthesiser.probe(encoded.latents, [prompt], [seed], self._probe, listeners)
+            return Recreated(image=fitted, difference=0.0)
         pipe, settings = self._pipe, self._settings
         pixels = torch.from_numpy(fitted.astype(np.float32) / 255).permute(2, 0, 1)[None]
         pixels = pixels.to(pipe.device, pipe.vae.dtype)

@@ -220,7 +220,7 @@ class Synthesiser:
             images: RGB, of a size that the model can draw.
         """
         vae, device = self._pipe.vae, self._pipe.device
-        pixels = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        pixels = torch.tensor(images, device=device).permute(0, 3, 1, 2).float() / 127.5 - 1
         parts = torch.split(pixels.to(vae.dtype), self._decode_images)
         return Drawing(torch.cat([encode(vae, part) for part in parts]), pixels)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from ovamgen.attribution.trained_head import LAST_TIMESTEP, HeadUse
@@ -13,13 +15,25 @@ from ovamgen.diffusion.schedulers import last_timestep
 from ovamgen.errors import ConfigError
 
 
-def check_ends_at_the_image(loaded: LoadedPipeline, settings: SynthesisConfig) -> None:
-    """Checks that a drawing has the call whose features a head reads, for both halves.
+def check_ends_at_the_image(
+    loaded: LoadedPipeline, settings: SynthesisConfig, probe: Sequence[int] = ()
+) -> None:
+    """Checks that a drawing, or a probe, has the call whose features a head reads, both halves.
+
+    Args:
+        loaded: the model.
+        settings: of the drawing.
+        probe: timesteps at which finished images are looked at instead.
 
     Raises:
-        ConfigError: the scheduler ends before it, or there is no guidance.
+        ConfigError: the scheduler or the probe ends before it, or there is no guidance.
     """
-    last = last_timestep(loaded.pipe, settings.scheduler, settings.steps)
+    if probe and min(probe) > LAST_TIMESTEP:
+        raise ConfigError(
+            f"a head reads the UNet call at timestep {LAST_TIMESTEP:g}, and attribution.probe ends "
+            f"at {min(probe)}: probe at 1"
+        )
+    last = 0.0 if probe else last_timestep(loaded.pipe, settings.scheduler, settings.steps)
     if last > LAST_TIMESTEP:
         raise ConfigError(
             f"a head reads the UNet call at timestep {LAST_TIMESTEP:g}, but {settings.scheduler} "

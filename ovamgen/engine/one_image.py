@@ -132,7 +132,7 @@ def attribute(
     if head is None:
         listeners = listen(method, attention, asked)
     else:
-        check_ends_at_the_image(loaded, settings)
+        check_ends_at_the_image(loaded, settings, config.attribution.probe)
         listeners = [listen_with_head(method, attention, asked, head)]
     synthesiser = Synthesiser(loaded, settings)
     fed = [chosen(listener.sink, config.attribution) for listener in listeners]

@@ -116,7 +116,7 @@ def open_attribution(config: RunConfig, *, safety: bool = False) -> OpenedAttrib
     loaded = load_pipeline(config.model, safety=safety)
     attention = PipelineAttention(loaded)
     if head is not None:
-        check_ends_at_the_image(loaded, config.synthesis)
+        check_ends_at_the_image(loaded, config.synthesis, config.attribution.probe)
     return OpenedAttribution(
         config=config,
         attention=attention,

@@ -147,7 +147,8 @@ def check_strength_for(pictures: PictureSet, setups: Sequence[Setup], strength: 
     """
     if pictures.kind == "voc":
         for setup in setups:
-            check_strength(strength, setup.config.synthesis.steps)
+            if not setup.config.attribution.probe:
+                check_strength(strength, setup.config.synthesis.steps)
 
 
 def record(
@@ -184,7 +185,9 @@ def record(
     pipeline = load_pipeline(config.model) if loaded is None else loaded
     for setup in setups:
         if setup.head is not None:
-            check_ends_at_the_image(pipeline, setup.config.synthesis)
+            check_ends_at_the_image(
+                pipeline, setup.config.synthesis, setup.config.attribution.probe
+            )
     groups = _groups(pictures, setups, strength)
     folder = out / MAPS / (pictures.split or pictures.kind)
     prints = {
@@ -236,6 +239,7 @@ def count_drawings(
     for drawing, _ in _groups(pictures, setups, strength):
         whole = drawing.synthesis.steps
         steps = whole if drawing.generated else max(1, int(whole * strength))
+        steps = len(drawing.probe) or steps
         found[steps] = found.get(steps, 0) + len(pictures.pictures)
     return found
 
@@ -253,20 +257,24 @@ class Drawing:
     """Drawn from prompts and seeds, or from pictures that are noised to the strength."""
     synthesis: SynthesisConfig
     strength: float
+    probe: tuple[int, ...] = ()
+    """Timesteps at which pictures are looked at as they are; where there are some none is drawn."""
 
     def describe(self) -> dict[str, Any]:
         """What decides how pictures are drawn, as plain values."""
         synthesis = self.synthesis.model_dump(mode="json", exclude={"safety"})
+        if self.probe:
+            return {"synthesis": synthesis, "probe": list(self.probe)}
         return {"synthesis": synthesis, "strength": None if self.generated else self.strength}
 
     def open(self, pipeline: LoadedPipeline) -> Artist:
         """What draws them with a pipeline."""
-        if self.generated:
+        if self.generated and not self.probe:
             redrawer = Redrawer(pipeline, self.synthesis)
             return lambda picture, image, listeners: redrawer.draw(
                 [picture.prompt], [picture.seed], [image], listeners
             )[0]
-        recreator = Recreator(pipeline, self.synthesis, self.strength)
+        recreator = Recreator(pipeline, self.synthesis, self.strength, self.probe)
         return lambda picture, image, listeners: (
             recreator.draw(image, picture.prompt, picture.seed, listeners).difference
         )
@@ -274,7 +282,9 @@ class Drawing:
 
 def drawing_of(pictures: PictureSet, setup: Setup, strength: float) -> Drawing:
     """How a setup has the pictures drawn."""
-    return Drawing(pictures.kind == "samples", setup.config.synthesis, strength)
+    config = setup.config
+    generated = pictures.kind == "samples"
+    return Drawing(generated, config.synthesis, strength, config.attribution.probe)
 
 
 def _groups(

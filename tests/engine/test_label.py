@@ -22,6 +22,7 @@ from ovamgen.shards.finished_shard import read_members
 from ovamgen.shards.shard_record import read_records
 from ovamgen.storage.pictures import open_picture_source
 from ovamgen.storage.store import open_store
+from tests.command_line import ovamgen
 from tests.runs import digests
 
 
@@ -272,3 +273,26 @@ def test_a_run_of_nothing_but_damaged_pictures_stops(tmp_path):
         (tmp_path / f"{number}.jpg").write_bytes(b"\xff\xd8\xff nothing")
     with pytest.raises(OvamgenError, match=r"all failed, so the run stops; .* as a picture"):
         generate(config_of(tmp_path, tmp_path / "out"))
+
+
+def test_a_head_looks_at_the_picture_itself(photos, tmp_path):
+    """DatasetDM was trained on pictures at the last timestep: a label run probes there."""
+    config = config_of(photos, tmp_path / "out", attribution={"method": "datasetdm"})
+    with pytest.raises(ConfigError, match=r"attribution.probe ends at 101: probe at 1"):
+        generate(config)
+    sections = {"label": {"pictures": str(photos)}, "attribution": {"method": "datasetdm"}}
+    assert build_config(sections, {"model": {"id": "mini"}}).attribution.probe == (1,)
+
+
+def test_evaluation_looks_at_pictures_as_label_does(tmp_path):
+    """The picture that is scored is the one that is there, not one that was drawn again."""
+    where = ("--dataset", "mini", "--model", "mini", "--limit", "2", "--draws", "10")
+    for name, probe in (("one", "[101]"), ("two", "[301]")):
+        out = tmp_path / name
+        done = ovamgen(
+            "evaluate", "masks", *where, "--set", f"attribution.probe={probe}", "--out", out
+        )
+        assert done.returncode == 0, done.stderr
+    maps = [np.load(next((tmp_path / name).rglob("*.npz"))) for name in ("one", "two")]
+    assert all(json.loads(str(m["description"]))["difference"] == 0 for m in maps)
+    assert not np.array_equal(maps[0]["maps"], maps[1]["maps"])

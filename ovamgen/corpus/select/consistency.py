@@ -53,12 +53,15 @@ class ConsistencyScorer:
             ConfigError: no such model, or one that does not fit its tokens or head.
             MethodError: the method cannot be recorded on the model.
         """
-        check_strength(strength, config.synthesis.steps)
+        if not config.attribution.probe:
+            check_strength(strength, config.synthesis.steps)
         opened = open_attribution(config)
         loaded = opened.attention.loaded
         return cls(
             opened=opened,
-            recreator=Recreator(loaded, opened.config.synthesis, strength),
+            recreator=Recreator(
+                loaded, opened.config.synthesis, strength, opened.config.attribution.probe
+            ),
             request={
                 "strength": strength,
                 "weights_sha256": loaded.info.digest,

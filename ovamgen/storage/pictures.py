@@ -200,6 +200,13 @@ def _sorted(sizes: Mapping[str, int], url: str) -> dict[str, int]:
             f"{url} holds {len(sizes)} pictures, at most {MAX_PICTURES} are labelled in one run: "
             "divide them"
         )
+    for name in sizes:
+        if not name.isprintable():
+            # it stands in tables and messages
+            raise ConfigError(
+                f"{url} holds a picture of the name {name!a:.80}: names must be printable Unicode, "
+                "rename it"
+            )
     return {name: sizes[name] for name in sorted(sizes)}
 
 

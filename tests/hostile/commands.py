@@ -35,14 +35,18 @@ def read_dataset(url: str) -> None:
 def label(pictures: str, table: str = "") -> None:
     """The pictures as ``label`` plans, reads and noises them, with the real engine."""
     from ovamgen.config import build_config
+    from ovamgen.engine import labelling
     from ovamgen.engine.engine import Engine
     from ovamgen.generation import generate
 
+    # whatever is found is kept, and one timestep does to look
+    labelling.FINDING_TIMESTEPS = (401,)  # type: ignore[misc]
     config = {
+        "classes": ["cat", "dog"],
         "plan": {"captions": table, "batch_size": 4},
         "model": {"id": "mini"},
         "attribution": {"probe": [101]},
-        "label": {"pictures": pictures},
+        "label": {"pictures": pictures, "min_score": -100.0},
         "runtime": {"runner": "local"},
         "out": "new",
     }

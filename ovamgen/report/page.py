@@ -36,6 +36,7 @@ from ovamgen.report.sections import (
 from ovamgen.report.statistics import ClassTally, Distribution, Statistics
 from ovamgen.report.thumbnails import Thumbnail
 from ovamgen.report.times import times_of
+from ovamgen.shards.card import is_labelled
 
 _BARS = 40
 _PROMPT_CHARACTERS = 400
@@ -69,6 +70,7 @@ def render_page(corpus: Corpus, statistics: Statistics, thumbnails: Sequence[Thu
         corpus=corpus,
         statistics=statistics,
         model=dict(made_with(corpus)).get("diffusion model", ""),
+        of_pictures=is_labelled(corpus.run),
         trained=_trained(corpus, thumbnails),
         size=readable_bytes(corpus.size_bytes),
         planned_shards=len(corpus.plan.tasks) if corpus.plan else len(corpus.records),

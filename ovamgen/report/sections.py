@@ -21,7 +21,7 @@ from ovamgen.report.charts import bar, quartile_bar, swatch
 from ovamgen.report.corpus import Corpus
 from ovamgen.report.panels import class_colours
 from ovamgen.report.statistics import ClassTally, Distribution, Statistics
-from ovamgen.shards.card import loras_of, value_at, without_folder
+from ovamgen.shards.card import drawn_by, loras_of, value_at, without_folder
 
 _REASONS = {
     Reason.EMPTY: "no text",
@@ -45,7 +45,7 @@ _STAGES = {
     "encoding": "it could not be written as a sample",
 }
 
-_PATHS = ("captions", "instances", "tokens", "head", "id", "path")
+_PATHS = ("captions", "instances", "tokens", "head", "id", "path", "pictures")
 """Configuration keys that may hold a path of the machine that made the corpus."""
 
 
@@ -207,8 +207,8 @@ def made_with(corpus: Corpus) -> list[tuple[str, str]]:
         ("captions", without_folder(value_at(run, "config", "plan", "captions"))),
         ("classes", None if is_default(corpus.classes) else corpus.classes.name),
         ("image size", f"{width} × {height} pixels" if height and width else None),
-        ("scheduler", value_at(run, "config", "synthesis", "scheduler")),
-        ("steps", value_at(run, "config", "synthesis", "steps")),
+        ("pictures", without_folder(value_at(run, "config", "label", "pictures"))),
+        *drawn_by(run),
         ("guidance scale", value_at(run, "config", "synthesis", "guidance")),
         ("attribution method", value_at(run, "config", "attribution", "method")),
         ("class tokens", without_folder(value_at(run, "config", "attribution", "tokens"))),

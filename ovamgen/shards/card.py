@@ -112,9 +112,15 @@ def render(template: str, run_info: Mapping[str, Any], **values: Any) -> str:
     return environment.get_template(template).render(
         made=_made(run_info),
         trained=bool(value_at(run_info, "model", "trained") is not False),
+        labelled=is_labelled(run_info),
         weights=weights_terms(run_info),
         **values,
     )
+
+
+def is_labelled(run_info: Mapping[str, Any]) -> bool:
+    """Whether the images were there before, and nothing but their masks was made."""
+    return bool(value_at(run_info, "config", "label", "pictures"))
 
 
 def size_category(samples: int) -> str:
@@ -136,8 +142,8 @@ def _made(run_info: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("sha256 of its weights", value_at(run_info, "model", "weights_sha256")),
         ("captions", without_folder(value_at(run_info, "config", "plan", "captions"))),
         ("sha256 of the captions", value_at(run_info, "inputs", "captions")),
-        ("scheduler", value_at(run_info, "config", "synthesis", "scheduler")),
-        ("steps", value_at(run_info, "config", "synthesis", "steps")),
+        ("pictures", without_folder(value_at(run_info, "config", "label", "pictures"))),
+        *drawn_by(run_info),
         ("guidance scale", value_at(run_info, "config", "synthesis", "guidance")),
         ("attribution method", value_at(run_info, "config", "attribution", "method")),
         ("mask preset", value_at(run_info, "config", "masks", "preset")),
@@ -149,6 +155,19 @@ def _made(run_info: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("ovamgen", run_info.get("ovamgen_version")),
     ]
     return [(label, _code(str(value))) for label, value in rows if value not in (None, "")]
+
+
+def drawn_by(run_info: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """How images were drawn, or at which timesteps pictures were looked at."""
+    probe = value_at(run_info, "config", "attribution", "probe")
+    timesteps = ", ".join(map(str, probe)) if isinstance(probe, list) else ""
+    if is_labelled(run_info):
+        return [("timesteps", timesteps)]
+    return [
+        ("scheduler", value_at(run_info, "config", "synthesis", "scheduler")),
+        ("steps", value_at(run_info, "config", "synthesis", "steps")),
+        ("timesteps of the maps", timesteps),
+    ]
 
 
 def _code(text: str) -> str:

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -296,3 +297,21 @@ def test_evaluation_looks_at_pictures_as_label_does(tmp_path):
     maps = [np.load(next((tmp_path / name).rglob("*.npz"))) for name in ("one", "two")]
     assert all(json.loads(str(m["description"]))["difference"] == 0 for m in maps)
     assert not np.array_equal(maps[0]["maps"], maps[1]["maps"])
+
+
+def test_cards_do_not_call_somebodys_pictures_synthetic(labelled, tmp_path):
+    config, _ = labelled
+    exported = tmp_path / "hf"
+    for command in (("hf", "--no-link"), ("coco",)):
+        done = ovamgen("export", *command, config.out, "--out", tmp_path / command[0])
+        assert done.returncode == 0, done.stderr
+    done = ovamgen("report", config.out, "--out", tmp_path / "page.html")
+    assert done.returncode == 0, done.stderr
+    cards = [f"{config.out}/README.md", exported / "README.md", tmp_path / "coco" / "README.md"]
+    for card in [*cards, exported / "croissant.json", tmp_path / "page.html"]:
+        text = Path(card).read_text("utf-8")
+        assert "synthetic" not in text.lower(), card
+        assert "drew" not in text, card
+        assert "drawn by" not in text, card
+        assert "were there before" in text, card
+    assert verify(str(exported)).findings == ()

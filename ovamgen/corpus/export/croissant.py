@@ -49,6 +49,7 @@ def croissant(
     classes: ClassSet,
     creator: str = "",
     published: str = "",
+    labelled: bool = False,
 ) -> bytes:
     """The JSON-LD document; equal arguments give equal bytes.
 
@@ -62,8 +63,10 @@ def croissant(
         classes: of the masks.
         creator: who publishes it, "" where not stated.
         published: the day, as YYYY-MM-DD; "" where not stated: no clock is looked at.
+        labelled: the images were there before, and masks alone were made.
     """
     of_the_set = ["PASCAL VOC"] if is_default(classes) else []
+    drawn = [] if labelled else ["synthetic"]
     stated: dict[str, Any] = {}
     if creator:
         stated["creator"] = {"@type": "sc:Organization", "name": creator}
@@ -80,13 +83,13 @@ def croissant(
         "version": version,
         "license": list(licences),
         "url": "./",
-        "keywords": ["synthetic", "semantic segmentation", *of_the_set, "diffusion model"],
+        "keywords": [*drawn, "semantic segmentation", *of_the_set, "diffusion model"],
         "isLiveDataset": False,
         "citeAs": _PAPER,
         "distribution": _distribution(records),
         "recordSet": [_splits(records), _classes(classes), _images(), _masks(), _metadata()],
         **stated,
-        **_provenance(made),
+        **(_provenance(made) | (_LABELLED if labelled else {})),
     }
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
@@ -259,6 +262,14 @@ def _file_key(record_set: str, file_set: str, extension: str) -> dict[str, Any]:
 
 def _content(file_set: str) -> dict[str, Any]:
     return {"fileSet": {"@id": file_set}, "extract": {"fileProperty": "content"}}
+
+
+_LABELLED: dict[str, Any] = {
+    "rai:dataCollection": "Images were there before; their source is not known here.",
+    "rai:dataCollectionType": ["Others"],
+    "rai:dataBiases": "Those of the images, and of the diffusion model's training data.",
+    "rai:personalSensitiveInformation": "Images may show people, and files may hold EXIF.",
+}
 
 
 def _provenance(made: dict[str, str]) -> dict[str, Any]:

@@ -26,7 +26,14 @@ from ovamgen.corpus.open import Corpus, open_corpus
 from ovamgen.corpus.output import filling, write_mark
 from ovamgen.errors import ConfigError, ShardError
 from ovamgen.records import ShardRecord
-from ovamgen.shards.card import loras_of, render_card, value_at, weights_terms, without_folder
+from ovamgen.shards.card import (
+    is_labelled,
+    loras_of,
+    render_card,
+    value_at,
+    weights_terms,
+    without_folder,
+)
 from ovamgen.shards.codec import CAPTION, HEATMAPS, IMAGE, MASK, MEMBERS, METADATA
 from ovamgen.shards.manifest import count_classes, write_indexes
 from ovamgen.shards.output_files import CARD_NAME, CLASSES_NAME, CROISSANT_NAME, EXPORT_NAME
@@ -206,12 +213,15 @@ def _croissant(
     captions = str(value_at(info, "config", "plan", "captions") or "")
     mark = str(info["fingerprint"])
     samples = sum(record.samples for record in records)
+    labelled = is_labelled(info)
+    drawn = "" if labelled else " that a diffusion model drew from captions"
+    made = "Masks are" if labelled else "Images and masks are"
     told = "the PASCAL VOC classes" if is_default(classes) else f"the classes of {classes.name}"
     return croissant(
         records,
         name=f"ovamgen-{mark[:12]}",
-        description=f"{samples} images that a diffusion model drew from captions, each with a "
-        f"semantic mask of {told} it shows. Images and masks are machine-made. The "
+        description=f"{samples} images{drawn}, each with a "
+        f"semantic mask of {told} it shows. {made} machine-made. The "
         "terms of code, weights, captions and outputs are stated one by one in README.md.",
         version="1.0.0",
         licences=_licences(info, captions),
@@ -224,6 +234,7 @@ def _croissant(
         classes=classes,
         creator=creator,
         published=published,
+        labelled=labelled,
     )
 
 

@@ -121,7 +121,7 @@ def read_view(url: str, source: str | None = None) -> View | None:
         named = source if source is not None else _beside(store, str(info["source"]))
         shards = {int(index): str(digest) for index, digest in info["shards"].items()}
         wanted, digest = int(info["samples"]), str(info["keys_sha256"])
-        if not isinstance(info["settings"], dict) or not isinstance(info["parents"], list):
+        if not isinstance(info["settings"], dict) or not isinstance(info.get("parents", []), list):
             raise ValueError("its settings are no object, or its parents no list")
         with store.open(SELECTION_TABLE_NAME) as file:
             rows = read_columns(file, SELECTION_TABLE_NAME, _SCHEMA, MAX_VIEW_ROWS)

@@ -46,10 +46,11 @@ def coco_captions(source: Source, *, of_pictures: bool = False) -> list[Caption]
         text = annotation["caption"]
         if not isinstance(text, str):
             raise PlanError(f"{where}: expected text in 'caption', got {text!r:.60}")
+        caption_id = _id(where, annotation, "id")
         image_id = _id(where, annotation, "image_id")
         captions.append(
             Caption(
-                caption_id=_id(where, annotation, "id"),
+                caption_id=caption_id,
                 image_id=image_id,
                 picture=pictures.get(image_id, ""),
                 text=checked_text(where, text),

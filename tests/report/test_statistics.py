@@ -108,7 +108,9 @@ def gathered(folder, table):
     pq.write_table(table, sink)
     store = LocalStore(folder)
     store.put(metadata_name(0), sink.getvalue())
-    record = replace(shard_record(metadata=sink.getvalue()), samples=table.num_rows, failed=0)
+    states = table.column("status").to_pylist() if "status" in table.column_names else ["ok"]
+    made, failed = states.count("ok"), states.count("failed")
+    record = replace(shard_record(metadata=sink.getvalue()), samples=made, failed=failed)
     return gather(store, [record], default_classes())
 
 

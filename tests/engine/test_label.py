@@ -313,5 +313,6 @@ def test_cards_do_not_call_somebodys_pictures_synthetic(labelled, tmp_path):
         assert "synthetic" not in text.lower(), card
         assert "drew" not in text, card
         assert "drawn by" not in text, card
+        assert "drawn from" not in text, card
         assert "were there before" in text, card
     assert verify(str(exported)).findings == ()

@@ -89,7 +89,7 @@ def croissant(
         "distribution": _distribution(records),
         "recordSet": [_splits(records), _classes(classes), _images(), _masks(), _metadata()],
         **stated,
-        **(_provenance(made) | (_LABELLED if labelled else {})),
+        **_provenance(made, labelled=labelled),
     }
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
@@ -272,19 +272,21 @@ _LABELLED: dict[str, Any] = {
 }
 
 
-def _provenance(made: dict[str, str]) -> dict[str, Any]:
+def _provenance(made: dict[str, str], *, labelled: bool) -> dict[str, Any]:
     tool = f"ovamgen {made['ovamgen_version']}".strip()
     sources = [
         {"@type": "prov:Entity", "prov:label": f"{what}: {made[name]}"}
         for name, what in (("captions", "captions"), ("model", "diffusion model"))
         if made[name]
     ]
+    activity = "images drawn from captions by a diffusion model, masks read from its attention"
+    if labelled:
+        activity = "masks read from the attention of a diffusion model"
     return {
         "prov:wasDerivedFrom": sources,
         "prov:wasGeneratedBy": {
             "@type": "prov:Activity",
-            "prov:label": "images drawn from captions by a diffusion model, masks read from its "
-            "attention, thresholded and refined by a dense CRF",
+            "prov:label": f"{activity}, thresholded and refined by a dense CRF",
             "prov:wasAssociatedWith": {"@type": "prov:SoftwareAgent", "prov:label": tool},
         },
         "rai:dataCollection": "Images were drawn by a diffusion model from captions.",
@@ -297,4 +299,5 @@ def _provenance(made: dict[str, str]) -> dict[str, Any]:
         "object is often included, other objects are left as background.",
         "rai:dataBiases": "Those of the diffusion model's training data and of the captions.",
         "rai:personalSensitiveInformation": "None; people in the images are invented.",
+        **(_LABELLED if labelled else {}),
     }

@@ -13,7 +13,7 @@ from ovamgen.errors import ShardError
 from ovamgen.records import Retry, ShardRecord
 from ovamgen.shards.output_files import metadata_name, record_name
 from ovamgen.shards.reader import read_tar
-from ovamgen.shards.schema import EXTRA_FIELDS, METADATA_SCHEMA, PLANNED_FIELDS
+from ovamgen.shards.schema import METADATA_SCHEMA, PLANNED_FIELDS, extra_fields
 from ovamgen.shards.tables import column_names, read_columns
 from ovamgen.storage.interface import Store
 
@@ -106,8 +106,7 @@ def read_extra_fields(store: Store, record: ShardRecord) -> dict[str, dict[str, 
     """
     name = f"{metadata_name(record.shard_index)} in {store.url}"
     with store.open(metadata_name(record.shard_index)) as file:
-        there = column_names(file, name)
-        extra = [field for group in EXTRA_FIELDS if group[0].name in there for field in group]
+        extra = extra_fields(column_names(file, name))
         if not extra:
             return {}
         schema = pa.schema([METADATA_SCHEMA.field("key"), *extra])

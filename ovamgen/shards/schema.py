@@ -156,10 +156,14 @@ EXTRA_FIELDS = (
 (`ovamgen.records.Retry`), or labelled pictures (`ovamgen.records.SourcePicture`)."""
 
 
+def extra_fields(names: Collection[str]) -> list[pa.Field]:
+    """Those of `EXTRA_FIELDS` whose group is among the names of columns."""
+    return [field for group in EXTRA_FIELDS if group[0].name in names for field in group]
+
+
 def metadata_schema(names: Collection[str]) -> pa.Schema:
-    """`METADATA_SCHEMA` with those of `EXTRA_FIELDS` that are among the names of columns."""
-    extra = [field for group in EXTRA_FIELDS if group[0].name in names for field in group]
-    return pa.schema([*METADATA_SCHEMA, *extra])
+    """`METADATA_SCHEMA` with the `extra_fields` of the names of columns."""
+    return pa.schema([*METADATA_SCHEMA, *extra_fields(names)])
 
 
 PLANNED_FIELDS = (

@@ -11,7 +11,7 @@ from threading import Lock
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 from torch import Tensor
 
 from ovamgen.attribution.chosen_attention import check_chosen, chosen
@@ -23,7 +23,6 @@ from ovamgen.attribution.trained_head import HeadUse
 from ovamgen.classes.class_set import ClassSet
 from ovamgen.config import (
     AttributionConfig,
-    LabelConfig,
     MaskConfig,
     Normalisation,
     RunConfig,
@@ -31,9 +30,9 @@ from ovamgen.config import (
 )
 from ovamgen.diffusion.pipeline import check_model
 from ovamgen.diffusion.synthesis import Drawing, Synthesiser
-from ovamgen.engine.labelling import ClassFinder, ReadPictures, read_pictures
+from ovamgen.engine.labelling import ClassFinder, Labeller
 from ovamgen.engine.opened_model import PipelineAttention, open_attribution
-from ovamgen.errors import ConfigError, SampleError
+from ovamgen.errors import ConfigError
 from ovamgen.records import ModelInfo, SampleFailure, SampleSpec, Stage, SynthesisBatch
 from ovamgen.storage.pictures import open_picture_source
 
@@ -62,8 +61,7 @@ class Engine:
         attribution: what makes heatmaps of what is drawn, and what of it the method sees.
         head: its trained network, where it has one.
         masks: how its maps are normalised.
-        label: which pictures take the place of drawn images, if any.
-        batch_size: images in one call of the model.
+        labeller: what reads pictures in the place of drawn images, if any.
         info: what was loaded.
         tokens_digest: digest of the token bank, "" where none was read.
         drop_unsafe: samples that the safety checker flags are failures.
@@ -79,8 +77,7 @@ class Engine:
         attribution: AttributionConfig,
         head: HeadUse | None,
         masks: MaskConfig,
-        label: LabelConfig,
-        batch_size: int,
+        labeller: Labeller | None,
         info: ModelInfo,
         tokens_digest: str,
         drop_unsafe: bool,
@@ -94,9 +91,7 @@ class Engine:
         self._attribution = attribution
         self._head = head
         self._masks = masks
-        self._label = label
-        self._pictures = open_picture_source(label.pictures) if label.pictures else None
-        self._finder = ClassFinder(synthesiser, classes, batch_size)
+        self._labeller = labeller
         self._drop_unsafe = drop_unsafe
         self._drawing = Lock()
         few = len(self.class_ids) <= ALWAYS_RECORDED
@@ -119,18 +114,18 @@ class Engine:
         check_model(config.model, safety=safety)
         opened = open_attribution(config, safety=safety)
         config, loaded = opened.config, opened.attention.loaded
+        synthesiser = Synthesiser(
+            loaded, config.synthesis, decode_images=config.runtime.decode_images
+        )
         return cls(
-            synthesiser=Synthesiser(
-                loaded, config.synthesis, decode_images=config.runtime.decode_images
-            ),
+            synthesiser=synthesiser,
             attention=opened.attention,
             classes=config.classes,
             attributed=opened.attributed,
             attribution=config.attribution,
             head=opened.head,
             masks=config.masks,
-            label=config.label,
-            batch_size=config.plan.batch_size,
+            labeller=_labeller(config, synthesiser),
             info=loaded.info,
             tokens_digest=opened.tokens_digest,
             drop_unsafe=config.synthesis.safety == "drop",
@@ -155,12 +150,12 @@ class Engine:
             ConfigError: the batch does not fit the device's memory.
         """
         try:
-            pictures = None if self._pictures is None else read_pictures(self._pictures, specs)
+            pictures = None if self._labeller is None else self._labeller.read(specs)
             with self._drawing:
                 encoded = None
-                if pictures is not None:
+                if self._labeller is not None and pictures is not None:
                     encoded = self._synthesiser.encode(pictures.images)
-                    specs = self._with_classes(specs, pictures, encoded.latents)
+                    specs = self._labeller.with_classes(specs, pictures, encoded.latents)
                 drawing, unattributed, recording = self._draw(specs, encoded)
             drawn = self._synthesiser.receive(drawing)
         except (RuntimeError, MemoryError) as error:
@@ -198,19 +193,6 @@ class Engine:
             failures=tuple(failures),
             files=() if pictures is None else tuple(pictures.files[index] for index in kept),
         )
-
-    def _with_classes(
-        self, specs: Sequence[SampleSpec], pictures: ReadPictures, latents: Float[Tensor, "B C h w"]
-    ) -> list[SampleSpec]:
-        """The samples with their classes; where none is found, that is the picture's error."""
-        found = list(specs)
-        for index, spec in enumerate(specs):
-            if spec.finds_classes and pictures.errors[index] is None:
-                try:
-                    found[index] = self._finder.find(spec, latents[index], self._label.min_score)
-                except SampleError as error:
-                    pictures.errors[index] = error
-        return found
 
     def _recording(self, class_ids: Sequence[int]) -> _Recording:
         places = [self.class_ids.index(class_id) for class_id in class_ids]
@@ -275,6 +257,15 @@ class Engine:
             if problem is not None:
                 return "masks", problem
         return None
+
+
+def _labeller(config: RunConfig, synthesiser: Synthesiser) -> Labeller | None:
+    """What reads and labels the pictures that a run names; None where it draws."""
+    label = config.label
+    if not label.pictures:
+        return None
+    finder = ClassFinder(synthesiser, config.classes, label.min_score, config.plan.batch_size)
+    return Labeller(source=open_picture_source(label.pictures), finder=finder)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -85,11 +85,15 @@ class ClassFinder:
     Args:
         synthesiser: of the model.
         classes: that are looked for.
+        min_score: from which on a class is kept, as `scores` gives them.
         batch_size: images in one call of the model.
     """
 
-    def __init__(self, synthesiser: Synthesiser, classes: ClassSet, batch_size: int) -> None:
+    def __init__(
+        self, synthesiser: Synthesiser, classes: ClassSet, min_score: float, batch_size: int
+    ) -> None:
         self._synthesiser = synthesiser
+        self._min_score = min_score
         self._batch_size = batch_size
         self._classes = classes
         known = {entry.phrase for entry in classes.classes}
@@ -99,7 +103,7 @@ class ClassFinder:
         self._prompts = [f"A photograph of {e.with_article}" for e in (*classes.classes, *others)]
 
     def scores(self, latents: Float[Tensor, "C h w"], seed: int) -> Float32[np.ndarray, " K"]:
-        """Of each class, by how many standard deviations its error is below the mean of all names.
+        """Standard deviations by which the error of each class is below the mean of all names.
 
         The mean over `FINDING_TIMESTEPS`; every name is tried with the same noise.
 
@@ -107,15 +111,12 @@ class ClassFinder:
             latents: of one picture.
             seed: of the noise.
         """
-        parts = [
-            self._synthesiser.noise_errors(
-                latents.expand(len(prompts), *latents.shape),
-                prompts,
-                [seed] * len(prompts),
-                FINDING_TIMESTEPS,
-            )
-            for prompts in _parts(self._prompts, self._batch_size)
-        ]
+        parts = []
+        for start in range(0, len(self._prompts), self._batch_size):
+            prompts = self._prompts[start : start + self._batch_size]
+            same = latents.expand(len(prompts), *latents.shape)
+            seeds = [seed] * len(prompts)
+            parts.append(self._synthesiser.noise_errors(same, prompts, seeds, FINDING_TIMESTEPS))
         errors = torch.cat(parts, 1)
         spread = errors.std(1, keepdim=True, correction=0)
         better = errors.mean(1, keepdim=True) - errors
@@ -124,30 +125,50 @@ class ClassFinder:
         found: Float32[np.ndarray, " K"] = each.mean(0)[: len(self._classes.classes)].cpu().numpy()
         return found
 
-    def find(
-        self, spec: SampleSpec, latents: Float[Tensor, "C h w"], min_score: float
-    ) -> SampleSpec:
+    def find(self, spec: SampleSpec, latents: Float[Tensor, "C h w"]) -> SampleSpec:
         """The sample with the classes that score enough as its targets.
 
         Args:
             spec: of a picture whose classes are not known.
             latents: of the picture.
-            min_score: as `scores` gives them.
 
         Raises:
-            SampleError: no class scores so much; the nearest one is named.
+            SampleError: no class scores enough; the nearest one is named.
         """
         scores = self.scores(latents, spec.seed)
         entries = self._classes.classes
-        kept = [e for e, score in zip(entries, scores.tolist(), strict=True) if score >= min_score]
+        kept = [
+            e for e, score in zip(entries, scores.tolist(), strict=True) if score >= self._min_score
+        ]
         if not kept:
             best = int(np.argmax(scores))
             raise SampleError(
-                f"no class scores {min_score:g} (label.min_score): the nearest is "
+                f"no class scores {self._min_score:g} (label.min_score): the nearest is "
                 f"{entries[best].name} with {scores[best]:.2f}"
             )
         return replace(spec, targets=tuple(map(target_of, kept)))
 
 
-def _parts(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Labeller:
+    """Pictures in the place of drawn images."""
+
+    source: PictureSource
+    finder: ClassFinder
+
+    def read(self, specs: Sequence[SampleSpec]) -> ReadPictures:
+        """The pictures of a batch; see `read_pictures`."""
+        return read_pictures(self.source, specs)
+
+    def with_classes(
+        self, specs: Sequence[SampleSpec], pictures: ReadPictures, latents: Float[Tensor, "B C h w"]
+    ) -> list[SampleSpec]:
+        """The samples with their classes; where none is found, that is the picture's error."""
+        found = list(specs)
+        for index, spec in enumerate(specs):
+            if spec.finds_classes and pictures.errors[index] is None:
+                try:
+                    found[index] = self.finder.find(spec, latents[index])
+                except SampleError as error:
+                    pictures.errors[index] = error
+        return found

@@ -16,7 +16,7 @@ from diffusers import DDPMScheduler
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img import (
     retrieve_latents,
 )
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 
@@ -35,7 +35,7 @@ class ProbeScheduler(DDPMScheduler):  # type: ignore[misc]  # diffusers has no t
     ) -> None:
         """Sets what is looked at; the noise of each call is added as training adds it."""
         self.errors: list[Float[Tensor, " B"]] = []
-        """Of each call, the mean squared error of what the UNet predicted, where that is asked."""
+        """Mean squared errors of what the UNet predicted, call by call, where that is asked."""
         self.keeps_errors = False
         self._latents = latents
         self._noise = dict(zip(timesteps, noise, strict=True))
@@ -48,22 +48,24 @@ class ProbeScheduler(DDPMScheduler):  # type: ignore[misc]  # diffusers has no t
 
     def scale_model_input(self, sample: Tensor, timestep: Any = None) -> Tensor:
         """The latents at a timestep, as often as the pipeline has halves."""
-        noise = self._noise[int(timestep)].to(sample.device, sample.dtype)
-        at = torch.full((len(noise),), int(timestep), device=sample.device)
-        noised = self.add_noise(self._latents, noise, at)
+        noised = self.add_noise(self._latents, *self._noise_at(timestep))
         return torch.cat([noised] * (len(sample) // len(noised)))
 
     def step(self, model_output: Tensor, timestep: Any, sample: Tensor, **_: Any) -> tuple[Tensor]:
         """The latents as they are: nothing is drawn."""
         if self.keeps_errors:
-            noise = self._noise[int(timestep)].to(sample.device, sample.dtype)
-            at = torch.full((len(noise),), int(timestep), device=sample.device)
+            noise, at = self._noise_at(timestep)
             wanted = {"epsilon": noise, "sample": self._latents}.get(self.config.prediction_type)
             if wanted is None:
                 wanted = self.get_velocity(self._latents, noise, at)
             error = (model_output.float() - wanted.float()) ** 2
             self.errors.append(error.flatten(1).mean(1))
         return (sample,)
+
+    def _noise_at(self, timestep: Any) -> tuple[Float[Tensor, "B C h w"], Int64[Tensor, " B"]]:
+        """The noise of a timestep, and the timestep as often as there are images."""
+        noise = self._noise[int(timestep)].to(self._latents.device, self._latents.dtype)
+        return noise, torch.full((len(noise),), int(timestep), device=noise.device)
 
 
 @torch.no_grad()
@@ -99,7 +101,7 @@ def probe_scheduler(
 
 
 def _noise(seed: int, timestep: int, shape: Sequence[int]) -> Float32[Tensor, "C h w"]:
-    """Of the seed and the timestep alone; the seed's own is what an image may be drawn from."""
+    """Noise of the seed and the timestep alone; an image may be drawn from the seed's own."""
     digest = hashlib.sha256(f"probe:{seed}:{timestep}".encode()).digest()
     generator = torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
     return torch.randn(tuple(shape), generator=generator)

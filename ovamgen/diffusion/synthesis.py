@@ -244,11 +244,8 @@ class Synthesiser:
         Raises:
             MethodError: as for `begin`.
         """
-        latents = latents.to(self._pipe.device, self._pipe.unet.dtype)
-        scheduler = probe_scheduler(self._pipe.scheduler, latents, seeds, timesteps)
-        size = tuple(side * self._factor for side in latents.shape[2:])
         with listening(self._pipe.unet, self.guided, listeners):
-            self._run(scheduler, prompts, seeds, latents, (size[0], size[1]))
+            self._look(latents, prompts, seeds, timesteps)
 
     def noise_errors(
         self,
@@ -268,12 +265,25 @@ class Synthesiser:
         Returns:
             Mean squared errors over the latents, in the terms that the model predicts.
         """
+        return torch.stack(self._look(latents, prompts, seeds, timesteps, errors=True))
+
+    def _look(
+        self,
+        latents: Float[Tensor, "B C h w"],
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        timesteps: Sequence[int],
+        *,
+        errors: bool = False,
+    ) -> list[Float[Tensor, " B"]]:
+        """The UNet's errors at each timestep, without guidance, where they are asked for."""
         latents = latents.to(self._pipe.device, self._pipe.unet.dtype)
         scheduler = probe_scheduler(self._pipe.scheduler, latents, seeds, timesteps)
-        scheduler.keeps_errors = True
-        size = tuple(side * self._factor for side in latents.shape[2:])
-        self._run(scheduler, prompts, seeds, latents, (size[0], size[1]), guidance=1.0)
-        return torch.stack(scheduler.errors)
+        scheduler.keeps_errors = errors
+        height, width = (side * self._factor for side in latents.shape[2:])
+        guidance = 1.0 if errors else None
+        self._run(scheduler, prompts, seeds, latents, (height, width), guidance)
+        return scheduler.errors
 
     def _run(
         self,

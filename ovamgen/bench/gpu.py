@@ -32,8 +32,9 @@ from ovamgen.bench.timing import Spread, check_rounds, time_by_turns
 from ovamgen.bench.unet_calls import FastUnet, second_unet
 from ovamgen.classes.loading import default_classes
 from ovamgen.config import RunConfig
+from ovamgen.diffusion.drawing import Drawing
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
-from ovamgen.diffusion.synthesis import Drawing, Synthesiser
+from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.engine.opened_model import PipelineAttention, use_repeatable_arithmetic
 from ovamgen.errors import ConfigError, OvamgenError
 

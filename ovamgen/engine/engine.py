@@ -28,8 +28,9 @@ from ovamgen.config import (
     RunConfig,
     check_method,
 )
+from ovamgen.diffusion.drawing import Drawing
 from ovamgen.diffusion.pipeline import check_model
-from ovamgen.diffusion.synthesis import Drawing, Synthesiser
+from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.engine.labelling import ClassFinder, Labeller
 from ovamgen.engine.opened_model import PipelineAttention, open_attribution
 from ovamgen.errors import ConfigError

@@ -20,8 +20,9 @@ from ovamgen.attribution.self_attention import (
 from ovamgen.attribution.token_bank import TokenBank
 from ovamgen.attribution.trained_head import open_head
 from ovamgen.config import MaskConfig, RunConfig, SynthesisConfig, check_method
+from ovamgen.diffusion.drawing import Drawn
 from ovamgen.diffusion.pipeline import LoadedPipeline, load_pipeline
-from ovamgen.diffusion.synthesis import Drawn, Synthesiser
+from ovamgen.diffusion.synthesis import Synthesiser
 from ovamgen.engine.array_files import Array, array_names, read_array
 from ovamgen.engine.engine import factor_of
 from ovamgen.engine.head_checks import check_ends_at_the_image

@@ -7,14 +7,13 @@ scores.
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import UInt8
 
 from ovamgen.attribution.chosen_attention import QuerySink, check_chosen, chosen
 from ovamgen.attribution.interface import HeatmapSink
@@ -31,83 +30,12 @@ from ovamgen.engine.head_checks import check_ends_at_the_image
 from ovamgen.engine.opened_model import PipelineAttention, use_repeatable_arithmetic
 from ovamgen.engine.redraw import Redrawer
 from ovamgen.errors import ConfigError, SampleError
+from ovamgen.evaluate.map_files import RecordedMaps, read_maps, write_maps
 from ovamgen.evaluate.setups import Setup, check_classes
 from ovamgen.pictures.picture_set import Picture, PictureSet
-from ovamgen.storage.damaged_files import BROKEN_ARRAYS
-from ovamgen.storage.whole_files import write_whole
 
 MAPS = "maps"
 _VERSION = 2
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class RecordedMaps:
-    """The maps of one picture by one setup."""
-
-    maps: Float32[np.ndarray, "K h w"]
-    """One for each of the picture's classes, in their order; all zero where there is a problem."""
-    problems: dict[int, str]
-    """Why a class has no map, by its place."""
-    difference: float
-    """Between the picture and what was drawn: mean absolute difference in levels of 0 to 255."""
-
-
-def read_maps(path: Path, fingerprint: str) -> RecordedMaps | None:
-    """The maps in a file; None where there is none, or one of something else, or a damaged one."""
-    found = read_arrays(path, fingerprint)
-    if found is None or "maps" not in found[0]:
-        return None
-    arrays, described = found
-    try:
-        return RecordedMaps(
-            maps=arrays["maps"],
-            problems={int(place): text for place, text in described["problems"].items()},
-            difference=float(described["difference"]),
-        )
-    except BROKEN_ARRAYS:
-        return None
-
-
-def write_maps(path: Path, recorded: RecordedMaps, fingerprint: str) -> None:
-    """Writes the maps; the file is there whole or not at all.
-
-    Raises:
-        ConfigError: it cannot be written.
-    """
-    described = {"problems": recorded.problems, "difference": recorded.difference}
-    write_arrays(path, {"maps": recorded.maps}, described, fingerprint)
-
-
-def read_arrays(
-    path: Path, fingerprint: str
-) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-    """The arrays in a file and what describes them; None as for `read_maps`."""
-    try:
-        # numpy would leave the file open where it is no archive
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            described = json.loads(str(archive["description"]))
-            if described["fingerprint"] != fingerprint:
-                return None
-            return {name: archive[name] for name in archive if name != "description"}, described
-    except BROKEN_ARRAYS:
-        return None
-
-
-def write_arrays(
-    path: Path, arrays: Mapping[str, np.ndarray], described: Mapping[str, Any], fingerprint: str
-) -> None:
-    """Writes arrays and what describes them; the file is there whole or not at all.
-
-    Raises:
-        ConfigError: it cannot be written.
-    """
-    told = np.array(json.dumps({"fingerprint": fingerprint, **described}))
-    saved: dict[str, Any] = {**arrays, "description": told}
-
-    def write(file: BinaryIO) -> None:
-        np.savez_compressed(file, **saved)
-
-    write_whole(path, write, make_folder=True)
 
 
 @runtime_checkable

@@ -30,15 +30,13 @@ from ovamgen.diffusion.pipeline import LoadedPipeline
 from ovamgen.diffusion.recorder import Listener
 from ovamgen.engine.opened_model import PipelineAttention, use_repeatable_arithmetic
 from ovamgen.errors import ConfigError, SampleError
+from ovamgen.evaluate.map_files import RecordedMaps, read_arrays, write_arrays
 from ovamgen.evaluate.recipe.grid import HIGHEST, Stretch
 from ovamgen.evaluate.recording import (
     Artist,
-    RecordedMaps,
     drawing_of,
     maps_fingerprint,
     maps_of,
-    read_arrays,
-    write_arrays,
 )
 from ovamgen.evaluate.setups import Setup
 from ovamgen.pictures.picture_set import Picture, PictureSet

@@ -8,11 +8,16 @@ from typing import Any
 
 from rich.table import Table
 
+from ovamgen.attribution.method import build_method
+from ovamgen.attribution.targets import untrained_targets
+from ovamgen.bench.attention import PROMPT
 from ovamgen.bench.machine import Machine
 from ovamgen.bench.timing import Spread, check_rounds, time_by_turns
-from ovamgen.config import RunConfig
-from ovamgen.engine.engine import Engine
-from ovamgen.records import SampleSpec, Target
+from ovamgen.classes.loading import default_classes
+from ovamgen.config import Branch, RunConfig
+from ovamgen.diffusion.pipeline import load_pipeline
+from ovamgen.diffusion.synthesis import Synthesiser
+from ovamgen.engine.opened_model import PipelineAttention, use_repeatable_arithmetic
 
 MANY, FEW, PROBED = "30 steps", "4 steps", "4 steps and a probe"
 PROBE = (301, 101)
@@ -25,7 +30,7 @@ class WayCost:
 
     way: str
     images_per_second: float
-    """Median, decoded and on the CPU, heatmaps included."""
+    """Median, decoded and on the CPU, maps of 20 pairs included."""
     faster: Spread
     """Seconds of the first way by those of this one, round by round."""
 
@@ -79,37 +84,39 @@ def bench_few_steps(
         ConfigError: too little to measure, or no such model or device.
     """
     check_rounds(rounds, batch_size)
-    few = {"steps": 4, "scheduler": "LCM", "guidance": 0.0}
-    settings: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
-        MANY: ({"steps": 30}, ()),
-        FEW: (few, ()),
-        PROBED: (few, PROBE),
-    }
-    specs = _specs(config, batch_size)
-    engines = {}
-    for way, (synthesis, probe) in settings.items():
-        say(f"loading {config.model.id} for {way}")
-        # once more from the beginning: without guidance another half is read
-        data = config.model_dump(exclude={"attribution", "synthesis"})
-        size = {"height": config.synthesis.height, "width": config.synthesis.width}
-        attribution = {"tokens": config.attribution.tokens, "probe": probe}
-        engines[way] = Engine.load(
-            RunConfig.model_validate(
-                data | {"synthesis": synthesis | size, "attribution": attribution}
-            )
-        )
+    use_repeatable_arithmetic(config.runtime.cpu_threads)
+    say(f"loading {config.model.id}")
+    loaded = load_pipeline(config.model)
+    attention = PipelineAttention(loaded)
+    method = build_method(
+        "ovam", attention, untrained_targets(default_classes().phrase_by_name, attention.encode)
+    )
+    prompts = [PROMPT] * batch_size
 
-    def draw(engine: Engine) -> Callable[[], object]:
-        return lambda: engine.synthesise(specs)
+    def way(probe: Sequence[int] = (), **changes: Any) -> Callable[[], object]:
+        settings = config.synthesis.model_copy(update={"safety": "off", **changes})
+        synthesiser = Synthesiser(loaded, settings)
+        half: Branch = "unconditional" if synthesiser.guided else "conditional"
 
-    turns = time_by_turns({way: draw(engine) for way, engine in engines.items()}, rounds).wall
+        def draw() -> None:
+            sink = method.open(prompts)
+            synthesiser.draw(prompts, range(batch_size), listeners=[(sink, half)], probe=probe)
+            sink.class_maps().cpu()
+
+        return draw
+
+    few: dict[str, Any] = {"steps": 4, "scheduler": "LCM", "guidance": 0.0}
+    say(f"timing {rounds} rounds of {batch_size} images, after one that does not count")
+    turns = time_by_turns(
+        {MANY: way(steps=30), FEW: way(**few), PROBED: way(PROBE, **few)}, rounds
+    ).wall
     ways = [
         WayCost(
-            way=way,
+            way=name,
             images_per_second=batch_size / Spread.of(seconds).median,
             faster=Spread.of_ratios(turns[MANY], seconds),
         )
-        for way, seconds in turns.items()
+        for name, seconds in turns.items()
     ]
     return FewStepsBench(
         machine=Machine.here(),
@@ -119,22 +126,3 @@ def bench_few_steps(
         rounds=rounds,
         ways=tuple(ways),
     )
-
-
-def _specs(config: RunConfig, count: int) -> Sequence[SampleSpec]:
-    entry = config.classes.classes[0]
-    target = Target(class_id=entry.id, class_name=entry.name, phrase=entry.phrase)
-    return [
-        SampleSpec(
-            key=f"{number:011d}",
-            prompt=f"a photograph of {entry.with_article}",
-            caption="",
-            targets=(target,),
-            seed=number,
-            caption_id=number,
-            image_id=-1,
-            word_included=True,
-            word_included_published=True,
-        )
-        for number in range(count)
-    ]

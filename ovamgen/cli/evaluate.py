@@ -69,6 +69,10 @@ Heads = Annotated[
         "that ship with mini]",
     ),
 ]
+TuneFraction = Annotated[
+    float | None,
+    typer.Option(help="Or a part of the pictures, told by their keys. [default: 0.5]"),
+]
 NoiseSeed = Annotated[int, typer.Option(help="Seed of the bootstrap and of the noise.")]
 
 
@@ -175,10 +179,7 @@ def compare(
     tune_split: Annotated[
         str | None, typer.Option(help="Another split of a folder as VOC's to tune thresholds on.")
     ] = None,
-    tune_fraction: Annotated[
-        float | None,
-        typer.Option(help="Or a part of the pictures, told by their keys. [default: 0.5]"),
-    ] = None,
+    tune_fraction: TuneFraction = None,
     annotations: Annotations = None,
     caption: Caption = None,
     strength: Strength = DEFAULT_STRENGTH,

@@ -15,12 +15,16 @@ from ovamgen.cli.options import (
     Height,
     Limit,
     Loras,
+    Method,
     Model,
     Out,
+    Runner,
     Seed,
     Sets,
     ShardSize,
+    TokenBank,
     Width,
+    Workers,
     resolve,
 )
 from ovamgen.console.log_format import show
@@ -48,10 +52,8 @@ def label(
     out: Out = None,
     model: Model = None,
     lora: Loras = None,
-    tokens: Annotated[
-        str | None, typer.Option(help="Token bank (.safetensors), or 'words' for class words.")
-    ] = None,
-    method: Annotated[str | None, typer.Option(help="Attribution method.")] = None,
+    tokens: TokenBank = None,
+    method: Method = None,
     head: HeadFile = None,
     preset: Annotated[str | None, typer.Option(help="Mask preset.")] = None,
     min_score: Annotated[
@@ -71,8 +73,8 @@ def label(
     height: Height = None,
     width: Width = None,
     seed: Seed = None,
-    workers: Annotated[int | None, typer.Option(help="Pipelines held at once.")] = None,
-    runner: Annotated[str | None, typer.Option(help="Ray, or one process.")] = None,
+    workers: Workers = None,
+    runner: Runner = None,
     device: Device = None,
     config: ConfigFile = None,
     sets: Sets = None,

@@ -69,6 +69,13 @@ HeadFile = Annotated[
         help="Network of the methods grounded and datasetdm (see 'ovamgen heads').",
     ),
 ]
+TokenBank = Annotated[
+    str | None,
+    typer.Option("--tokens", help="Token bank (.safetensors), or 'words' for class words."),
+]
+Method = Annotated[str | None, typer.Option(help="Attribution method.")]
+Workers = Annotated[int | None, typer.Option(help="Pipelines held at once.")]
+Runner = Annotated[str | None, typer.Option(help="Ray, or one process.")]
 Device = Annotated[str | None, typer.Option(help="Where the model runs.")]
 ConfigFile = Annotated[str | None, typer.Option("--config", help="YAML file.")]
 ViewSource = Annotated[

@@ -19,6 +19,7 @@ from ovamgen.cli.evaluate import (
     Strength,
     Text,
     Tokens,
+    TuneFraction,
     drawing_sections,
 )
 from ovamgen.cli.options import (
@@ -57,10 +58,7 @@ def recipe(
         str | None,
         typer.Option(help="Another split of a folder as VOC's to choose recipes on."),
     ] = None,
-    tune_fraction: Annotated[
-        float | None,
-        typer.Option(help="Or a part of the pictures, told by their keys. [default: 0.5]"),
-    ] = None,
+    tune_fraction: TuneFraction = None,
     annotations: Annotations = None,
     caption: Caption = None,
     strength: Strength = DEFAULT_STRENGTH,

@@ -69,7 +69,7 @@ class SourcePicture:
     name: str
     """Its path in the folder or tar that the run was given (``label.pictures``)."""
     size_bytes: int
-    """Of its file."""
+    """Size of its file."""
     height: int
     """Pixels, upright; 0, as all four, where the file is no picture that can be opened."""
     width: int
@@ -203,7 +203,7 @@ class SynthesisBatch:
     failures: tuple[SampleFailure, ...] = ()
     """The samples of the batch that could not be made."""
     files: tuple[bytes | None, ...] = ()
-    """Of labelled pictures: the JPEG that has the image's pixels, None where it has to be made."""
+    """The JPEG of each labelled picture that has its pixels; None where one has to be made."""
 
     @property
     def nbytes(self) -> int:

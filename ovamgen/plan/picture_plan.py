@@ -30,7 +30,7 @@ class LabelSize:
     """At which size pictures are labelled: the shorter side the model's own, the other to scale."""
 
     height: int
-    """Of the model's images, or as the run asks for them; pixels."""
+    """Height of the model's images, or what the run asks for; pixels."""
     width: int
     step: int
     """Sides are multiples of it."""

@@ -28,12 +28,11 @@ from ovamgen.storage.plain_files import files_below, folder_below, open_plain
 from ovamgen.storage.reading import read_file
 from ovamgen.storage.retrying import Patience, RemoteError
 from ovamgen.storage.tars import BROKEN_TAR, BoundedHeader, is_plain_member
-from ovamgen.storage.urls import scheme_of
+from ovamgen.storage.urls import LOCAL, scheme_of
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-"""Of names that are taken for pictures, in any case."""
+"""Endings of names that are taken for pictures, in any case."""
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
-_LOCAL = ("", "file", "local")
 UNNAMED = "named by a corpus: "
 """Before a place that a corpus says its pictures are in: nothing is read there."""
 _ORIENTATION = 0x0112
@@ -134,7 +133,7 @@ def open_picture_source(url: str) -> PictureSource:
         elif url.lower().endswith(".tar"):
             source = _tar(url)
         else:
-            source = _local_folder(url) if scheme_of(url) in _LOCAL else _remote_folder(url)
+            source = _local_folder(url) if scheme_of(url) in LOCAL else _remote_folder(url)
     except RemoteError as error:
         raise ConfigError(f"the pictures in {url} cannot be listed: {error.explanation}") from None
     except OSError as error:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from ovamgen.storage.failures import IncompleteTransferError, failure_of, store_errors
 from ovamgen.storage.filesystems import PART_BYTES, filesystem_of
 from ovamgen.storage.retrying import Patience, RemoteError
-from ovamgen.storage.urls import scheme_of
+from ovamgen.storage.urls import LOCAL, scheme_of
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ def read_file(url: str, work: Callable[[Any], T]) -> T:
             return result
 
     scheme = scheme_of(url)
-    if scheme not in ("", "file", "local"):
+    if scheme not in LOCAL:
         return Patience(scheme=scheme).call(attempt)
     try:
         return attempt()

@@ -25,6 +25,9 @@ _STORES = {
 STORES = frozenset(_STORES)
 """Schemes of stores that are known here, and not through fsspec alone."""
 
+LOCAL = frozenset({"", "file", "local"})
+"""Schemes of paths on this machine; "" is no scheme at all."""
+
 BUCKETS = frozenset(scheme for scheme, store in _STORES.items() if store in ("s3", "gs"))
 """Schemes whose first part is a bucket: neither a user nor a port stands there."""
 

@@ -11,7 +11,7 @@ from ovamgen.attribution.heads.head_file import Head, HeadKind, load_head
 from ovamgen.errors import ConfigError
 from ovamgen.storage.reading import read_file
 from ovamgen.storage.retrying import RemoteError
-from ovamgen.storage.urls import check_no_credentials, scheme_of
+from ovamgen.storage.urls import LOCAL, check_no_credentials, scheme_of
 
 
 def read_head(place: str, *, kind: HeadKind | None = None) -> Head:
@@ -25,7 +25,7 @@ def read_head(place: str, *, kind: HeadKind | None = None) -> Head:
         ConfigError: as `load_head`; or credentials in the URL, or it cannot be read.
     """
     check_no_credentials(place)
-    if scheme_of(place) in ("", "file", "local"):
+    if scheme_of(place) in LOCAL:
         return load_head(place.removeprefix("file://"), kind=kind)
     with tempfile.TemporaryDirectory(prefix="ovamgen-head-") as folder:
         copy = Path(folder) / "head"

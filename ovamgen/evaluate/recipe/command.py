@@ -67,8 +67,8 @@ class Recorded:
     parts: Parts
     setups: tuple[Setup, ...]
     recordings: tuple[PartRecordings, ...]
-    """Of the pictures that recipes are chosen on, and of those that are reported on where they are
-    another set."""
+    """Parts of the pictures that recipes are chosen on, and of those that are reported on where
+    they are another set."""
     highest: int
     """Timestep up to which pictures were noised."""
 

@@ -10,10 +10,10 @@ import typer
 from ovamgen.cli.corpus import NewOut, Partial, Source
 from ovamgen.cli.options import AsJson, ViewSource, show_result
 from ovamgen.console.log_format import say
+from ovamgen.console.progress import Progress
 from ovamgen.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ovamgen.console.progress import RunProgress
     from ovamgen.corpus.export.engine import ExportFormat, ExportResult
     from ovamgen.corpus.export.hf import HfExport
 
@@ -237,7 +237,7 @@ def hf(
     from ovamgen.corpus.export.hf import export_hf as run
 
     _check_push(push, private, out)
-    with _progress(corpus, partial, source) as progress:
+    with Progress("samples") as progress:
         done = run(
             corpus,
             out,
@@ -246,7 +246,8 @@ def hf(
             published=published,
             partial=partial,
             source=source,
-            after_shard=lambda count: progress.count(images=count, shards=1),
+            opened=lambda found: progress.start(found.samples),
+            after_shard=progress.add,
         )
     _show(done, push, private, as_json)
 
@@ -273,7 +274,7 @@ class _Asked:
             split=self.split, size=self.size, only_classes=self.only_classes
         )
         _check_push(push, private, self.out)
-        with _progress(self.corpus, self.partial, self.source) as progress:
+        with Progress("samples") as progress:
             done = export_folder(
                 self.corpus,
                 self.out,
@@ -281,7 +282,8 @@ class _Asked:
                 options,
                 partial=self.partial,
                 source=self.source,
-                after_sample=lambda: progress.count(images=1),
+                opened=lambda found: progress.start(found.samples),
+                after_sample=progress.add,
             )
         _show(done, push, private, self.as_json)
 
@@ -304,14 +306,3 @@ def _show(done: ExportResult | HfExport, push: str | None, private: bool, as_jso
 
         url = push_to_hub(done.out, push, private=private, say=say)
         show_result(PushedExport(export=done, url=url), as_json=as_json)
-
-
-def _progress(url: str, partial: bool, source: str | None) -> RunProgress:
-    """Returns the progress of work on each sample of a corpus."""
-    from ovamgen.console.progress import RunProgress
-    from ovamgen.corpus.open import open_corpus
-
-    corpus = open_corpus(url, partial=partial, source=source)
-    return RunProgress(
-        total_samples=corpus.samples, done_samples=0, total_shards=len(corpus.records)
-    )

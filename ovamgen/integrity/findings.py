@@ -45,7 +45,8 @@ class Findings:
         """Keeps at most so many; what comes after is counted."""
         self._shard = shard
         self._most = most
-        self._kept: list[Finding] = []
+        self._kept: dict[Finding, None] = {}
+        """In order; of a corpus without any right file there is one for each."""
         self._left_out = 0
 
     def __iter__(self) -> Iterator[Finding]:
@@ -68,7 +69,7 @@ class Findings:
         if self._most is not None and len(self._kept) >= self._most:
             self._left_out += 1
             return
-        self._kept.append(finding)
+        self._kept[finding] = None
 
     def all(self) -> tuple[Finding, ...]:
         """What was kept, and how much was left out."""

@@ -34,8 +34,6 @@ _TYPES = {"int": int, "str": str}
 _FIELDS = {field.name: _TYPES[str(field.type)] for field in fields(ShardRecord)}
 """The types of a record's values, by name."""
 
-READERS = 32
-"""Records that are read at once: on an object store each is a round trip."""
 _READ_AT_ONCE = 64
 """Records that one thread is given at a time."""
 
@@ -80,7 +78,7 @@ def record_from_json(data: bytes) -> ShardRecord:
         raise _DamagedRecordError(f"a shard record has values of wrong types: {', '.join(wrong)}")
     record = ShardRecord(**values)
     try:
-        record_to_json(record)
+        "".join(value for value in values.values() if isinstance(value, str)).encode()
     except UnicodeEncodeError as error:
         raise _DamagedRecordError(f"a shard record has text that is no Unicode: {error}") from None
     # readers open what a record names, and a corpus may come from anybody
@@ -108,6 +106,15 @@ def read_records(store: Store) -> dict[int, ShardRecord]:
     Raises:
         ShardError: a record is damaged; the next run makes its shard again.
     """
+    return {record.shard_index: record for record in read_each(store, store.list(RECORDS))}
+
+
+def read_each(store: Store, names: Sequence[str]) -> Iterator[ShardRecord]:
+    """The shard records in the files of these names, in their order.
+
+    Raises:
+        ShardError: as `read_records`.
+    """
 
     def read(name: str) -> ShardRecord:
         try:
@@ -117,7 +124,7 @@ def read_records(store: Store) -> dict[int, ShardRecord]:
                 f"{store.url}/{name}: {error}; 'ovamgen generate' makes the shard again"
             ) from None
 
-    return {record.shard_index: record for record in _in_parallel(read, store.list(RECORDS))}
+    return _in_parallel(store, read, names)
 
 
 def publish_shard(
@@ -195,7 +202,7 @@ def finished_shards(
 
     A record that is damaged or whose files are not of its sizes is removed, so that its shard can
     be made again. Three listings whatever the number of shards, and one small read for each, of
-    which `READERS` go on at once.
+    which the store's `readers` go on at once.
 
     Args:
         store: of the run.
@@ -221,7 +228,7 @@ def finished_shards(
             raise
 
     there = [index for index in indices if record_name(index) in records]
-    for index, record in zip(there, _in_parallel(read, there), strict=True):
+    for index, record in zip(there, _in_parallel(store, read, there), strict=True):
         if record is None:
             store.delete(record_name(index))
             continue
@@ -264,10 +271,13 @@ def finished_copies(
     return done
 
 
-def _in_parallel(read: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+def _in_parallel(store: Store, read: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
     """The results for all items, in their order."""
+    if store.readers == 1:
+        yield from map(read, items)
+        return
     parts = [items[start : start + _READ_AT_ONCE] for start in range(0, len(items), _READ_AT_ONCE)]
-    with ThreadPoolExecutor(READERS) as pool:
+    with ThreadPoolExecutor(store.readers) as pool:
         for results in pool.map(lambda part: [read(item) for item in part], parts):
             yield from results
 

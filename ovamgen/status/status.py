@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -26,7 +25,7 @@ from ovamgen.shards.output_files import (
     RECORDS,
     SELECTION_NAME,
 )
-from ovamgen.shards.shard_record import record_from_json
+from ovamgen.shards.shard_record import read_each
 from ovamgen.status.activity import Activity, stragglers_of, understand
 from ovamgen.status.logs import LiveProgress, read_progress
 from ovamgen.storage.interface import Store
@@ -34,9 +33,6 @@ from ovamgen.storage.store import open_store
 
 _HANDED_ON = {SELECTION_NAME: "a selection", EXPORT_NAME: "an export"}
 """What a folder of shards without a plan is, by the mark that select or export leaves."""
-
-_READERS = 16
-"""Records read at once: each is one small request to an object store."""
 
 
 class NotBegunError(ConfigError):
@@ -254,9 +250,8 @@ class StatusReader:
     def _read_records(self) -> dict[int, ShardRecord]:
         names = self.store.sizes(RECORDS)
         new = [item for item in names.items() if item not in self._records]
-        with ThreadPoolExecutor(_READERS) as pool:
-            read = pool.map(lambda item: record_from_json(self.store.read(item[0])), new)
-            self._records |= dict(zip(new, read, strict=True))
+        read = read_each(self.store, [name for name, _ in new])
+        self._records |= dict(zip(new, read, strict=True))
         found = [self._records[item] for item in names.items()]
         return {record.shard_index: record for record in found}
 

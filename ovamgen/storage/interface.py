@@ -7,7 +7,7 @@ import socket
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 from ovamgen.errors import ConfigError, ShardError
 
@@ -20,6 +20,9 @@ class Store(ABC):
 
     Names that begin with a dot belong to the store itself and are never listed.
     """
+
+    readers: ClassVar[int] = 32
+    """Small files worth reading at once: on an object store each is a round trip."""
 
     @property
     @abstractmethod

@@ -46,6 +46,9 @@ class LocalStore(Store):
     disk. Nothing below the folder is reached through a link, and only regular files are opened.
     """
 
+    readers = 1
+    """Threads that read from a disk mostly wait for each other, at twice the processor time."""
+
     def __init__(self, root: str | Path) -> None:
         """The folder; a relative path counts from the current folder of this process."""
         self._root = Path(root).expanduser().absolute()

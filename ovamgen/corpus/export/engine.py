@@ -147,6 +147,7 @@ def export_folder(
     *,
     partial: bool = False,
     source: str | None = None,
+    opened: Callable[[Corpus], None] = lambda corpus: None,
     after_sample: Callable[[], None] = lambda: None,
 ) -> ExportResult:
     """The corpus as a folder in a format's layout.
@@ -162,6 +163,7 @@ def export_folder(
         options: how samples are divided and altered.
         partial: a run that is not finished will do.
         source: of a view, the corpus that it is of; by default the one beside it.
+        opened: called with the corpus, before anything is written.
         after_sample: called after each sample.
 
     Raises:
@@ -169,6 +171,7 @@ def export_folder(
         ShardError: a shard is damaged, or a mask holds labels that the classes do not have.
     """
     corpus = open_corpus(url, partial=partial, source=source)
+    opened(corpus)
     store = open_store(out)
     if not isinstance(store, LocalStore):
         raise ConfigError(f"export {form.name} writes to a local folder, got {out}")

@@ -77,6 +77,7 @@ def export_hf(
     published: str = "",
     partial: bool = False,
     source: str | None = None,
+    opened: Callable[[Corpus], None] = lambda corpus: None,
     after_shard: Callable[[int], None] = lambda samples: None,
 ) -> HfExport:
     """The corpus as a folder that ``datasets.load_dataset(OUT)`` reads, ready to be uploaded.
@@ -93,6 +94,7 @@ def export_hf(
         published: the day that it is published, as YYYY-MM-DD, for the same.
         partial: a run that is not finished will do.
         source: of a view, the corpus that it is of; by default the one beside it.
+        opened: called with the corpus, before anything is written.
         after_shard: called with the number of samples of each shard that is there.
 
     Raises:
@@ -102,6 +104,7 @@ def export_hf(
     if published and not re.fullmatch(r"\d{4}-\d\d-\d\d", published):
         raise ConfigError(f"the day of publication must be like 2026-01-31, got '{published}'")
     corpus = open_corpus(url, partial=partial, source=source)
+    opened(corpus)
     store = open_store(out)
     mark = corpus.fingerprint
     request = {

@@ -8,8 +8,11 @@ import yaml
 
 from ovamgen.bounds import MAX_YAML_BYTES, MAX_YAML_DEPTH, MAX_YAML_NUMBER, MAX_YAML_VALUES
 
+# libyaml reads long texts ten times as fast; PyYAML may have been built without it
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-class _PlainLoader(yaml.SafeLoader):
+
+class _PlainLoader(_Loader):  # type: ignore[misc]
     """Numbers are as long as numbers are."""
 
 
@@ -43,7 +46,7 @@ def load_plain_yaml(text: str | bytes) -> Any:
         raise ValueError(f"expected at most {MAX_YAML_BYTES} bytes, got {len(text)}")
     depth = values = 0
     try:
-        for event in yaml.parse(text, yaml.SafeLoader):
+        for event in yaml.parse(text, _Loader):
             # the scanner's time grows with the square of the depth
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)

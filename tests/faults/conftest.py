@@ -8,7 +8,7 @@ import pytest
 from tests.faults.command import Command
 from tests.faults.commands import write_world
 from tests.faults.disturbed import Disturber, build_shim
-from tests.faults.table import OTHER_COMMANDS, TABLE, Row, compare, page
+from tests.faults.table import OTHER_COMMANDS, TABLE, Row, compare, page, write_commands
 from tests.runs import run_config
 
 
@@ -39,6 +39,15 @@ def matrix(tmp_path_factory, repository):
         place = repository / path
         _, mark, other = place.read_text().partition(OTHER_COMMANDS) if place.exists() else [""] * 3
         place.write_text(page(matrix.rows, repository) + (f"\n{mark}{other}" if mark else ""))
+
+
+@pytest.fixture(scope="session")
+def command_rows(repository):
+    """Takes the rows of commands that are not `generate`; the page is written as for `matrix`."""
+    rows = []
+    yield rows
+    if rows and (path := os.environ.get(TABLE)):
+        write_commands(rows, repository / path, repository)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -137,7 +138,7 @@ class CommandRow:
         return f"{self.times}" + (f" of {self.places}" if self.places > self.times else "")
 
     @classmethod
-    def of(cls, command: str, fault: str, found: Mapping[int, str], places: int) -> CommandRow:
+    def of(cls, command: str, fault: str, found: Mapping[Any, str], places: int) -> CommandRow:
         """The row of what was found, by place, in so many places that there are."""
         kinds = Counter(found.values())
         equal, clear, lost = (kinds.pop(name, 0) for name in ("equal", "clear", "lost"))
@@ -165,9 +166,11 @@ def write_commands(rows: list[CommandRow], path: Path, repository: Path) -> None
         "Each command that writes was killed at its file operations (at each, or at as many of "
         "all, spread evenly, as the table says; half of a write is done), had disks of 12 sizes "
         "from nothing to almost enough, a target that refuses every write, and a second one beside "
-        "it. Then the same command was given again. *Equal*: it left the bytes of an undisturbed "
-        "one. *Clear*: it said in one line why it does not go on. *Lost*: something that was there "
-        "before was gone. *Silent*: other bytes, or no word. A shim below libc counts and refuses "
+        "it; of a power cut, each state was tried that the disk can be in as operations are "
+        "logged, without the names or without the content that were not flushed. Then the same "
+        "command was given again. *Equal*: it left the bytes of an undisturbed one. *Clear*: it "
+        "said in one line why it does not go on. *Lost*: something that was there before was gone. "
+        "*Silent*: other bytes, or no word. A shim below libc counts and refuses "
         "(`tests/faults/shim.c`). What has no row here was not tried; rows of earlier commits are "
         "kept until they are measured again.",
         "",
@@ -176,7 +179,7 @@ def write_commands(rows: list[CommandRow], path: Path, repository: Path) -> None
         f"{commit_line(repository)} Written by:",
         "",
         f"    {TABLE}=docs/results/faults.md OVAMGEN_FAULTS_PLACES=6 python -m pytest "
-        "tests/faults/test_commands.py -m 'slow or not slow'",
+        "tests/faults/test_commands.py tests/faults/test_power_cut.py -m 'slow or not slow'",
         "",
         "| command | fault | times | equal | clear | lost | silent |",
         "|---|---|---:|---:|---:|---:|---:|",

@@ -9,7 +9,7 @@ import os
 import pytest
 
 from tests.faults.commands import WRITERS, Case
-from tests.faults.table import TABLE, CommandRow, write_commands
+from tests.faults.table import CommandRow
 
 pytestmark = pytest.mark.timeout(3000)
 DISK_SIZES = 12
@@ -20,22 +20,14 @@ QUICK = {"report --out": 3}
 
 
 @pytest.fixture(scope="module")
-def rows(repository):
-    rows = []
-    yield rows
-    if rows and (path := os.environ.get(TABLE)):
-        write_commands(rows, repository / path, repository)
-
-
-@pytest.fixture(scope="module")
 def case(request, disturber, original, tmp_path_factory):
     """One for all tests of a command, which therefore run one after the other."""
     return Case(request.param, disturber, original, tmp_path_factory.mktemp("case"))
 
 
-def check(case, rows, fault, found, places=1):
+def check(case, command_rows, fault, found, places=1):
     """Keeps the row; nothing was lost, and nothing ended in silence."""
-    rows.append(CommandRow.of(case.name, fault, found, places))
+    command_rows.append(CommandRow.of(case.name, fault, found, places))
     wrong = {place: result for place, result in found.items() if result not in ("equal", "clear")}
     assert not wrong
 
@@ -50,7 +42,7 @@ def test_killed_at_one_operation(case):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", WRITERS, indirect=True)
-def test_killed_at_every_operation(case, rows):
+def test_killed_at_every_operation(case, command_rows):
     found = {}
     operations = case.operations()
     assert operations > 3
@@ -62,12 +54,12 @@ def test_killed_at_every_operation(case, rows):
             continue
         assert killed.code == -9, killed.said
         found[place] = case.judge()
-    check(case, rows, "kill -9", found, operations)
+    check(case, command_rows, "kill -9", found, operations)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", WRITERS, indirect=True)
-def test_a_full_disk(case, rows):
+def test_a_full_disk(case, command_rows):
     case.reset()
     size = case.run("full", 2**60).count
     assert size > DISK_SIZES
@@ -77,24 +69,31 @@ def test_a_full_disk(case, rows):
         full = case.run("full", size * part // DISK_SIZES)
         clear = full.code != 0 and full.is_clear
         found[part] = case.judge() if clear or full.code == 0 else f"not clear: {full.said[-800:]}"
-    check(case, rows, "disk full", found, DISK_SIZES)
+    check(case, command_rows, "disk full", found, DISK_SIZES)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", WRITERS, indirect=True)
-def test_a_target_that_is_read_only(case, rows):
+def test_a_target_that_is_read_only(case, command_rows):
     case.reset()
     refused = case.run("read-only")
     clear = refused.is_clear or refused.code == 0
-    check(case, rows, "read-only", {0: case.judge() if clear else f"not clear: {refused.said}"})
+    check(
+        case,
+        command_rows,
+        "read-only",
+        {0: case.judge() if clear else f"not clear: {refused.said}"},
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", WRITERS, indirect=True)
-def test_two_at_once(case, rows):
+def test_two_at_once(case, command_rows):
     case.reset()
     both = [case.start() for _ in range(2)]
     ended = [case.wait(process) for process in both]
     assert any(attempt.code == 0 for attempt in ended), [attempt.said for attempt in ended]
     unclear = [a.said for a in ended if a.code != 0 and not a.is_clear]
-    check(case, rows, "two at once", {0: f"not clear: {unclear}" if unclear else case.judge()})
+    check(
+        case, command_rows, "two at once", {0: f"not clear: {unclear}" if unclear else case.judge()}
+    )

@@ -50,6 +50,7 @@ _QUICK = {
     "labelled pictures: a pipe": "label",
     "views: source 's3://hostile-bucket/corpus'": "verify",
     "views: source 'reference://x/y'": "export hf",
+    "views: source '\\x1b]0;owned\\x07'": "dataset",
 }
 """One command for some of each family, every day."""
 

@@ -83,6 +83,10 @@ def paired(
                 lambda: [_save(mask, "PNG") for mask in masks],
             ),
             ("dataset in uint8", "in float32"): (read("uint8"), read("float32")),
+            ("dataset, with its checks", "webdataset and Pillow, without"): (
+                read("uint8"),
+                lambda: _webdataset_arrays(ours),
+            ),
             ("dense CRF at half resolution", "at full"): (
                 lambda: [dense_crf(*given, half) for given in inputs],
                 lambda: [dense_crf(*given, full) for given in inputs],
@@ -107,6 +111,12 @@ def _webdataset_tar(path: Path, samples: Sequence[EncodedSample]) -> Path:
         for sample in samples:
             tar.write({"__key__": sample.key, **dict(sample.members)})
     return path
+
+
+def _webdataset_arrays(path: Path) -> None:
+    for sample in wds.WebDataset(str(path), shardshuffle=False):
+        for name in (IMAGE, MASK):
+            np.asarray(Image.open(io.BytesIO(sample[name])))
 
 
 def _digests(path: Path) -> None:

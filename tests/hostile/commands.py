@@ -8,12 +8,14 @@ from functools import partial
 from tests.hostile.world import (
     CORPUS,
     FILE,
+    GROWN,
     KEY,
     LORA,
     MODEL,
     PHOTOS,
     PHOTOS_TABLE,
     PHOTOS_TAR,
+    SAME,
     VIEW,
 )
 
@@ -87,6 +89,8 @@ COMMANDS: dict[str, dict[str, Arguments]] = {
         "report into it": ("report", CORPUS),
         "repair": ("repair", CORPUS, "--gc", "--yes", "--jobs", "1", *_LOCAL),
         "replay": ("replay", CORPUS, KEY, "--out", "new", *_LOCAL),
+        "generate": ("generate", "--config", SAME, "--out", CORPUS),
+        "generate --extend": ("generate", "--config", GROWN, "--out", CORPUS, "--extend"),
         **_of_shards(CORPUS),
     },
     VIEW: {"status": ("status", VIEW), **_of_shards(VIEW)},

@@ -36,6 +36,8 @@ PHOTOS, PHOTOS_TAR, PHOTOS_TABLE = "photos", "photos.tar", "photos.csv"
 FILE, LORA = "model.safetensors", "lora.safetensors"
 LORA_LAYER = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_q"
 """The layer of the model folder that the LoRA is for."""
+SAME, GROWN = "same.yaml", "grown.yaml"
+"""The configuration of the run that made the corpus, and one with two captions more."""
 CODE_RAN = "CODE_RAN"
 """A file that code in an attack makes in the current folder."""
 
@@ -52,8 +54,13 @@ def write_specimen(root: Path, tiny_model: Path) -> None:
     write_world(root)
     for name in (CORPUS, VIEW):
         shutil.rmtree(root / name)
-    config = run_config(root, count=6, shards={"heatmaps": True}, runtime={"runner": "local"})
+    config, grown = (
+        run_config(root, count=count, shards={"heatmaps": True}, runtime={"runner": "local"})
+        for count in (6, 8)
+    )
     generate(config, DiscEngine)
+    (root / SAME).write_text(config.model_dump_json())
+    (root / GROWN).write_text(grown.model_dump_json())
     (root / "out").rename(root / CORPUS)
     select(str(root / CORPUS), str(root / VIEW), SelectionSettings(area_quantiles=None))
     shutil.copytree(tiny_model, root / MODEL)

@@ -188,8 +188,9 @@ def _beside(store: Store, source: str) -> str:
         )
     if "://" not in path and not os.path.isdir(path):
         raise ConfigError(
-            f"the view in {store.url} is of the corpus in {path!a:.200}, which is not there: the two "
-            "must be moved together; put it back, name it with --source, or run 'ovamgen select' again"
+            f"the view in {store.url} is of the corpus in {path!a:.200}, which is not there: the "
+            "two must be moved together; put it back, name it with --source, or run "
+            "'ovamgen select' again"
         )
     return path
 

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ovamgen.classes.class_entry import IGNORE
 from ovamgen.classes.class_set import ClassSet
+from ovamgen.console.log_format import printable
 from ovamgen.records import ShardRecord
 from ovamgen.report.panels import (
     COLOUR_MAP,
@@ -34,6 +35,8 @@ _MARGIN, _GUTTER, _GAP = 44, 44, 6
 _PANEL_PX = 168
 _CAPTION_PX = 64
 _HEADINGS = ("image", "heatmap", "mask")
+_MOST_CHARACTERS = 300
+"""Of a line, before it is cut to its room: laying a text out takes the square of its length."""
 
 
 def contact_sheet(
@@ -194,7 +197,7 @@ def _draw_sample(
         sheet.paste(Image.fromarray(panel), place)
     _draw_classes(draw, (corner[0], corner[1] + panel_height + 10), shown, colours)
     room = 3 * _PANEL_PX + 2 * _GAP
-    prompt = " ".join(str(sample.metadata["prompt"]).split())
+    prompt = _line_of(str(sample.metadata["prompt"]))
     place = (corner[0], corner[1] + panel_height + 34)
     draw.text(place, _shorten(prompt, _font(13), room), _SOFT, _font(13))
 
@@ -209,8 +212,10 @@ def _draw_classes(
     x, y = corner
     right = x + 3 * _PANEL_PX + 2 * _GAP
     metadata = shown.sample.metadata
-    targets = zip(metadata["class_ids"], metadata["phrases"], metadata["areas"], strict=True)
-    for class_id, phrase, area in targets:
+    phrases = map(_line_of, metadata["phrases"])
+    for class_id, phrase, area in zip(
+        metadata["class_ids"], phrases, metadata["areas"], strict=True
+    ):
         share = f"{area:.0%}" if area else "no mask"
         width = 22 + _font(14, "Bold").getlength(phrase) + 6 + _font(13).getlength(share)
         if x + width > right:
@@ -227,6 +232,11 @@ def _draw_classes(
 def _rgb(colour: UInt8[np.ndarray, " 3"]) -> tuple[int, int, int]:
     red, green, blue = colour.tolist()
     return red, green, blue
+
+
+def _line_of(text: str) -> str:
+    """The beginning of a text, in one line that can be drawn; a corpus may come from anybody."""
+    return printable(" ".join(text[:_MOST_CHARACTERS].split()))
 
 
 def _shorten(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:

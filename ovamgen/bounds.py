@@ -20,6 +20,8 @@ MAX_SIDE_PX = 32_768
 """Pixels of a picture's longer side."""
 MAX_PIXELS = 64 * 2**20
 """Pixels of a picture; decoded it takes 192 MB."""
+MAX_SCORED_PIXELS = 4 * 2**20
+"""Pixels of a picture that a segmentor is scored on: each has a probability for every class."""
 
 MAX_PICTURES = 10**7
 """Pictures that are labelled in one run."""

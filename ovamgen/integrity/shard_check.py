@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ovamgen.bounds import MAX_RECORD_BYTES
+from ovamgen.bounds import MAX_RECORD_BYTES, MAX_SHARD_SIZE
 from ovamgen.errors import ShardError
 from ovamgen.integrity.findings import MAX_FINDINGS_OF_A_SHARD, Finding, Findings
 from ovamgen.integrity.metadata_table import MetadataTable, check_rows, read_table
@@ -159,10 +159,13 @@ def _read_tar(
     keys: list[str] = []
     rows = _Rows(table)
     specs = {spec.key: spec for spec in job.specs or ()}
+    most = max([len(specs), len(table.made) if table else 0]) or MAX_SHARD_SIZE
     with store.open(job.name) as file:
         stream = TarStream(file, size)
         try:
             for key, members in _samples(stream):
+                if len(keys) == most:
+                    raise DamagedTarError(f"expected {most} samples at most, got more")
                 row, spec = rows.of(key), specs.get(key)
                 for problem in problems_of(key, members, job.rules, row, spec):
                     findings.add(job.name, f"sample {key} whole and as its json says", problem)

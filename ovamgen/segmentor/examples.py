@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int64
 from webdataset.shardlists import expand_urls
 
+from ovamgen.bounds import MAX_MEMBERS, MAX_SHARD_SIZE
 from ovamgen.classes.class_set import ClassSet
 from ovamgen.classes.loading import is_default
 from ovamgen.corpus.open import classes_of, open_corpus, run_info_of
@@ -43,11 +44,11 @@ class ShardExamples:
             ConfigError: there is no shard, or shards are of different classes.
             ShardError: a tar is damaged, or has a sample without a picture or a mask.
         """
-        self._tars, kept, self.classes = _find_tars(urls, source)
+        self._tars, kept, self.classes, most = _find_tars(urls, source)
         self._keys: list[str] = []
         places: list[tuple[int, ...]] = []
         for number, (store, name) in enumerate(self._tars):
-            for key, members in _members(store, name):
+            for key, members in _members(store, name, most.get(name, MAX_SHARD_SIZE)):
                 if kept is None or key in kept:
                     self._keys.append(key)
                     places.append((number, *members))
@@ -90,8 +91,11 @@ class ShardExamples:
 
 def _find_tars(
     urls: str, source: str | None
-) -> tuple[list[tuple[Store, str]], Keys | None, ClassSet]:
-    """The stores and names of the tars, which keys of them count where not all do, the classes."""
+) -> tuple[list[tuple[Store, str]], Keys | None, ClassSet, dict[str, int]]:
+    """The stores and names of the tars, which keys of them count where not all do, the classes.
+
+    Of a corpus, also how many samples each tar holds by its record.
+    """
     if urls.endswith((".tar.gz", ".tgz")):
         raise ConfigError(
             f"samples are read by number, which needs plain tars, got {urls}: unpack it with gunzip"
@@ -112,13 +116,16 @@ def _find_tars(
                     f"shards to train on must be of the same classes: those in {first} are of "
                     f"{classes.identity}, those in {url} of {other.identity}"
                 )
-        return tars, None, classes
+        return tars, None, classes, {}
     corpus = open_corpus(urls, partial=True, source=source)
     tars = [(corpus.store, record.name) for record in corpus.records]
-    return tars, corpus.view.keys if corpus.view else None, corpus.classes
+    samples = {record.name: record.samples for record in corpus.records}
+    return tars, corpus.view.keys if corpus.view else None, corpus.classes, samples
 
 
-def _members(store: Store, name: str) -> Iterator[tuple[str, tuple[int, int, int, int]]]:
+def _members(
+    store: Store, name: str, most_samples: int
+) -> Iterator[tuple[str, tuple[int, int, int, int]]]:
     """Every key with first byte and length of its picture and of its mask, by key."""
     found: dict[str, dict[str, tuple[int, int]]] = {}
     try:
@@ -127,7 +134,11 @@ def _members(store: Store, name: str) -> Iterator[tuple[str, tuple[int, int, int
             tarfile.open(fileobj=file, mode="r:", tarinfo=BoundedHeader) as tar,
         ):
             size = store.size(name) or 0
-            for header in tar:
+            for number, header in enumerate(tar):
+                if number >= most_samples * MAX_MEMBERS:
+                    raise ValueError(
+                        f"at most {most_samples} samples of {MAX_MEMBERS} members expected"
+                    )
                 if not is_plain_member(header, size):
                     raise ValueError(
                         f"{header.name!a:.80} is no plain file, or not all of it is there"

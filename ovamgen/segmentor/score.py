@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from ovamgen.bounds import MAX_SCORED_PIXELS
 from ovamgen.classes.class_entry import BACKGROUND, IGNORE
 from ovamgen.classes.class_set import ClassSet
 from ovamgen.classes.loading import is_default
@@ -237,7 +238,14 @@ def _labelled(
 
     for index in range(total):
         example = folder.read(index)
-        if waiting and (len(waiting) == _BATCH or waiting[0].image.shape != example.image.shape):
+        height, width, _ = example.image.shape
+        if height * width > MAX_SCORED_PIXELS:
+            raise ConfigError(
+                f"pictures to score on must have at most {MAX_SCORED_PIXELS} pixels, "
+                f"{folder.names[index]} is {width} x {height}: resize it and its mask"
+            )
+        most = min(_BATCH, MAX_SCORED_PIXELS // (height * width))
+        if waiting and (len(waiting) >= most or waiting[0].image.shape != example.image.shape):
             yield from flush()
         waiting.append(example)
     yield from flush()

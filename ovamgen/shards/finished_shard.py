@@ -130,7 +130,7 @@ def read_members(
     wanted = record.samples if keys is None else len(keys)
     found = 0
     with store.open(record.name) as file:
-        for key, members in read_tar(file, record.name, keys):
+        for key, members in read_tar(file, record.name, keys, record.samples):
             found += 1
             yield key, members
     if found != wanted:

@@ -10,14 +10,17 @@ import tarfile
 from collections.abc import Collection, Iterator
 from typing import BinaryIO
 
-from ovamgen.bounds import MAX_MEMBER_BYTES, MAX_MEMBERS
+from ovamgen.bounds import MAX_MEMBER_BYTES, MAX_MEMBERS, MAX_SHARD_SIZE
 from ovamgen.errors import ShardError
 from ovamgen.records import is_key
 from ovamgen.storage.tars import BROKEN_TAR, BoundedHeader, is_plain_member
 
 
 def read_tar(
-    file: BinaryIO, name: str, keys: Collection[str] | None = None
+    file: BinaryIO,
+    name: str,
+    keys: Collection[str] | None = None,
+    most_samples: int = MAX_SHARD_SIZE,
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Key and members, by extension without the leading dot, of every sample of a tar in order.
 
@@ -25,13 +28,14 @@ def read_tar(
         file: the tar, from its beginning.
         name: what messages call it.
         keys: only these samples; the contents of others are skipped without being read.
+        most_samples: that it may hold; their members are counted before they are looked at.
 
     Raises:
-        ShardError: it is cut or damaged, holds something else than files, or members of one key
-            that repeat or are not adjacent.
+        ShardError: it is cut or damaged, holds something else than files, more than the samples
+            can have, or members of one key that repeat or are not adjacent.
     """
     key, members, seen = "", dict[str, bytes](), set[str]()
-    for path, content in _files(file, name, keys):
+    for path, content in _files(file, name, keys, most_samples * MAX_MEMBERS):
         new_key, dot, extension = path.partition(".")
         if not dot or not is_key(new_key) or "/" in path:
             raise ShardError(
@@ -54,12 +58,18 @@ def read_tar(
         yield key, members
 
 
-def _files(file: BinaryIO, name: str, keys: Collection[str] | None) -> Iterator[tuple[str, bytes]]:
+def _files(
+    file: BinaryIO, name: str, keys: Collection[str] | None, most: int
+) -> Iterator[tuple[str, bytes]]:
+    left = most
     try:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         with tarfile.open(fileobj=file, mode="r:", tarinfo=BoundedHeader) as tar:
             while (header := tar.next()) is not None:
+                left -= 1
+                if left < 0:
+                    raise ShardError(f"{name} must hold at most {most} members, got more")
                 content = tar.extractfile(header) if is_plain_member(header, size) else None
                 if content is None:
                     raise ShardError(

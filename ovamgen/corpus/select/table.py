@@ -24,6 +24,8 @@ from ovamgen.records import ShardRecord
 from ovamgen.shards.arrays import decode_jpeg
 from ovamgen.shards.codec import IMAGE
 
+_DIGESTED_PIXELS = 2**22
+"""Of a picture, at most, where greys are told by the digests of their pixels."""
 _COLUMNS = ("class_ids", "scores", "areas", "unsafe", "height", "width", "image_sha256")
 
 
@@ -96,8 +98,11 @@ def _shard(corpus: Corpus, record: ShardRecord, read_pictures: bool) -> dict[str
     flat_ids = pc.list_flatten(class_ids).to_numpy(False).astype(np.int64)
     # samples that are to show no class have no targets to judge them by
     is_target = flat_ids != BACKGROUND
-    if read_pictures:
-        uniform = np.fromiter(_constant_pictures(corpus, record), np.bool_, table.num_rows)
+    sizes = [pc.max(table.column(name)).as_py() or 0 for name in ("height", "width")]
+    # of large pictures the digests of all greys take longer than reading them
+    if read_pictures or sizes[0] * sizes[1] > _DIGESTED_PIXELS:
+        found = _constant_pictures(corpus, record, greys_only=not read_pictures)
+        uniform = np.fromiter(found, np.bool_, table.num_rows)
     else:
         uniform = _grey_digests(table)
     return {
@@ -119,12 +124,12 @@ def _flat(table: pa.Table, name: str) -> Float64[np.ndarray, " M"]:
     return values.to_numpy(False).astype(np.float64)
 
 
-def _constant_pictures(corpus: Corpus, record: ShardRecord) -> Iterator[bool]:
+def _constant_pictures(corpus: Corpus, record: ShardRecord, *, greys_only: bool) -> Iterator[bool]:
     if not corpus.count(record):
         return
     for key, members in corpus.read(record):
         pixels = decode_jpeg(members[IMAGE], name=f"the image of sample {key}")
-        yield is_uniform(pixels)
+        yield is_uniform(pixels) and not (greys_only and np.ptp(pixels[0, 0]))
 
 
 def is_uniform(image: UInt8[np.ndarray, "H W 3"]) -> bool:

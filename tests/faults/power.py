@@ -46,6 +46,11 @@ class Disk:
             yield number, self._state(self._top, sure=True), self._state(self._top, sure=False)
 
     def _apply(self, what: str, one: str, other: str, content: Path) -> None:
+        if not Path(one).is_relative_to(self._root):
+            # a second name of a file that lies elsewhere, on the disk since it was written
+            into, new = self._place(other)
+            into.names.setdefault(new, _read(Path(one)))
+            return
         above, name = self._place(one)
         if what == "create":
             above.names[name] = _Node()

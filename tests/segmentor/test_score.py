@@ -138,3 +138,11 @@ def test_bad_input_writes_nothing(voc, checkpoint, tmp_path, values, message):
     with pytest.raises(ConfigError, match=message):
         score_segmentor(**asked)
     assert not (tmp_path / "out").exists()
+
+
+def test_pictures_whose_probabilities_would_fill_memory_are_refused(
+    voc, checkpoint, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("ovamgen.segmentor.score.MAX_SCORED_PIXELS", 1000)
+    with pytest.raises(ConfigError, match=r"at most 1000 pixels, val_\d+ is .* resize"):
+        score_segmentor(checkpoint, voc, split="val", out=tmp_path / "out")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ovamgen.errors import ShardError
 from ovamgen.records import EncodedSample
-from ovamgen.shards.reader import MAX_MEMBER_BYTES, read_tar
+from ovamgen.shards.reader import MAX_MEMBER_BYTES, MAX_MEMBERS, read_tar
 from ovamgen.shards.schema import METADATA_SCHEMA
 from ovamgen.shards.writer import metadata_parquet, write_tar
 from tests.shards.samples import make_failure, make_sample, make_samples, make_spec
@@ -159,6 +159,15 @@ FILE, FOLDER, LINK = tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE
 def test_other_tars_are_refused(tmp_path, content, message):
     with pytest.raises(ShardError, match=message):
         _read(tmp_path, content)
+
+
+def test_a_tar_holds_no_more_than_its_samples_can_have(tmp_path):
+    path = tmp_path / "x.tar"
+    path.write_bytes(_tar_of(*((f"{n:011d}.jpg", FILE) for n in range(MAX_MEMBERS + 1))))
+    with path.open("rb") as file:
+        assert len(list(read_tar(file, "x.tar", most_samples=2))) == MAX_MEMBERS + 1
+        with pytest.raises(ShardError, match=f"at most {MAX_MEMBERS} members"):
+            list(read_tar(file, "x.tar", most_samples=1))
 
 
 def test_no_member_is_read_that_is_larger_than_any_of_a_sample(tmp_path):

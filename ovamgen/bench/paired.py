@@ -13,6 +13,7 @@ import numpy as np
 import webdataset as wds
 from jaxtyping import Float32, UInt8
 from PIL import Image
+from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from ovamgen.bench.timing import Spread, time_by_turns
 from ovamgen.config import RunConfig
@@ -114,9 +115,11 @@ def _webdataset_tar(path: Path, samples: Sequence[EncodedSample]) -> Path:
 
 
 def _webdataset_arrays(path: Path) -> None:
-    for sample in wds.WebDataset(str(path), shardshuffle=False):
-        for name in (IMAGE, MASK):
-            np.asarray(Image.open(io.BytesIO(sample[name])))
+    with path.open("rb") as file:
+        opened = [{"url": str(path), "stream": file}]
+        for sample in group_by_keys(tar_file_expander(opened)):
+            for name in (IMAGE, MASK):
+                np.asarray(Image.open(io.BytesIO(sample[name])))
 
 
 def _digests(path: Path) -> None:

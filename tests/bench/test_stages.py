@@ -60,7 +60,7 @@ def test_the_sum_is_of_what_the_run_has(measured):
         assert stage in text.getvalue()
     assert "48x48" in text.getvalue()
     pairs = {(pair.step, pair.beside): pair.ratio for pair in found.pairs}
-    assert len(pairs) == 6
+    assert len(pairs) == 7
     for (step, _), ratio in pairs.items():
         assert 0 < ratio.low <= ratio.median <= ratio.high, step
         assert step.split()[0] in text.getvalue()

@@ -48,7 +48,6 @@ _QUICK = {
     "token files: a call that opens": "tokens import",
     "text: escape codes in a file's name": "verify",
     "text: Markdown in fields": "generate",
-    "text: 100,000 words in fields": "generate",
     "labelled pictures: a pipe": "label",
     "views: source 's3://hostile-bucket/corpus'": "verify",
     "views: source 'reference://x/y'": "export hf",

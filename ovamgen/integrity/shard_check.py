@@ -159,7 +159,7 @@ def _read_tar(
     keys: list[str] = []
     rows = _Rows(table)
     specs = {spec.key: spec for spec in job.specs or ()}
-    most = max([len(specs), len(table.made) if table else 0]) or MAX_SHARD_SIZE
+    most = max(len(specs), len(table.made) if table else 0) or MAX_SHARD_SIZE
     with store.open(job.name) as file:
         stream = TarStream(file, size)
         try:

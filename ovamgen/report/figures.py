@@ -36,7 +36,7 @@ _PANEL_PX = 168
 _CAPTION_PX = 64
 _HEADINGS = ("image", "heatmap", "mask")
 _MOST_CHARACTERS = 300
-"""Of a line, before it is cut to its room: laying a text out takes the square of its length."""
+"""Characters of a line before it is cut to its room: layout takes the square of its length."""
 
 
 def contact_sheet(

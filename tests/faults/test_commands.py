@@ -78,12 +78,8 @@ def test_a_target_that_is_read_only(case, command_rows):
     case.reset()
     refused = case.run("read-only")
     clear = refused.is_clear or refused.code == 0
-    check(
-        case,
-        command_rows,
-        "read-only",
-        {0: case.judge() if clear else f"not clear: {refused.said}"},
-    )
+    found = case.judge() if clear else f"not clear: {refused.said}"
+    check(case, command_rows, "read-only", {0: found})
 
 
 @pytest.mark.slow
@@ -94,6 +90,5 @@ def test_two_at_once(case, command_rows):
     ended = [case.wait(process) for process in both]
     assert any(attempt.code == 0 for attempt in ended), [attempt.said for attempt in ended]
     unclear = [a.said for a in ended if a.code != 0 and not a.is_clear]
-    check(
-        case, command_rows, "two at once", {0: f"not clear: {unclear}" if unclear else case.judge()}
-    )
+    found = f"not clear: {unclear}" if unclear else case.judge()
+    check(case, command_rows, "two at once", {0: found})

@@ -25,7 +25,7 @@ from ovamgen.shards.arrays import decode_jpeg
 from ovamgen.shards.codec import IMAGE
 
 _DIGESTED_PIXELS = 2**22
-"""Of a picture, at most, where greys are told by the digests of their pixels."""
+"""Pixels of a picture, at most, whose greys are told by the digests of their pixels."""
 _COLUMNS = ("class_ids", "scores", "areas", "unsafe", "height", "width", "image_sha256")
 
 

@@ -110,10 +110,13 @@ def test_uniform_greys_are_found_without_a_picture(corpus, samples, tmp_path, mo
     assert len(flat - grey) > 2
     assert by_digest.funnel.dropped["uniform"] == len(grey)
     assert by_pixels.funnel.dropped["uniform"] == len(flat)
-    # of large pictures the digests of all greys would take longer than reading them
-    monkeypatch.setattr("ovamgen.corpus.select.table._DIGESTED_PIXELS", 1)
-    read = select(corpus.url, str(tmp_path / "c"), settings)
-    assert read.funnel.dropped == by_digest.funnel.dropped
+    # of large pictures, and of many sizes, the digests of all greys would take longer than reading
+    for name, most in (("c", "PIXELS"), ("d", "SIZES")):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"ovamgen.corpus.select.table._DIGESTED_{most}", 0)
+            patch.setattr("ovamgen.corpus.select.table._greys", None)
+            read = select(corpus.url, str(tmp_path / name), settings)
+        assert read.funnel.dropped == by_digest.funnel.dropped
     assert any("--read-pictures" in note for note in by_digest.funnel.notes)
 
 

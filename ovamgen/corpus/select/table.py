@@ -26,6 +26,8 @@ from ovamgen.shards.codec import IMAGE
 
 _DIGESTED_PIXELS = 2**22
 """Pixels of a picture, at most, whose greys are told by the digests of their pixels."""
+_DIGESTED_SIZES = 16
+"""Sizes of pictures, at most, of which greys are digested."""
 _COLUMNS = ("class_ids", "scores", "areas", "unsafe", "height", "width", "image_sha256")
 
 
@@ -64,7 +66,8 @@ def read_candidates(corpus: Corpus, *, read_pictures: bool = False) -> Candidate
         corpus: the finished shards.
         read_pictures: decode every image and compare its pixels.
     """
-    parts = [_shard(corpus, record, read_pictures) for record in corpus.all_records]
+    digested = set[tuple[int, int]]()
+    parts = [_shard(corpus, record, read_pictures, digested) for record in corpus.all_records]
     counts = np.array([len(part["keys"]) for part in parts], dtype=np.int64)
     starts = np.concatenate([[0], counts.cumsum()[:-1]]).astype(np.int64)
     failures = [failure for part in parts for failure in part["failed"]]
@@ -90,7 +93,9 @@ def read_candidates(corpus: Corpus, *, read_pictures: bool = False) -> Candidate
     )
 
 
-def _shard(corpus: Corpus, record: ShardRecord, read_pictures: bool) -> dict[str, Any]:
+def _shard(
+    corpus: Corpus, record: ShardRecord, read_pictures: bool, digested: set[tuple[int, int]]
+) -> dict[str, Any]:
     table = corpus.metadata(record, _COLUMNS)
     # what was never made is the first selection's business, not that of one upon it
     failures = [] if corpus.view is not None else corpus.failures(record)
@@ -98,12 +103,18 @@ def _shard(corpus: Corpus, record: ShardRecord, read_pictures: bool) -> dict[str
     flat_ids = pc.list_flatten(class_ids).to_numpy(False).astype(np.int64)
     # samples that are to show no class have no targets to judge them by
     is_target = flat_ids != BACKGROUND
-    sizes = [pc.max(table.column(name)).as_py() or 0 for name in ("height", "width")]
-    # of large pictures the digests of all greys take longer than reading them
-    if read_pictures or sizes[0] * sizes[1] > _DIGESTED_PIXELS:
+    sizes = set(zip(*(table.column(name).to_pylist() for name in ("height", "width")), strict=True))
+    # of large pictures, and of pictures of many sizes, the digests of all greys take longer than
+    # reading them
+    if (
+        read_pictures
+        or len(digested | sizes) > _DIGESTED_SIZES
+        or any(height * width > _DIGESTED_PIXELS for height, width in sizes)
+    ):
         found = _constant_pictures(corpus, record, greys_only=not read_pictures)
         uniform = np.fromiter(found, np.bool_, table.num_rows)
     else:
+        digested |= sizes
         uniform = _grey_digests(table)
     return {
         "keys": table.column("key").to_pylist(),
@@ -145,7 +156,7 @@ def _grey_digests(table: pa.Table) -> Bool[np.ndarray, " N"]:
     return np.array(found, dtype=np.bool_)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=_DIGESTED_SIZES)
 def _greys(height: int, width: int) -> frozenset[str]:
     """sha256 (hex) of the pixels of every image of a size that is of one grey all over."""
     size = height * width * 3

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int64
@@ -24,7 +24,7 @@ from ovamgen.segmentor.settings import TrainSettings
 from ovamgen.shards.arrays import decode_jpeg, decode_png
 from ovamgen.shards.codec import IMAGE, MASK
 from ovamgen.storage.store import Store, open_store
-from ovamgen.storage.tars import BROKEN_TAR, BoundedHeader, is_plain_member
+from ovamgen.storage.tars import plain_members
 
 
 class ShardExamples:
@@ -44,11 +44,11 @@ class ShardExamples:
             ConfigError: there is no shard, or shards are of different classes.
             ShardError: a tar is damaged, or has a sample without a picture or a mask.
         """
-        self._tars, kept, self.classes, most = _find_tars(urls, source)
+        self._tars, kept, self.classes = _find_tars(urls, source)
         self._keys: list[str] = []
         places: list[tuple[int, ...]] = []
-        for number, (store, name) in enumerate(self._tars):
-            for key, members in _members(store, name, most.get(name, MAX_SHARD_SIZE)):
+        for number, tar in enumerate(self._tars):
+            for key, members in _members(tar.store, tar.name, tar.samples * MAX_MEMBERS):
                 if kept is None or key in kept:
                     self._keys.append(key)
                     places.append((number, *members))
@@ -68,13 +68,13 @@ class ShardExamples:
             ShardError: it is damaged, or its mask is no label map of `classes`.
         """
         number, *members = self._places[index].tolist()
-        store, tar = self._tars[number]
+        tar = self._tars[number]
         contents = []
-        with store.open(tar) as file:
+        with tar.store.open(tar.name) as file:
             for start, length in (members[:2], members[2:]):
                 file.seek(start)
                 contents.append(file.read(length))
-        name = f"sample {self._keys[index]} in {tar}"
+        name = f"sample {self._keys[index]} in {tar.name}"
         image = decode_jpeg(contents[0], name=f"the image of {name}")
         height, width, _ = image.shape
         labels = decode_png(contents[1], size=(height, width), name=f"the mask of {name}")
@@ -83,30 +83,32 @@ class ShardExamples:
 
     def digest(self) -> str:
         """SHA-256 of the tars' names, and of the places and sizes of all members."""
-        sums = hashlib.sha256("\n".join(name for _, name in self._tars).encode())
+        sums = hashlib.sha256("\n".join(tar.name for tar in self._tars).encode())
         sums.update("\n".join(self._keys).encode())
         sums.update(self._places.tobytes())
         return sums.hexdigest()
 
 
-def _find_tars(
-    urls: str, source: str | None
-) -> tuple[list[tuple[Store, str]], Keys | None, ClassSet, dict[str, int]]:
-    """The stores and names of the tars, which keys of them count where not all do, the classes.
+class _Tar(NamedTuple):
+    store: Store
+    name: str
+    samples: int = MAX_SHARD_SIZE
+    """That it may hold: of a corpus, those of its record."""
 
-    Of a corpus, also how many samples each tar holds by its record.
-    """
+
+def _find_tars(urls: str, source: str | None) -> tuple[list[_Tar], Keys | None, ClassSet]:
+    """The tars, which keys of them count where not all do, the classes."""
     if urls.endswith((".tar.gz", ".tgz")):
         raise ConfigError(
             f"samples are read by number, which needs plain tars, got {urls}: unpack it with gunzip"
         )
     if urls.endswith(".tar"):
         split = [url.rpartition("/") for url in expand_urls(urls)]
-        tars = [(open_store(folder or "."), name) for folder, _, name in split]
-        if missing := [f"{store.url}/{name}" for store, name in tars if not store.exists(name)]:
+        tars = [_Tar(open_store(folder or "."), name) for folder, _, name in split]
+        if missing := [f"{t.store.url}/{t.name}" for t in tars if not t.store.exists(t.name)]:
             raise ConfigError(f"the shard {missing[0]} does not exist")
         # of tars that are elsewhere than their corpus nothing is known
-        found = {store.url: store for store, _ in tars}.values()
+        found = {tar.store.url: tar.store for tar in tars}.values()
         (first, classes), *others = [
             (store.url, classes_of(run_info_of(store), store.url)) for store in found
         ]
@@ -116,37 +118,19 @@ def _find_tars(
                     f"shards to train on must be of the same classes: those in {first} are of "
                     f"{classes.identity}, those in {url} of {other.identity}"
                 )
-        return tars, None, classes, {}
+        return tars, None, classes
     corpus = open_corpus(urls, partial=True, source=source)
-    tars = [(corpus.store, record.name) for record in corpus.records]
-    samples = {record.name: record.samples for record in corpus.records}
-    return tars, corpus.view.keys if corpus.view else None, corpus.classes, samples
+    tars = [_Tar(corpus.store, record.name, record.samples) for record in corpus.records]
+    return tars, corpus.view.keys if corpus.view else None, corpus.classes
 
 
-def _members(
-    store: Store, name: str, most_samples: int
-) -> Iterator[tuple[str, tuple[int, int, int, int]]]:
+def _members(store: Store, name: str, most: int) -> Iterator[tuple[str, tuple[int, int, int, int]]]:
     """Every key with first byte and length of its picture and of its mask, by key."""
     found: dict[str, dict[str, tuple[int, int]]] = {}
-    try:
-        with (
-            store.open(name) as file,
-            tarfile.open(fileobj=file, mode="r:", tarinfo=BoundedHeader) as tar,
-        ):
-            size = store.size(name) or 0
-            for number, header in enumerate(tar):
-                if number >= most_samples * MAX_MEMBERS:
-                    raise ValueError(
-                        f"at most {most_samples} samples of {MAX_MEMBERS} members expected"
-                    )
-                if not is_plain_member(header, size):
-                    raise ValueError(
-                        f"{header.name!a:.80} is no plain file, or not all of it is there"
-                    )
-                key, _, extension = header.name.rpartition("/")[2].partition(".")
-                found.setdefault(key, {})[extension] = (header.offset_data, header.size)
-    except BROKEN_TAR as error:
-        raise ShardError(f"{store.url}/{name} cannot be read as a tar: {error}") from None
+    with store.open(name) as file:
+        for header in plain_members(file, f"{store.url}/{name}", most):
+            key, _, extension = header.name.rpartition("/")[2].partition(".")
+            found.setdefault(key, {})[extension] = (header.offset_data, header.size)
     for key, members in sorted(found.items()):
         for wanted, what in ((IMAGE, "picture"), (MASK, "mask")):
             if wanted not in members:

@@ -10,10 +10,10 @@ import tarfile
 from collections.abc import Collection, Iterator
 from typing import BinaryIO
 
-from ovamgen.bounds import MAX_MEMBER_BYTES, MAX_MEMBERS, MAX_SHARD_SIZE
+from ovamgen.bounds import MAX_MEMBERS, MAX_SHARD_SIZE
 from ovamgen.errors import ShardError
 from ovamgen.records import is_key
-from ovamgen.storage.tars import BROKEN_TAR, BoundedHeader, is_plain_member
+from ovamgen.storage.tars import plain_members, read_member
 
 
 def read_tar(
@@ -61,32 +61,10 @@ def read_tar(
 def _files(
     file: BinaryIO, name: str, keys: Collection[str] | None, most: int
 ) -> Iterator[tuple[str, bytes]]:
-    left = most
-    try:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        with tarfile.open(fileobj=file, mode="r:", tarinfo=BoundedHeader) as tar:
-            while (header := tar.next()) is not None:
-                left -= 1
-                if left < 0:
-                    raise ShardError(f"{name} must hold at most {most} members, got more")
-                content = tar.extractfile(header) if is_plain_member(header, size) else None
-                if content is None:
-                    raise ShardError(
-                        f"{name} must hold plain files only, each whole, "
-                        f"got {header.name!a:.80} of "
-                        f"{header.size} bytes"
-                    )
-                if keys is None or header.name.partition(".")[0] in keys:
-                    if header.size > MAX_MEMBER_BYTES:
-                        raise ShardError(
-                            f"{name} must hold members of at most {MAX_MEMBER_BYTES} bytes, "
-                            f"{header.name!a:.80} has {header.size}"
-                        )
-                    yield header.name, content.read()
-                tar.members.clear()  # type: ignore[attr-defined]  # public, not typed; or headers pile up
-    except BROKEN_TAR as error:
-        raise ShardError(f"{name} cannot be read as a tar: {error}") from None
+    for header in plain_members(file, name, most):
+        if keys is None or header.name.partition(".")[0] in keys:
+            yield header.name, read_member(file, header, name)
+    size = file.seek(0, os.SEEK_END)
     # A tar that was cut between two members reads like a shorter one.
     if size % tarfile.RECORDSIZE:
         raise ShardError(

@@ -10,9 +10,10 @@ import webdataset as wds
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ovamgen.bounds import MAX_MEMBER_BYTES, MAX_MEMBERS
 from ovamgen.errors import ShardError
 from ovamgen.records import EncodedSample
-from ovamgen.shards.reader import MAX_MEMBER_BYTES, MAX_MEMBERS, read_tar
+from ovamgen.shards.reader import read_tar
 from ovamgen.shards.schema import METADATA_SCHEMA
 from ovamgen.shards.writer import metadata_parquet, write_tar
 from tests.shards.samples import make_failure, make_sample, make_samples, make_spec

@@ -59,6 +59,11 @@ def _of_shards(folder: str) -> dict[str, Arguments]:
     return {
         "select": ("select", folder, "--out", "new", "--area-quantiles", "none"),
         "select --copy": ("select", folder, "--out", "new", "--area-quantiles", "none", "--copy"),
+        # one step of the drawing, as few as there can be
+        "select --min-consistency": (
+            *("select", folder, "--out", "new", "--area-quantiles", "none"),
+            *("--min-consistency", "0", "--strength", "0.1", "--device", "cpu"),
+        ),
         "reannotate": ("reannotate", folder, "--out", "new", "--tau", "0.5", "--workers", "1"),
         "export voc": ("export", "voc", folder, "--out", "new"),
         "export hf": ("export", "hf", folder, "--out", "new", "--no-link"),

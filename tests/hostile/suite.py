@@ -38,6 +38,7 @@ _QUICK = {
     "links: logs to a folder": "status",
     "special files: pipe for run.yaml": "status",
     "tars: a link out": "select --copy",
+    "tars: no pictures": "reannotate",
     "keys: escape code": "verify",
     "pictures: 9,000 pixels a side": "export voc",
     "Parquet: height as code": "export voc",

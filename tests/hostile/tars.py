@@ -107,6 +107,7 @@ ATTACKS = [
                 root / CORPUS, [*read_members(root / CORPUS), *read_members(root / CORPUS)]
             ),
             "no masks": _swap(".mask.png", ".other.png"),
+            "no pictures": _swap(".jpg", ".other.jpg"),
         },
     ),
     *attacks(

@@ -11,12 +11,7 @@ from tests.faults.table import CommandRow
 pytestmark = pytest.mark.timeout(3000)
 
 DAILY = "annotate save"
-LONG = ("heads train", "evaluate table-s1")
-CASES = [
-    pytest.param(name, marks=() if name == DAILY else pytest.mark.slow)
-    for name in WRITERS
-    if name not in LONG
-]
+CASES = [pytest.param(name, marks=() if name == DAILY else pytest.mark.slow) for name in WRITERS]
 
 
 @pytest.mark.parametrize("name", CASES)

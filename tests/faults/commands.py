@@ -46,8 +46,6 @@ class Writer:
     """The folder that it writes to."""
     prepare: Callable[[Path], None] = _nothing
     """Changes the world before it."""
-    every: int = 1
-    """Of the file operations, so many are passed over between two that are tested."""
 
 
 WRITERS: dict[str, Writer] = {
@@ -92,7 +90,6 @@ WRITERS: dict[str, Writer] = {
             *("--out", "out/head.safetensors"),
         ),
         prepare=lambda world: (world / "out").mkdir(exist_ok=True),
-        every=4,
     ),
     "annotate save": Writer(arguments=("annotate save",), watched="samples"),
     "repair": Writer(
@@ -122,7 +119,6 @@ WRITERS: dict[str, Writer] = {
     ),
     "evaluate table-s1": Writer(
         arguments=("evaluate", "table-s1", "--config", "table.yaml", "--out", "out"),
-        every=12,
     ),
 }
 """By the name of the command."""

@@ -46,7 +46,7 @@ def test_killed_at_every_operation(case, command_rows):
     found = {}
     operations = case.operations()
     assert operations > 3
-    tried = min(int(os.environ.get(PLACES, operations // case.writer.every)), operations)
+    tried = min(int(os.environ.get(PLACES, operations)), operations)
     for place in sorted({number * operations // tried for number in range(tried)}):
         case.reset()
         killed = case.run("kill", place)

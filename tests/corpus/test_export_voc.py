@@ -247,7 +247,7 @@ def test_masks_that_are_not_vocs_are_refused(tmp_path):
         failures=[],
         fingerprint=FINGERPRINT,
     )
-    with pytest.raises(ShardError, match=r"00000000000 in train-000000\.tar must hold labels 0 to"):
+    with pytest.raises(ShardError, match=r"00000000000 in train-000000\.tar must have values 0 to"):
         export_folder(store.url, str(tmp_path / "voc"), VocFormat(), partial=True)
     assert not (tmp_path / "voc" / "export.json").exists()
     assert json.loads((tmp_path / "voc" / "INCOMPLETE.json").read_text())["samples"] == 1

@@ -23,7 +23,7 @@ from ovamgen.classes.labels import palette_of
 from ovamgen.corpus.export.card import export_card
 from ovamgen.corpus.export.options import ExportOptions
 from ovamgen.corpus.export.parts import SAMPLES, Part, Parts
-from ovamgen.corpus.export.samples import ExportSample, check_masks, export_samples
+from ovamgen.corpus.export.samples import ExportSample, export_samples
 from ovamgen.corpus.export.splits import Splits
 from ovamgen.corpus.open import Corpus, open_corpus
 from ovamgen.corpus.output import filling, write_mark
@@ -167,15 +167,16 @@ def export_folder(
         after_sample: called after each sample.
 
     Raises:
-        ConfigError: nothing to export, a corpus without masks, an output that holds something else.
-        ShardError: a shard is damaged, or a mask holds labels that the classes do not have.
+        ConfigError: nothing to export, an output that holds something else.
+        ShardError: a shard is damaged or has no masks, or a mask has labels that are no classes.
     """
     corpus = open_corpus(url, partial=partial, source=source)
     opened(corpus)
     store = open_store(out)
     if not isinstance(store, LocalStore):
         raise ConfigError(f"export {form.name} writes to a local folder, got {out}")
-    check_masks(corpus)
+    # one whose samples are not whole is refused before anything is written
+    next(corpus.read(corpus.records[0]))
     splits = options.splits or form.splits
     classes = corpus.classes
     kept = options.classes_of(classes)

@@ -18,7 +18,8 @@ from ovamgen.config import ShardConfig
 from ovamgen.corpus.export.options import ExportOptions
 from ovamgen.corpus.export.splits import Splits
 from ovamgen.corpus.open import Corpus
-from ovamgen.errors import ConfigError, ShardError
+from ovamgen.errors import ShardError
+from ovamgen.pictures.example import check_labels
 from ovamgen.records import ShardRecord
 from ovamgen.shards.arrays import encode_jpeg, encode_png
 from ovamgen.shards.codec import IMAGE, MASK, DecodedSample, decode_sample
@@ -45,20 +46,6 @@ class ExportSample:
     """Score of each target, [0, 1]."""
 
 
-def check_masks(corpus: Corpus) -> None:
-    """Checks that the first sample has an image and a mask; all of a corpus have the same members.
-
-    Raises:
-        ConfigError: it has none.
-    """
-    _, members = next(corpus.read(corpus.records[0]))
-    if missing := [name for name in (IMAGE, MASK) if name not in members]:
-        raise ConfigError(
-            f"expected a corpus of images and masks, but the samples of {corpus.store.url} have no "
-            f"{' and no '.join(missing)}: give the folder that 'ovamgen generate' wrote to"
-        )
-
-
 def export_samples(
     corpus: Corpus,
     record: ShardRecord,
@@ -81,19 +68,19 @@ def export_samples(
     Raises:
         ShardError: the shard is damaged, or a mask holds labels that the classes do not have.
     """
-    allowed, staying = _labels_of(classes), _labels_of(kept)
+    staying = [BACKGROUND, *(entry.id for entry in kept.classes)]
+    # the label that each label of the corpus becomes
+    shown = np.full(256, BACKGROUND, np.uint8)
+    shown[[*staying, IGNORE]] = [*staying, IGNORE]
     for key, members in corpus.read(record):
         sample = decode_sample(members)
         if sample.key != key:
             raise ShardError(f"{record.name}: sample {key} says that its key is {sample.key}")
-        unknown = np.unique(sample.labels[~np.isin(sample.labels, allowed)])
-        if len(unknown):
-            raise ShardError(
-                f"the mask of sample {key} in {record.name} must hold labels "
-                f"{classes.told_labels} and {IGNORE}, got {unknown.tolist()}"
-            )
+        check_labels(
+            sample.labels, classes, f"the mask of sample {key} in {record.name}", ShardError
+        )
         image, jpeg = _image(sample, members[IMAGE], options)
-        labels, png = _mask(sample, members[MASK], options, staying)
+        labels, png = _mask(sample, members[MASK], options, shown)
         ids = sample.metadata["class_ids"]
         targets = [
             pair for pair in zip(ids, sample.metadata["scores"], strict=True) if pair[0] in staying
@@ -111,10 +98,6 @@ def export_samples(
         )
 
 
-def _labels_of(classes: ClassSet) -> list[int]:
-    return [BACKGROUND, *(entry.id for entry in classes.classes), IGNORE]
-
-
 def _image(
     sample: DecodedSample, jpeg: bytes, options: ExportOptions
 ) -> tuple[UInt8[np.ndarray, "H W 3"], bytes]:
@@ -127,12 +110,12 @@ def _image(
 
 
 def _mask(
-    sample: DecodedSample, png: bytes, options: ExportOptions, kept: list[int]
+    sample: DecodedSample, png: bytes, options: ExportOptions, shown: UInt8[np.ndarray, " 256"]
 ) -> tuple[UInt8[np.ndarray, "H W"], bytes]:
     labels = sample.labels
     if options.size:
         labels = _resized(labels, options.size.of(*labels.shape), Image.Resampling.NEAREST)
-    labels = np.where(np.isin(labels, kept), labels, np.uint8(BACKGROUND))
+    labels = shown[labels]
     if np.array_equal(labels, sample.labels):
         return labels, png
     return labels, encode_png(labels)

@@ -163,13 +163,15 @@ def write_commands(rows: list[CommandRow], path: Path, repository: Path) -> None
     lines = [
         OTHER_COMMANDS,
         "",
-        "Each command that writes was killed at its file operations (at each, or at as many of "
-        "all, spread evenly, as the table says; half of a write is done), had disks of 12 sizes "
+        "Each command that writes was killed at each of its file operations (where the table says "
+        "6 of 50, at 6 of them, spread evenly; half of a write is done), had disks of 12 sizes "
         "from nothing to almost enough, a target that refuses every write, and a second one beside "
         "it; of a power cut, each state was tried that the disk can be in as operations are "
         "logged, without the names or without the content that were not flushed. Then the same "
         "command was given again. *Equal*: it left the bytes of an undisturbed one. *Clear*: it "
-        "said in one line why it does not go on. *Lost*: something that was there before was gone. "
+        "said in one line why it does not go on, and what to do: `tokens optimize` that its bank is "
+        "there already, `repair` that `--gc` removes what is left of the process that was killed. "
+        "*Lost*: something that was there before was gone. "
         "*Silent*: other bytes, or no word. A shim below libc counts and refuses "
         "(`tests/faults/shim.c`). What has no row here was not tried; rows of earlier commits are "
         "kept until they are measured again.",
@@ -178,7 +180,7 @@ def write_commands(rows: list[CommandRow], path: Path, repository: Path) -> None
         "",
         f"{commit_line(repository)} Written by:",
         "",
-        f"    {TABLE}=docs/results/faults.md OVAMGEN_FAULTS_PLACES=6 python -m pytest "
+        f"    {TABLE}=docs/results/faults.md python -m pytest "
         "tests/faults/test_commands.py tests/faults/test_power_cut.py -m 'slow or not slow'",
         "",
         "| command | fault | times | equal | clear | lost | silent |",

@@ -169,10 +169,10 @@ def write_commands(rows: list[CommandRow], path: Path, repository: Path) -> None
         "it; of a power cut, each state was tried that the disk can be in as operations are "
         "logged, without the names or without the content that were not flushed. Then the same "
         "command was given again. *Equal*: it left the bytes of an undisturbed one. *Clear*: it "
-        "said in one line why it does not go on, and what to do: `tokens optimize` that its bank is "
-        "there already, `repair` that `--gc` removes what is left of the process that was killed. "
-        "*Lost*: something that was there before was gone. "
-        "*Silent*: other bytes, or no word. A shim below libc counts and refuses "
+        "said in one line why it does not go on, and what to do: `tokens optimize` that its bank "
+        "is there already, `repair` that `--gc` removes what is left of the process that was "
+        "killed. *Lost*: something that was there before was gone. *Silent*: other bytes, or no "
+        "word. A shim below libc counts and refuses "
         "(`tests/faults/shim.c`). What has no row here was not tried; rows of earlier commits are "
         "kept until they are measured again.",
         "",

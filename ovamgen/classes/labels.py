@@ -1,4 +1,4 @@
-"""What the classes of a set are to others: targets of samples, colours of labels.
+"""What the classes of a set are to others: targets of samples, colours and values of labels.
 
 Apart from the set itself, which configurations hold and help pages show before numpy is loaded.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import UInt8
 
-from ovamgen.classes.class_entry import ClassEntry
+from ovamgen.classes.class_entry import BACKGROUND, IGNORE, ClassEntry
 from ovamgen.classes.class_set import ClassSet
+from ovamgen.errors import OvamgenError
 from ovamgen.records import Target
 
 
@@ -33,3 +34,21 @@ def palette_of(classes: ClassSet) -> UInt8[np.ndarray, "256 3"]:
         if entry.colour:
             palette[entry.id] = tuple(bytes.fromhex(entry.colour[1:]))
     return palette
+
+
+def check_labels(
+    labels: UInt8[np.ndarray, "H W"], classes: ClassSet, name: str, kind: type[OvamgenError]
+) -> None:
+    """Refuses label maps with values that are no class of the set, nor 0 or 255.
+
+    Raises:
+        OvamgenError: of the kind asked for; the first such value is named.
+    """
+    counts = np.bincount(labels.ravel(), minlength=256)
+    counts[[BACKGROUND, IGNORE, *(entry.id for entry in classes.classes)]] = 0
+    if counts.any():
+        value = int(counts.argmax())
+        raise kind(
+            f"{name} must have values {classes.told_labels} and {IGNORE} (ignored), got {value} in "
+            f"{counts[value]} pixels: map other classes to these, or to {IGNORE}"
+        )

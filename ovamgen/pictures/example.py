@@ -12,10 +12,6 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
-from ovamgen.classes.class_entry import BACKGROUND, IGNORE
-from ovamgen.classes.class_set import ClassSet
-from ovamgen.errors import OvamgenError
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
@@ -39,21 +35,3 @@ class Examples(Protocol):
 
     def digest(self) -> str:
         """A checksum by which a resumed training knows its data again."""
-
-
-def check_labels(
-    labels: UInt8[np.ndarray, "H W"], classes: ClassSet, name: str, kind: type[OvamgenError]
-) -> None:
-    """Refuses label maps with values that are no class of the set, nor 0 or 255.
-
-    Raises:
-        OvamgenError: of the kind asked for; the first such value is named.
-    """
-    counts = np.bincount(labels.ravel(), minlength=256)
-    counts[[BACKGROUND, IGNORE, *(entry.id for entry in classes.classes)]] = 0
-    if counts.any():
-        value = int(counts.argmax())
-        raise kind(
-            f"{name} must have values {classes.told_labels} and {IGNORE} (ignored), got {value} in "
-            f"{counts[value]} pixels: map other classes to these, or to {IGNORE}"
-        )

@@ -15,11 +15,12 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.labels import check_labels
 from ovamgen.classes.loading import default_classes, load_class_set
 from ovamgen.classes.relabelling import relabelling
 from ovamgen.errors import ConfigError
 from ovamgen.mini import voc_place
-from ovamgen.pictures.example import Example, check_labels
+from ovamgen.pictures.example import Example
 from ovamgen.shards.output_files import CLASS_FILE_NAME
 from ovamgen.storage.damaged_files import BROKEN_PICTURE
 

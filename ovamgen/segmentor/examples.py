@@ -13,11 +13,12 @@ from webdataset.shardlists import expand_urls
 
 from ovamgen.bounds import MAX_MEMBERS, MAX_SHARD_SIZE
 from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.labels import check_labels
 from ovamgen.classes.loading import is_default
 from ovamgen.corpus.open import classes_of, open_corpus, run_info_of
 from ovamgen.corpus.view import Keys
 from ovamgen.errors import ConfigError, ShardError
-from ovamgen.pictures.example import Example, Examples, check_labels
+from ovamgen.pictures.example import Example, Examples
 from ovamgen.pictures.voc import VocFolder
 from ovamgen.segmentor.network import segmentor_file
 from ovamgen.segmentor.settings import TrainSettings

@@ -14,12 +14,12 @@ from PIL import Image
 
 from ovamgen.classes.class_entry import BACKGROUND, IGNORE
 from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.labels import check_labels
 from ovamgen.config import ShardConfig
 from ovamgen.corpus.export.options import ExportOptions
 from ovamgen.corpus.export.splits import Splits
 from ovamgen.corpus.open import Corpus
 from ovamgen.errors import ShardError
-from ovamgen.pictures.example import check_labels
 from ovamgen.records import ShardRecord
 from ovamgen.shards.arrays import encode_jpeg, encode_png
 from ovamgen.shards.codec import IMAGE, MASK, DecodedSample, decode_sample

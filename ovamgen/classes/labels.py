@@ -42,7 +42,7 @@ def check_labels(
     """Refuses label maps with values that are no class of the set, nor 0 or 255.
 
     Raises:
-        OvamgenError: of the kind asked for; the first such value is named.
+        OvamgenError: of the kind asked for; the most frequent such value is named.
     """
     counts = np.bincount(labels.ravel(), minlength=256)
     counts[[BACKGROUND, IGNORE, *(entry.id for entry in classes.classes)]] = 0

@@ -94,7 +94,7 @@ class _Tar(NamedTuple):
     store: Store
     name: str
     samples: int = MAX_SHARD_SIZE
-    """That it may hold: of a corpus, those of its record."""
+    """Most samples that it may hold: those of its record, where it is of a corpus."""
 
 
 def _find_tars(urls: str, source: str | None) -> tuple[list[_Tar], Keys | None, ClassSet]:

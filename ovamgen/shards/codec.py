@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,6 +138,20 @@ def encode_sample(
     )
 
 
+def check_members(members: Collection[str], name: str) -> None:
+    """Refuses a sample without all of `MEMBERS`.
+
+    Args:
+        members: those that it has, by extension without the leading dot.
+        name: what the message calls the sample.
+
+    Raises:
+        ShardError: which are missing.
+    """
+    if missing := [member for member in MEMBERS if member not in members]:
+        raise ShardError(f"{name} needs {', '.join(MEMBERS)}; missing here: {', '.join(missing)}")
+
+
 def decode_sample(members: Mapping[str, bytes]) -> DecodedSample:
     """The sample that the members of one key hold, by extension without the leading dot.
 
@@ -145,9 +159,7 @@ def decode_sample(members: Mapping[str, bytes]) -> DecodedSample:
         ShardError: a member is missing or damaged, sizes do not agree, or the mask's pixels are not
             those that its metadata recorded.
     """
-    missing = [name for name in MEMBERS if name not in members]
-    if missing:
-        raise ShardError(f"a sample needs {', '.join(MEMBERS)}; missing here: {', '.join(missing)}")
+    check_members(members, "a sample")
     metadata = _metadata(members[METADATA])
     key = metadata["key"]
     size = (metadata["height"], metadata["width"])

@@ -11,7 +11,7 @@ from ovamgen.bounds import MAX_KEY_DIGITS, MAX_SHARD_SIZE, MAX_SIDE_PX
 from ovamgen.classes.class_entry import IGNORE
 from ovamgen.errors import ShardError
 from ovamgen.records import Retry, ShardRecord
-from ovamgen.shards.codec import MEMBERS
+from ovamgen.shards.codec import check_members
 from ovamgen.shards.output_files import metadata_name, record_name
 from ovamgen.shards.reader import read_tar
 from ovamgen.shards.schema import METADATA_SCHEMA, PLANNED_FIELDS, extra_fields
@@ -133,9 +133,10 @@ def read_members(
     with store.open(record.name) as file:
         for key, members in read_tar(file, record.name, keys, record.samples):
             found += 1
-            if missing := [name for name in MEMBERS if name not in members]:
-                what = f"sample {key} needs {', '.join(MEMBERS)}; missing: {', '.join(missing)}"
-                raise damaged(store, record, f"is not whole ({what})")
+            try:
+                check_members(members, f"sample {key}")
+            except ShardError as error:
+                raise damaged(store, record, f"is not whole ({error})") from None
             yield key, members
     if found != wanted:
         raise damaged(store, record, f"must hold {wanted} samples that were asked for, got {found}")

@@ -147,7 +147,7 @@ def test_foreign_folders_and_corpora_without_masks_are_refused(
         export_folder(corpus.url, str(tmp_path / "full"), FORMATS[kind][0]())
     with pytest.raises(ConfigError, match="must be empty or hold what the same command made"):
         export_folder(corpus.url, str(exported(kind)), FORMATS[kind][0]())
-    with pytest.raises(ShardError, match=r"is not whole .*missing: mask\.png"):
+    with pytest.raises(ShardError, match=r"is not whole .*missing here: mask\.png"):
         export_folder(without_masks, str(tmp_path / "new"), FORMATS[kind][0]())
     with pytest.raises(ConfigError, match="to a local folder"):
         export_folder(corpus.url, "s3://bucket/folder", FORMATS[kind][0]())

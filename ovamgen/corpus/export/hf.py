@@ -34,7 +34,7 @@ from ovamgen.shards.card import (
     weights_terms,
     without_folder,
 )
-from ovamgen.shards.codec import CAPTION, HEATMAPS, IMAGE, MASK, MEMBERS, METADATA
+from ovamgen.shards.codec import CAPTION, HEATMAPS, IMAGE, MASK, METADATA
 from ovamgen.shards.manifest import count_classes, write_indexes
 from ovamgen.shards.output_files import CARD_NAME, CLASSES_NAME, CROISSANT_NAME, EXPORT_NAME
 from ovamgen.shards.schema import SAMPLE_SCHEMA
@@ -127,7 +127,9 @@ def export_hf(
             info = {**corpus.run_info, "fingerprint": mark, **_derivation(corpus)}
             write_indexes(store, records, info)
             classes = corpus.classes
-            header = dataset_info(records, _members(corpus), classes)
+            # all samples of a corpus have the same members
+            _, members = next(corpus.read(corpus.records[0]))
+            header = dataset_info(records, [*members], classes)
             card = render_card(records, count_classes(store, records), info, dataset_info=header)
             store.put(CARD_NAME, card.encode())
             store.put(CLASSES_NAME, class_table(classes, count_targets(corpus)))
@@ -194,15 +196,6 @@ def _feature(field: pa.Field, classes: ClassSet) -> dict[str, Any]:
 
 def _dtype(kind: pa.DataType) -> str:
     return {"double": "float64"}.get(str(kind), str(kind))
-
-
-def _members(corpus: Corpus) -> list[str]:
-    """Extensions of the first sample's members; all samples of a corpus have the same."""
-    _, members = next(corpus.read(corpus.records[0]))
-    missing = [name for name in MEMBERS if name not in members]
-    if missing:
-        raise ShardError(f"the samples of {corpus.store.url} have no {', '.join(missing)}")
-    return list(members)
 
 
 def _croissant(

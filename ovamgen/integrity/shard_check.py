@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ovamgen.bounds import MAX_RECORD_BYTES, MAX_SHARD_SIZE
+from ovamgen.bounds import MAX_MEMBERS, MAX_RECORD_BYTES, MAX_SHARD_SIZE
 from ovamgen.errors import ShardError
 from ovamgen.integrity.findings import MAX_FINDINGS_OF_A_SHARD, Finding, Findings
 from ovamgen.integrity.metadata_table import MetadataTable, check_rows, read_table
@@ -21,8 +21,6 @@ from ovamgen.shards.output_files import metadata_name, record_name
 from ovamgen.shards.shard_record import record_from_json, record_to_json
 from ovamgen.storage.interface import MAX_WHOLE_BYTES
 from ovamgen.storage.store import Store
-
-_MOST_MEMBERS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +195,7 @@ def _samples(stream: TarStream) -> Iterator[tuple[str, dict[str, bytes]]]:
             yield key, members
             members = {}
         key = new_key
-        if extension in members or len(members) == _MOST_MEMBERS:
+        if extension in members or len(members) == MAX_MEMBERS:
             raise DamagedTarError(f"expected each member once, got '{name}' again or one too many")
         members[extension] = content
     if members:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +26,7 @@ from ovamgen.storage.filesystems import filesystem_of
 from ovamgen.storage.plain_files import files_below, folder_below, open_plain
 from ovamgen.storage.reading import read_file
 from ovamgen.storage.retrying import Patience, RemoteError
-from ovamgen.storage.tars import BROKEN_TAR, BoundedHeader, is_plain_member
+from ovamgen.storage.tars import BROKEN_TAR, members_of
 from ovamgen.storage.urls import LOCAL, scheme_of
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -275,13 +274,9 @@ def _tar(url: str) -> PictureSource:
 
 def _members(file: Any) -> dict[str, tuple[int, int]]:
     """Place and size of the pictures of a tar; of two with one name the last, as tar unpacks it."""
-    end = file.seek(0, os.SEEK_END)
-    file.seek(0)
     places = {}
-    with tarfile.open(fileobj=file, mode="r:", tarinfo=BoundedHeader) as tar:
-        while (header := tar.next()) is not None:
-            if _is_picture(header.name) and is_plain_member(header, end):
-                places[header.name] = header.offset_data, header.size
-            tar.members.clear()  # type: ignore[attr-defined]  # public, not typed; or headers pile up
+    for header, is_plain in members_of(file):
+        if is_plain and _is_picture(header.name):
+            places[header.name] = header.offset_data, header.size
     file.seek(0, os.SEEK_END)
     return places

@@ -41,20 +41,25 @@ class BoundedHeader(tarfile.TarInfo):
         raise tarfile.HeaderError("a sparse file")
 
 
-def is_plain_member(header: tarfile.TarInfo, size_bytes: int) -> bool:
-    """Whether a member is a file whose bytes all stand in the tar.
+def members_of(file: BinaryIO) -> Iterator[tuple[tarfile.TarInfo, bool]]:
+    """The headers of a tar's members, in order, and whether each is a file whose bytes all follow.
 
-    A sparse one of a few bytes unpacks to as many zeros as it says.
+    A sparse file of a few bytes would unpack to as many zeros as it says. Between two members
+    `file` may be read.
 
     Args:
-        header: of the member.
-        size_bytes: of the tar.
+        file: the tar, from its beginning.
+
+    Raises:
+        BROKEN_TAR: one of these, where it is damaged.
     """
-    return (
-        header.isreg()
-        and not header.issparse()
-        and 0 <= header.size <= size_bytes - header.offset_data
-    )
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    with tarfile.open(fileobj=file, mode="r:", tarinfo=BoundedHeader) as tar:
+        while (header := tar.next()) is not None:
+            is_plain = header.isreg() and not header.issparse()
+            yield header, is_plain and 0 <= header.size <= size - header.offset_data
+            tar.members.clear()  # type: ignore[attr-defined]  # public, not typed; or headers pile up
 
 
 def plain_members(file: BinaryIO, name: str, most: int) -> Iterator[tarfile.TarInfo]:
@@ -69,21 +74,15 @@ def plain_members(file: BinaryIO, name: str, most: int) -> Iterator[tarfile.TarI
         ShardError: it is damaged, or holds more members or something else than whole files.
     """
     try:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        with tarfile.open(fileobj=file, mode="r:", tarinfo=BoundedHeader) as tar:
-            left = most
-            while (header := tar.next()) is not None:
-                left -= 1
-                if left < 0:
-                    raise ShardError(f"{name} must hold at most {most} members, got more")
-                if not is_plain_member(header, size):
-                    raise ShardError(
-                        f"{name} must hold plain files only, each whole, "
-                        f"got {header.name!a:.80} of {header.size} bytes"
-                    )
-                yield header
-                tar.members.clear()  # type: ignore[attr-defined]  # public, not typed; or headers pile up
+        for number, (header, is_plain) in enumerate(members_of(file)):
+            if number == most:
+                raise ShardError(f"{name} must hold at most {most} members, got more")
+            if not is_plain:
+                raise ShardError(
+                    f"{name} must hold plain files only, each whole, "
+                    f"got {header.name!a:.80} of {header.size} bytes"
+                )
+            yield header
     except BROKEN_TAR as error:
         raise ShardError(f"{name} cannot be read as a tar: {error}") from None
 

@@ -103,23 +103,24 @@ def _shard(
     flat_ids = pc.list_flatten(class_ids).to_numpy(False).astype(np.int64)
     # samples that are to show no class have no targets to judge them by
     is_target = flat_ids != BACKGROUND
-    sizes = set(zip(*(table.column(name).to_pylist() for name in ("height", "width")), strict=True))
+    sizes = [*zip(*(table.column(name).to_pylist() for name in ("height", "width")), strict=True)]
+    all_sizes = digested.union(sizes)
     # of large pictures, and of pictures of many sizes, the digests of all greys take longer than
     # reading them
     if (
         read_pictures
-        or len(digested | sizes) > _DIGESTED_SIZES
-        or any(height * width > _DIGESTED_PIXELS for height, width in sizes)
+        or len(all_sizes) > _DIGESTED_SIZES
+        or any(height * width > _DIGESTED_PIXELS for height, width in all_sizes)
     ):
-        found = _constant_pictures(corpus, record, greys_only=not read_pictures)
-        uniform = np.fromiter(found, np.bool_, table.num_rows)
+        uniform = _constant_pictures(corpus, record, greys_only=not read_pictures)
     else:
-        digested |= sizes
-        uniform = _grey_digests(table)
+        digested |= all_sizes
+        digests = table.column("image_sha256").to_pylist()
+        uniform = (sha256 in _greys(*size) for sha256, size in zip(digests, sizes, strict=True))
     return {
         "keys": table.column("key").to_pylist(),
         "unsafe": table.column("unsafe").to_numpy().astype(np.bool_),
-        "uniform": uniform,
+        "uniform": np.fromiter(uniform, np.bool_, table.num_rows),
         "sample": np.repeat(
             np.arange(table.num_rows), pc.list_value_length(class_ids).to_numpy(False)
         ).astype(np.int64)[is_target],
@@ -146,14 +147,6 @@ def _constant_pictures(corpus: Corpus, record: ShardRecord, *, greys_only: bool)
 def is_uniform(image: UInt8[np.ndarray, "H W 3"]) -> bool:
     """Whether all pixels are equal."""
     return bool((image == image[:1, :1]).all())
-
-
-def _grey_digests(table: pa.Table) -> Bool[np.ndarray, " N"]:
-    columns = [table.column(name).to_pylist() for name in ("image_sha256", "height", "width")]
-    found = [
-        digest in _greys(height, width) for digest, height, width in zip(*columns, strict=True)
-    ]
-    return np.array(found, dtype=np.bool_)
 
 
 @lru_cache(maxsize=_DIGESTED_SIZES)

@@ -70,11 +70,11 @@ def test_batches_of_1_3_and_8_give_the_same_maps(kind, engines):
     assert whole.min() >= 0
     assert whole.max() <= 1
     for size in (1, 3):
-        part = slice(4, 4 + size)
-        found = engine.synthesise(asked[part]).heatmaps.astype(np.float32)
+        parts = [engine.synthesise(asked[at : at + size]).heatmaps for at in range(0, 8, size)]
+        found = np.concatenate(parts).astype(np.float32)
         # the UNet's own last bits depend on the batch; half a level of 8 bits is what is stored
-        assert np.abs(found - whole[part]).max() < 2e-3
-        assert np.mean((found > 0.5) != (whole[part] > 0.5)) < 1e-5
+        assert np.abs(found - whole).max() < 2e-3
+        assert np.mean((found > 0.5) != (whole > 0.5)) < 1e-5
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -104,7 +104,9 @@ def write_world(root: Path) -> None:
     _write_view(root)
     write_voc(root / "voc", {"val": 2}, *SIZE)
     samples = [Sample(key="cat-1", class_name="cat", prompt="a cat", seed=1)]
-    folder = SampleFolder.create(root / "samples", samples, {"model": {"id": "mini"}})
+    drawn = {"height": SIZE[0], "width": SIZE[1], "steps": 1}
+    settings = {"model": {"id": "mini"}, "synthesis": drawn}
+    folder = SampleFolder.create(root / "samples", samples, settings)
     folder.add_image(samples[0], rng.integers(0, 255, (*SIZE, 3), dtype=np.uint8))
     mask = np.zeros(SIZE, bool)
     mask[4:20, 4:20] = True

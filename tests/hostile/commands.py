@@ -12,10 +12,13 @@ from tests.hostile.world import (
     KEY,
     LORA,
     MODEL,
+    MODEL_BANK,
     PHOTOS,
     PHOTOS_TABLE,
     PHOTOS_TAR,
     SAME,
+    TRAIN,
+    TRAINING,
     VIEW,
 )
 
@@ -102,7 +105,7 @@ COMMANDS: dict[str, dict[str, Arguments]] = {
     MODEL: {
         **_of_models(MODEL),
         "tokens import": (
-            *("tokens", "import", "bank.npz", "--model", MODEL, "--out", "new.safetensors"),
+            *("tokens", "import", MODEL_BANK, "--model", MODEL, "--out", "new.safetensors"),
         ),
     },
     FILE: _of_models(FILE),
@@ -144,29 +147,20 @@ COMMANDS: dict[str, dict[str, Arguments]] = {
     "voc": {
         "train": ("train", "--real", "voc", "--set", "real_split=val", "--out", "new", *_SMALL),
         "evaluate segmentor": (
-            *("evaluate", "segmentor", "--checkpoint", "training", "--voc", "voc"),
+            *("evaluate", "segmentor", "--checkpoint", TRAINING, "--voc", "voc"),
             *("--out", "new", "--device", "cpu"),
         ),
     },
-    "training": {
+    TRAINING: {
         "evaluate segmentor": (
-            *("evaluate", "segmentor", "--checkpoint", "training", "--voc", "voc"),
+            *("evaluate", "segmentor", "--checkpoint", TRAINING, "--voc", "voc"),
             *("--out", "new", "--device", "cpu"),
         ),
         "train --init": (
             *("train", "--real", "voc", "--set", "real_split=val", "--out", "new"),
-            *("--init", "training", *_SMALL),
+            *("--init", TRAINING, *_SMALL),
         ),
-        "train": (
-            "train",
-            "--real",
-            "voc",
-            "--set",
-            "real_split=val",
-            "--out",
-            "training",
-            *_SMALL,
-        ),
+        "train": TRAIN,
     },
 }
 """By what is attacked, then by the name of the command."""

@@ -5,6 +5,7 @@ Beside it lies `OUTSIDE`, a folder of the user's that no command may touch.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -22,6 +23,8 @@ from ovamgen.corpus.select.select import select
 from ovamgen.generation import generate
 from ovamgen.shards.shard_record import metadata_name, read_record, record_name, record_to_json
 from ovamgen.storage.store import LocalStore
+from ovamgen.tokens.banks import export_bank
+from tests.command_line import ovamgen
 from tests.fakes import DiscEngine
 from tests.fuzz.readers import NAMES, write_world
 from tests.runs import run_config
@@ -33,6 +36,14 @@ KEY = "00000000001"
 """Of a sample that the corpus holds."""
 PHOTOS, PHOTOS_TAR, PHOTOS_TABLE = "photos", "photos.tar", "photos.csv"
 """Pictures to be labelled, the same in a tar, and what they show."""
+MODEL_BANK = "model-bank.npz"
+"""Token pairs for the model folder."""
+TRAINING = "training"
+TRAIN = (
+    *("train", "--real", "voc", "--set", "real_split=val", "--out", TRAINING, "--steps", "1"),
+    *("--crop", "32", "--batch-size", "2", "--device", "cpu"),
+)
+"""The command that made the training, and that finds it done when it is given again."""
 FILE, LORA = "model.safetensors", "lora.safetensors"
 LORA_LAYER = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_q"
 """The layer of the model folder that the LoRA is for."""
@@ -52,7 +63,7 @@ _USERS_FILES = {
 def write_specimen(root: Path, tiny_model: Path) -> None:
     """A finished corpus with heatmaps, a view of it, and one of everything else."""
     write_world(root)
-    for name in (CORPUS, VIEW):
+    for name in (CORPUS, VIEW, TRAINING):
         shutil.rmtree(root / name)
     config, grown = (
         run_config(root, count=count, shards={"heatmaps": True}, runtime={"runner": "local"})
@@ -66,18 +77,24 @@ def write_specimen(root: Path, tiny_model: Path) -> None:
     shutil.copytree(tiny_model, root / MODEL)
     _write_photos(root)
     _write_weights(root)
+    with contextlib.chdir(root):
+        assert ovamgen(*TRAIN).returncode == 0
     (root / "labelme.json").rename(root / "cat-1.json")
     # as wide as the rows of mini
     rows = {voc.phrase.replace(" ", "-"): np.ones((2, 128), np.float32) for voc in VOC_CLASSES}
     np.save(root / "tokens.npy", np.array(rows, dtype=object), allow_pickle=True)
-    pairs = np.ones((len(NAMES), 2, 128), np.float32)
-    TokenBank(class_names=NAMES, pairs=pairs, provenance={"kind": "optimised"}).save(
-        root / "bank.safetensors"
-    )
+    _bank(128).save(root / "bank.safetensors")
+    # as wide as those of the model folder
+    export_bank(_bank(24), root / MODEL_BANK)
     for name, text in _USERS_FILES.items():
         path = root / OUTSIDE / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+
+
+def _bank(width: int) -> TokenBank:
+    pairs = np.ones((len(NAMES), 2, width), np.float32)
+    return TokenBank(class_names=NAMES, pairs=pairs, provenance={"kind": "optimised"})
 
 
 def _write_photos(root: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from ovamgen.errors import ConfigError
 
 CHECKPOINT = "checkpoint.pt"
-_VERSION = 1
+_VERSION = 2
 
 
 def write_checkpoint(folder: Path, content: dict[str, Any]) -> None:

@@ -70,6 +70,9 @@ def train(
     snr_cap: Annotated[
         float | None, typer.Option(min=0, help="Weigh the loss by min-SNR with that cap.")
     ] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="Of a new run: muon, or adamw. [default: muon]")
+    ] = None,
     widths: Annotated[
         str | None, typer.Option(help="Of a new UNet's three levels: '96,160,192'.")
     ] = None,
@@ -88,6 +91,7 @@ def train(
         "learning_rate": learning_rate,
         "ema_decay": ema_decay,
         "snr_cap": snr_cap,
+        "optimizer": _optimizer(optimizer),
     }
     train_networks_in(
         Workspace(work),
@@ -308,6 +312,12 @@ def _variety(text: str) -> Variety:
         if text == variety:
             return variety
     raise ConfigError(f"--variety must be one of {', '.join(get_args(Variety))}, got '{text}'")
+
+
+def _optimizer(text: str | None) -> str | None:
+    if text not in (None, "muon", "adamw"):
+        raise ConfigError(f"--optimizer must be muon or adamw, got '{text}'")
+    return text
 
 
 def _widths(text: str) -> tuple[int, ...]:

@@ -78,6 +78,11 @@ def open_run(
             "name another run"
         )
     settings = settings or state.settings
+    if settings.optimizer != state.settings.optimizer:
+        raise ConfigError(
+            f"the run in {folder} is trained by {state.settings.optimizer}, got "
+            f"{settings.optimizer}: name another run"
+        )
     differing = state.settings.differences(settings)
     if state.data_digest != data.digest:
         differing.append(f"data {state.data_digest[:12]} -> {data.digest[:12]}")
@@ -112,6 +117,7 @@ def start_from(
     data: TrainingData,
     tokenizer: Any,
     shape: ModelShape | None = None,
+    settings: TrainSettings | None = None,
 ) -> None:
     """Starts a run in ``folder`` with the weights of an exported model, all else as new.
 
@@ -127,7 +133,9 @@ def start_from(
             "--start-from, or name another run"
         )
     shape = replace(shape or ModelShape(), channels=data.latents.shape[1])
-    state = new_state(TrainSettings(), shape, tokenizer, data.digest, torch.device("cpu"))
+    state = new_state(
+        settings or TrainSettings(), shape, tokenizer, data.digest, torch.device("cpu")
+    )
     parts = {"unet": state.networks.unet, "text_encoder": state.networks.text_encoder}
     names = {"unet": "diffusion_pytorch_model", "text_encoder": "model"}
     for part, network in parts.items():

@@ -17,6 +17,7 @@ import torch
 from recipes.mini.averages import averaged, start_averages
 from recipes.mini.checkpoints import read_checkpoint, write_checkpoint
 from recipes.mini.model import ModelShape, Networks, build_networks
+from recipes.mini.optimizers import NetworkOptimizer
 from recipes.mini.settings import TrainSettings
 
 
@@ -27,7 +28,7 @@ class TrainState:
     settings: TrainSettings
     shape: ModelShape
     networks: Networks
-    optimizer: torch.optim.AdamW
+    optimizer: NetworkOptimizer
     ema: list[torch.Tensor]
     """Running mean of each parameter, in the order of ``networks.parameters()``."""
     data_digest: str
@@ -77,7 +78,7 @@ def new_state(
         settings=settings,
         shape=shape,
         networks=networks,
-        optimizer=_optimizer(networks, settings),
+        optimizer=NetworkOptimizer(networks, settings),
         ema=start_averages(networks.parameters()),
         data_digest=data_digest,
     )
@@ -103,20 +104,3 @@ def load_state(folder: Path, tokenizer: Any, device: torch.device) -> TrainState
     state.ema = content["ema"]
     state.step, state.samples = content["step"], content["samples"]
     return state
-
-
-def _optimizer(networks: Networks, settings: TrainSettings) -> torch.optim.AdamW:
-    groups = [
-        {"params": list(networks.unet.parameters()), "rate_share": 1.0},
-        {
-            "params": list(networks.text_encoder.parameters()),
-            "rate_share": settings.text_rate_share,
-        },
-    ]
-    return torch.optim.AdamW(
-        groups,
-        lr=settings.learning_rate,
-        betas=(0.9, 0.99),
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ def train_networks_in(
     run: str,
     pictures: DataSettings,
     *,
-    overrides: dict[str, float],
+    overrides: dict[str, Any],
     until_step: int,
     probe_every: int,
     branch_from: str | None = None,
@@ -81,14 +82,15 @@ def train_networks_in(
         branch_off(work.run(branch_from), folder, decay_steps, tokenizer)
     bench = _bench(work, pictures, target)
     if start_from_model is not None:
-        start_from(start_from_model, folder, bench.data, tokenizer)
+        asked = replace(TrainSettings(), **overrides)
+        start_from(start_from_model, folder, bench.data, tokenizer, settings=asked)
     with only_one(folder):
         settings = None
         if overrides:
             known = TrainSettings()
             if has_checkpoint(folder):
                 known = load_state(folder, tokenizer, torch.device("cpu")).settings
-            settings = replace(known, **overrides)  # type: ignore[arg-type]  # ints stay ints
+            settings = replace(known, **overrides)
         shape = None if widths is None else ModelShape(unet_widths=widths)
         state = open_run(
             folder,

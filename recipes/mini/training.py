@@ -65,15 +65,12 @@ class Trainer:
     def take_step(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss and gradient norm (scalars on the device) of one step, which it takes."""
         state, settings = self.state, self.state.settings
-        rate = settings.rate(state.step)
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate * group["rate_share"]
+        state.optimizer.set_rate(settings.rate(state.step))
         chosen = positions(len(self._data), state.samples, settings.batch_size, settings.seed)
         generator = step_generator(settings.seed, state.step, self._device)
         errors, timesteps = self._errors(chosen, generator)
         loss = errors.mean()
         weighted = loss if settings.snr_cap is None else (errors * self._weights[timesteps]).mean()
-        state.optimizer.zero_grad()
         torch.autograd.backward(weighted)
         parameters = state.networks.parameters()
         norm = torch.nn.utils.clip_grad_norm_(parameters, settings.gradient_norm)

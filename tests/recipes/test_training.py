@@ -22,8 +22,8 @@ CPU = torch.device("cpu")
 SETTINGS = TrainSettings(batch_size=4, warmup_steps=5, learning_rate=1e-3)
 
 
-def start(cache, tokenizer):
-    return new_state(SETTINGS, SMALL, tokenizer, cache.digest, CPU)
+def start(cache, tokenizer, settings=SETTINGS):
+    return new_state(settings, SMALL, tokenizer, cache.digest, CPU)
 
 
 def take(state, cache, tokenizer, steps):
@@ -32,18 +32,21 @@ def take(state, cache, tokenizer, steps):
 
 
 def tensors(state):
-    moments = state.optimizer.state_dict()["state"]
+    parts = state.optimizer.state_dict()
+    moments = [entry for part in parts for entry in part["state"].values()]
     return [
         *state.networks.parameters(),
         *state.ema,
-        *(value for entry in moments.values() for value in entry.values()),
+        *(value for entry in moments for value in entry.values()),
     ]
 
 
-def test_a_resumed_run_is_the_run_that_never_stopped(cache, tokenizer, tmp_path):
-    whole = start(cache, tokenizer)
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_a_resumed_run_is_the_run_that_never_stopped(cache, tokenizer, tmp_path, optimizer):
+    asked = replace(SETTINGS, optimizer=optimizer)
+    whole = start(cache, tokenizer, asked)
     losses = take(whole, cache, tokenizer, 20)
-    first = start(cache, tokenizer)
+    first = start(cache, tokenizer, asked)
     begun = take(first, cache, tokenizer, 10)
     first.save(tmp_path)
     torch.manual_seed(12345)
@@ -59,7 +62,8 @@ def test_a_resumed_run_is_the_run_that_never_stopped(cache, tokenizer, tmp_path)
 def test_training_lowers_the_loss(cache, tokenizer, monkeypatch, bfloat16):
     """In the arithmetic of GPUs too, which this machine may lack the instructions for."""
     monkeypatch.setattr(model, "cpu_computes_bfloat16", lambda: bfloat16)
-    losses = take(start(cache, tokenizer), cache, tokenizer, 24)
+    settings = replace(SETTINGS, learning_rate=5e-3)
+    losses = take(start(cache, tokenizer, settings), cache, tokenizer, 24)
     assert np.mean(losses[-6:]) < 0.93 * np.mean(losses[:6])
 
 

@@ -38,6 +38,12 @@ def train(
         int | None, typer.Option(help="Pixels a side; by default 128, of resnet50 512.")
     ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    ema_decay: Annotated[
+        float | None,
+        typer.Option(
+            help="Save a running mean of the weights that keeps this at an update: 0.995."
+        ),
+    ] = None,
     backbone: Annotated[
         str | None, typer.Option(help="ResNet weights (.safetensors); from scratch without.")
     ] = None,
@@ -66,6 +72,7 @@ def train(
         "batch_size": batch_size,
         "crop_px": crop,
         "learning_rate": learning_rate,
+        "ema_decay": ema_decay,
         "backbone": backbone,
         "init": init,
         "seed": seed,

@@ -75,6 +75,9 @@ class TrainSettings(Section):
     """Share of the steps in which the rate rises from zero."""
     poly_power: float = Field(default=0.9, gt=0)
     """The rate falls as (1 - step / steps) to this power."""
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    """What a running mean of the weights keeps of itself at an update; the mean is what is saved
+    then. The last weights are saved where it is not given."""
     class_weights: tuple[float, ...] | None = None
     """Weights of the labels in the loss, background first, then by id; all 1 where not given."""
     augment: AugmentSettings = AugmentSettings()

@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ovamgen.classes.class_entry import IGNORE
 from ovamgen.classes.class_set import ClassSet
@@ -171,6 +172,21 @@ def build_optimizer(network: nn.Module, settings: TrainSettings) -> torch.optim.
     return torch.optim.AdamW(groups, lr=settings.learning_rate)
 
 
+def build_average(network: nn.Module, decay: float) -> AveragedModel:
+    """A running mean of the network's weights and statistics, to be told of every update.
+
+    What it keeps of itself rises to ``decay`` over the first updates, or a short training would
+    end with much of its first weights.
+    """
+
+    def update(means: Any, values: Any, updates: torch.Tensor | int) -> None:
+        count = int(updates)
+        kept = min(decay, (1 + count) / (10 + count))
+        get_ema_multi_avg_fn(kept)(means, values, updates)  # type: ignore[no-untyped-call]
+
+    return AveragedModel(network, multi_avg_fn=update, use_buffers=True)
+
+
 class _Training:
     """A training between two steps."""
 
@@ -196,6 +212,11 @@ class _Training:
         if settings.init is not None:
             load_weights(self._network, self._shape, classes, settings.init)
         self._optimizer = build_optimizer(self._network, settings)
+        decay = settings.ema_decay
+        self._average = None if decay is None else build_average(self._network, decay)
+        kept = [self._network, self._average]
+        self._weights = self._network if self._average is None else nn.ModuleList(kept)
+        """What a checkpoint keeps."""
         self._position = Position(
             step=0,
             settings=settings.semantic(),
@@ -269,11 +290,13 @@ class _Training:
                 loss.backward()
             total += loss.detach()
         self._optimizer.step()
+        if self._average is not None:
+            self._average.update_parameters(self._network)
         return total
 
     def _resume(self) -> int:
         """Steps that the folder's checkpoint has, which the network is set to."""
-        found = resume(self._folder, self._network, self._optimizer, self._position)
+        found = resume(self._folder, self._weights, self._optimizer, self._position)
         if found is None:
             if (self._folder / SEGMENTOR).exists():
                 raise ConfigError(
@@ -290,7 +313,7 @@ class _Training:
         kept = tuple(float(loss) for loss in losses)
         position = replace(self._position, step=self.step, losses=kept)
         # first: a segmentor alone is somebody's result, and is not trained on
-        write_checkpoint(self._folder, self._network, self._optimizer, position)
+        write_checkpoint(self._folder, self._weights, self._optimizer, position)
         self._save_segmentor()
 
     def _save_segmentor(self) -> None:
@@ -300,7 +323,8 @@ class _Training:
             "settings": self._position.settings,
             "data": self._position.data,
         }
-        save_segmentor(self._folder, self._network, self._shape, told, self._classes)
+        network = self._network if self._average is None else self._average.module
+        save_segmentor(self._folder, network, self._shape, told, self._classes)
 
 
 def device_of(settings: TrainSettings) -> torch.device:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from ovamgen.errors import ConfigError, OvamgenError, ShardError
 from ovamgen.run.drain import Interrupted
 from ovamgen.segmentor import training
-from ovamgen.segmentor.checkpoint import CHECKPOINT, read_position
+from ovamgen.segmentor.checkpoint import CHECKPOINT, read_position, write_checkpoint
 from ovamgen.segmentor.network import ARCHITECTURES, SEGMENTOR, build_network
 from ovamgen.segmentor.settings import build_settings
 from ovamgen.segmentor.training import SegmentationLoss, learning_rate, train
@@ -157,6 +157,37 @@ def test_a_signal_keeps_the_step_and_says_so(voc, undisturbed, tmp_path, monkeyp
     assert read_position(tmp_path).step == 5
     assert train(settings(voc), tmp_path).taken_now == 3
     assert files(tmp_path) == files(undisturbed)
+
+
+def test_a_running_mean_of_the_weights_is_saved_and_resumed(voc, tmp_path, monkeypatch):
+    asked = settings(voc, ema_decay=0.7, save_seconds=1e-9)
+    steps = []
+
+    def write_too(folder, kept, *rest):
+        network = kept[0]
+        steps.append({name: value.clone() for name, value in network.state_dict().items()})
+        write_checkpoint(folder, kept, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "write_checkpoint", write_too)
+        train(asked, tmp_path / "whole")
+    name = next(name for name in steps[0] if name.endswith("weight"))
+    mean = steps[0][name].double()
+    for count, values in enumerate(steps[1:], start=1):
+        kept = min(0.7, (1 + count) / (10 + count))
+        mean = kept * mean + (1 - kept) * values[name].double()
+    saved = weights(tmp_path / "whole")[name]
+    assert len(steps) == 8
+    torch.testing.assert_close(saved.double(), mean, rtol=1e-5, atol=1e-7)
+    assert not torch.allclose(saved, steps[-1][name], rtol=1e-4)
+    with monkeypatch.context() as patched:
+        interrupt_after(patched, 3)
+        with pytest.raises(Interrupted):
+            train(asked, tmp_path / "cut")
+    train(asked, tmp_path / "cut")
+    assert files(tmp_path / "cut") == files(tmp_path / "whole")
+    with pytest.raises(ConfigError, match=r"differs in ema_decay \(0\.7 there, None asked for\)"):
+        train(settings(voc), tmp_path / "whole")
 
 
 def test_a_finished_training_is_left_alone(voc, undisturbed):

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ovamgen.classes.loading import default_classes, is_default
 from ovamgen.config import RunConfig, TokenSource, canonical_json
@@ -104,6 +105,29 @@ def make_table(
     return rows
 
 
+def train_and_score(
+    trainings: Sequence[TrainSettings], place: Path, voc: str, split: str
+) -> dict[str, Any]:
+    """The scores of a segmentor once it is trained, as in ``scores/scores.json``.
+
+    Args:
+        trainings: one after another, each from the segmentor of the one before.
+        place: folder of the trainings and the scores; what is done there is kept.
+        voc: folder in VOC's layout that is scored on.
+        split: of it.
+
+    Raises:
+        ConfigError: settings that cannot be used, or the folder is of other trainings.
+        Interrupted: a signal came; the same call goes on.
+    """
+    *first, last = trainings
+    for training in first:
+        train(training, place / "pretrained")
+        last = last.model_copy(update={"init": str(place / "pretrained")})
+    train(last, place / "segmentor")
+    return score_segmentor(place / "segmentor", voc, split, place / "scores").to_json()
+
+
 def to_markdown(settings: TableSettings, rows: Sequence[TableRow]) -> str:
     """The table, with how to read it."""
     classes = list(rows[0].iou) if rows else []
@@ -173,14 +197,7 @@ def _score(
     settings: TableSettings, trainings: Sequence[TrainSettings], place: Path, bare: TableRow
 ) -> TableRow:
     """The row with how its segmentor did, once that is trained."""
-    *first, last = trainings
-    for training in first:
-        train(training, place / "pretrained")
-        last = last.model_copy(update={"init": str(place / "pretrained")})
-    train(last, place / "segmentor")
-    score = score_segmentor(
-        place / "segmentor", settings.voc, settings.split, place / "scores"
-    ).to_json()
+    score = train_and_score(trainings, place, settings.voc, settings.split)
     names = ("miou_21_with_background", "miou_20_foreground", "iou")
     return replace(bare, **{name: score[name] for name in names})
 

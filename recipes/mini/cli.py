@@ -245,6 +245,19 @@ def blind_score(
 
 
 @app.command()
+def downstream(
+    config: Annotated[Path, typer.Option(help="YAML: rows, seeds, trainings.")],
+    out: Annotated[Path, typer.Option(help="Folder of the study; an interrupted one goes on.")],
+    processes: Annotated[int, typer.Option(min=1, help="Trainings at a time.")] = 2,
+) -> None:
+    """Train networks on parts of a corpus, on real pictures and on mixes, and score them."""
+    from ovamgen.config import read_config_file
+    from recipes.mini.downstream import read_study, run_study, to_markdown
+
+    print(to_markdown(run_study(read_study(read_config_file(str(config))), out, processes, _show)))
+
+
+@app.command()
 def distance(
     work: Work,
     samples: Annotated[Path, typer.Option(help="Folder that 'ovamgen samples' drew.")],
@@ -305,6 +318,10 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def _show(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _variety(text: str) -> Variety:

@@ -45,12 +45,24 @@ def data(
         int | None,
         typer.Option(help="Fit latents of 8, 16, 24 or 32 channels, for weights that begin anew."),
     ] = None,
+    latents_of: Annotated[
+        Path | None, typer.Option(help="Folder that 'keep' wrote, whose weights are gone on from.")
+    ] = None,
 ) -> None:
     """Compose the training pictures and store their latents and captions."""
     from recipes.mini.steps import make_data_in
 
+    if refit_channels is not None and latents_of is not None:
+        raise ConfigError("latents are fitted anew or kept: give --refit-channels or --latents-of")
+
     settings = DataSettings(variety=_variety(variety), images=images)
-    make_data_in(Workspace(work), settings, processes, refit_channels=refit_channels)
+    make_data_in(
+        Workspace(work),
+        settings,
+        processes,
+        refit_channels=refit_channels,
+        latents_of=latents_of,
+    )
 
 
 @app.command()
@@ -65,7 +77,8 @@ def train(
     ema_decay: Annotated[float | None, typer.Option(min=0, max=1)] = None,
     branch_from: Annotated[str | None, typer.Option(help="Run to leave at its checkpoint.")] = None,
     start_from: Annotated[
-        Path | None, typer.Option(help="Exported model whose weights a new run begins with.")
+        Path | None,
+        typer.Option(help="Exported model, or what 'keep' wrote, whose weights a run begins with."),
     ] = None,
     snr_cap: Annotated[
         float | None, typer.Option(min=0, help="Weigh the loss by min-SNR with that cap.")
@@ -130,6 +143,14 @@ def probe(
         device=device,
         threads=threads,
     )
+
+
+@app.command()
+def keep(work: Work, out: Out, run: Annotated[str, typer.Option(help="Name.")] = "core") -> None:
+    """Write a run's averaged weights, to go on from elsewhere: 'train --start-from'."""
+    from recipes.mini.steps import keep_run
+
+    keep_run(Workspace(work), run, out)
 
 
 @app.command()

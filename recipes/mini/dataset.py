@@ -78,13 +78,18 @@ class TrainingData:
 
 
 def build_latent_space(
-    sprites: Sprites, path: Path, *, refit_channels: int | None = None
+    sprites: Sprites,
+    path: Path,
+    *,
+    refit_channels: int | None = None,
+    kept: Path = _KEPT_LATENT_SPACE,
 ) -> LatentSpace:
     """The latent space in ``path``, put there first where there is none.
 
-    The recipe keeps the one that the shipped weights were trained in, so that they can be trained
-    on whatever the sprites are by now; ``refit_channels`` fits one of so many channels to the
-    composites of all training sprites instead, for networks that begin anew.
+    The recipe keeps the one that the shipped weights were trained in, and `keep_weights` that of a
+    run, so that they can be trained on whatever the sprites are by now; ``refit_channels`` fits
+    one of so many channels to the composites of all training sprites instead, for networks that
+    begin anew.
     """
     if not path.exists():
         if refit_channels is not None:
@@ -92,7 +97,7 @@ def build_latent_space(
             images = np.stack([composer.compose(i).image for i in range(_PCA_IMAGES)])
             fit_latent_space(images, refit_channels).save(path)
         else:
-            LatentSpace.load(_KEPT_LATENT_SPACE).save(path)
+            LatentSpace.load(kept).save(path)
     return LatentSpace.load(path)
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 
 from ovamgen.errors import ConfigError
 from recipes.mini.averages import start_averages
@@ -28,6 +28,13 @@ from recipes.mini.probes import CaptionGap, caption_gap, sample_grid
 from recipes.mini.settings import TrainSettings
 from recipes.mini.state import TrainState, load_state, new_state
 from recipes.mini.training import Trainer
+from recipes.mini.workspace import LATENT_SPACE, require_new
+
+_WEIGHTS = {
+    "unet": "unet/diffusion_pytorch_model.safetensors",
+    "text_encoder": "text_encoder/model.safetensors",
+}
+"""Files of a model folder, as diffusers names them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +118,28 @@ def branch_off(trunk: Path, folder: Path, decay_steps: int, tokenizer: Any) -> N
     state.save(folder)
 
 
+def keep_weights(state: TrainState, space: LatentSpace, folder: Path) -> None:
+    """Writes what `start_from` goes on from elsewhere: averages in half precision, 16 MB.
+
+    Args:
+        state: of the run.
+        space: that its latents are of; written beside the weights.
+        folder: new or empty.
+
+    Raises:
+        ConfigError: the folder holds something.
+    """
+    require_new(folder)
+    counts = {"step": str(state.step), "samples": str(state.samples)}
+    with state.averaged() as networks:
+        for part, path in _WEIGHTS.items():
+            weights = getattr(networks, part).state_dict()
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            halves = {name: value.half().contiguous() for name, value in weights.items()}
+            save_file(halves, folder / path, counts)
+    space.save(folder / LATENT_SPACE)
+
+
 def start_from(
     model: Path,
     folder: Path,
@@ -119,10 +148,11 @@ def start_from(
     shape: ModelShape | None = None,
     settings: TrainSettings | None = None,
 ) -> None:
-    """Starts a run in ``folder`` with the weights of an exported model, all else as new.
+    """Starts a run in ``folder`` with exported or kept weights, all else as new.
 
-    For going on where no checkpoint is left: half precision is what was exported, and the
-    optimizer begins anew, so the rate warms up again.
+    For going on where no checkpoint is left: weights are in half precision, and the optimizer
+    begins anew. Kept weights know the steps and samples that they have seen, which go on; of an
+    exported model the rate warms up again.
 
     Raises:
         ConfigError: the folder already has a checkpoint, or the model is of another shape.
@@ -136,16 +166,18 @@ def start_from(
     state = new_state(
         settings or TrainSettings(), shape, tokenizer, data.digest, torch.device("cpu")
     )
-    parts = {"unet": state.networks.unet, "text_encoder": state.networks.text_encoder}
-    names = {"unet": "diffusion_pytorch_model", "text_encoder": "model"}
-    for part, network in parts.items():
-        path = model / part / f"{names[part]}.safetensors"
+    for part, name in _WEIGHTS.items():
+        path = model / name
         try:
-            network.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+            weights = {key: value.float() for key, value in load_file(path).items()}
+            getattr(state.networks, part).load_state_dict(weights)
+            with safe_open(path, "pt") as file:
+                counts = file.metadata() or {}
         except (OSError, SafetensorError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise ConfigError(f"{path} must hold this recipe's {part}: {reason}") from None
     state.ema = start_averages(state.networks.parameters())
+    state.step, state.samples = int(counts.get("step", 0)), int(counts.get("samples", 0))
     state.save(folder)
 
 

@@ -24,13 +24,21 @@ from recipes.mini.decoder import open_decoder, start_decoder_from, train_decoder
 from recipes.mini.latents import LatentSpace
 from recipes.mini.loop import only_one
 from recipes.mini.model import ModelShape
-from recipes.mini.runs import Bench, branch_off, open_run, probe, start_from, train_in
+from recipes.mini.runs import (
+    Bench,
+    branch_off,
+    keep_weights,
+    open_run,
+    probe,
+    start_from,
+    train_in,
+)
 from recipes.mini.settings import TrainSettings
 from recipes.mini.sprites import load_sprites, save_sprites, sprite_sheet
 from recipes.mini.state import load_state
 from recipes.mini.tokenizer import build_tokenizer
 from recipes.mini.voc import write_voc
-from recipes.mini.workspace import Workspace, require_new
+from recipes.mini.workspace import LATENT_SPACE, Workspace, require_new
 
 _GAP_PICTURES = 160
 _DECODER_PICTURES = 64
@@ -47,11 +55,17 @@ def make_sprites_in(work: Workspace) -> None:
 
 
 def make_data_in(
-    work: Workspace, settings: DataSettings, processes: int, *, refit_channels: int | None = None
+    work: Workspace,
+    settings: DataSettings,
+    processes: int,
+    *,
+    refit_channels: int | None = None,
+    latents_of: Path | None = None,
 ) -> None:
     """Puts the latent space there, where there is none, and fills the cache of pictures."""
+    kept = {} if latents_of is None else {"kept": latents_of / LATENT_SPACE}
     space = build_latent_space(
-        load_sprites(work.sprites), work.latent_space, refit_channels=refit_channels
+        load_sprites(work.sprites), work.latent_space, refit_channels=refit_channels, **kept
     )
     build_cache(work.data(settings.variety), settings, work.sprites, space, processes)
 
@@ -122,6 +136,12 @@ def probe_run(
     folder = work.run(run)
     state = load_state(folder, bench.tokenizer, bench.device)
     _show(str(probe(folder, state, bench)))
+
+
+def keep_run(work: Workspace, run: str, out: Path) -> None:
+    """Writes what a run can be gone on from elsewhere: averaged weights and the latent space."""
+    state = load_state(work.run(run), build_tokenizer(), torch.device("cpu"))
+    keep_weights(state, LatentSpace.load(work.latent_space), out)
 
 
 def train_decoder(

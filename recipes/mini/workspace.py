@@ -8,6 +8,8 @@ from pathlib import Path
 from ovamgen.errors import ConfigError
 from recipes.mini.dataset import Variety
 
+LATENT_SPACE = "latent_space.safetensors"
+
 
 def require_new(folder: Path) -> None:
     """Nothing, where the folder does not exist or is empty.
@@ -38,7 +40,7 @@ class Workspace:
     @property
     def latent_space(self) -> Path:
         """The linear map between images and latents."""
-        return self.root / "latent_space.safetensors"
+        return self.root / LATENT_SPACE
 
     def data(self, variety: Variety) -> Path:
         """The cache of training pictures."""

@@ -10,9 +10,11 @@ from recipes.mini.card import write_card
 from recipes.mini.decoder import open_decoder, start_decoder_from, to_pictures
 from recipes.mini.export import MAX_FILE_BYTES, check_sizes, export_pipeline
 from recipes.mini.journal import append_row
+from recipes.mini.latents import LatentSpace
 from recipes.mini.model import build_networks
-from recipes.mini.runs import start_from
-from recipes.mini.state import load_state
+from recipes.mini.runs import keep_weights, start_from
+from recipes.mini.settings import TrainSettings
+from recipes.mini.state import load_state, new_state
 from tests.recipes.conftest import SMALL
 
 
@@ -104,6 +106,24 @@ def test_a_run_can_start_from_an_exported_model(folder, cache, tokenizer, tmp_pa
         start_from(folder, tmp_path / "run", cache, tokenizer, SMALL)
     with pytest.raises(ConfigError, match="must hold this recipe's unet"):
         start_from(tmp_path, tmp_path / "other", cache, tokenizer)
+
+
+def test_kept_weights_go_on_with_their_steps(cache, space, tokenizer, tmp_path):
+    cpu = torch.device("cpu")
+    state = new_state(TrainSettings(), SMALL, tokenizer, cache.digest, cpu)
+    state.step, state.samples = 30, 960
+    for average in state.ema:
+        average.add_(0.25)
+    keep_weights(state, space, tmp_path / "kept")
+    start_from(tmp_path / "kept", tmp_path / "run", cache, tokenizer, SMALL)
+    other = load_state(tmp_path / "run", tokenizer, cpu)
+    assert (other.step, other.samples) == (30, 960)
+    for parameter, average in zip(other.networks.parameters(), state.ema, strict=True):
+        assert torch.equal(parameter, average.half().float())
+    kept = LatentSpace.load(tmp_path / "kept" / "latent_space.safetensors")
+    assert np.array_equal(kept.basis, space.basis)
+    with pytest.raises(ConfigError, match="must be new or empty"):
+        keep_weights(state, space, tmp_path / "kept")
 
 
 def test_a_decoder_can_start_from_an_exported_model(folder, space, tmp_path):

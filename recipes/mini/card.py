@@ -12,12 +12,15 @@ from recipes.mini.journal import PROBE_LOG, TRAIN_LOG
 from recipes.mini.probes import TIMESTEP_BINS
 
 
-def write_card(run: Path, decoder: Path, quality: Mapping[str, Any] | None = None) -> str:
+def write_card(
+    run: Path, decoder: Path, channels: int, quality: Mapping[str, Any] | None = None
+) -> str:
     """The card's Markdown, with the figures of the last rows of the logs of the two runs.
 
     Args:
         run: folder of the networks' training.
         decoder: folder of the decoder's.
+        channels: of the latents.
         quality: what `recipes.mini.quality` found of pictures that these weights drew.
     """
     trained, probed = _last(run / TRAIN_LOG), _last(run / PROBE_LOG)
@@ -31,7 +34,7 @@ def write_card(run: Path, decoder: Path, quality: Mapping[str, Any] | None = Non
     return f"""# ovamgen mini
 
 A miniature of Stable Diffusion 1.5's architecture, trained from scratch on pictures composed of
-emoji: 128 x 128 pixels, latents of 8 channels on a 16 x 16 grid, `v_prediction`. It exists to show
+emoji: 128 x 128 pixels, latents of {channels} channels on a 16 x 16 grid, `v_prediction`. It exists to show
 and test ovamgen's whole chain on a laptop, offline; it draws nothing else and is of no other use.
 
 Prompts: `a photograph of a CLASS`, optionally with a second class (`and`, `next to`, `with`) and a

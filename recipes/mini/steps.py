@@ -207,8 +207,8 @@ def export_model(work: Workspace, run: str, out: Path, quality: Path | None = No
         raise ConfigError(f"{work.decoder} must hold a trained decoder: run 'decoder' first")
     decoder = open_decoder(work.decoder, LatentSpace.load(work.latent_space), cpu)
     found = None if quality is None else json.loads(quality.read_text("utf-8"))
-    card = write_card(work.run(run), work.decoder, found)
     state = load_state(work.run(run), tokenizer, cpu)
+    card = write_card(work.run(run), work.decoder, state.shape.channels, found)
     # The contexts would put the float32 weights back; what is exported is converted in place.
     with state.averaged() as networks, decoder.averaged() as autoencoder:
         export_pipeline(out, networks, autoencoder, tokenizer, card)

@@ -86,7 +86,8 @@ def test_the_card_has_the_last_figures_of_the_logs(tmp_path):
         row = {"step": step, "samples": 32 * step, "loss": loss}
         append_row(tmp_path / "run" / "train.csv", row)
     append_row(tmp_path / "decoder" / "probes.csv", {"step": 700, "psnr_db": "27.125"})
-    card = write_card(tmp_path / "run", tmp_path / "decoder")
+    card = write_card(tmp_path / "run", tmp_path / "decoder", 16)
+    assert "latents of 16 channels on a 16 x 16 grid" in " ".join(card.split())
     assert "| samples | 3200 |" in card
     assert "| loss (v, all timesteps) | 0.25 |" in card
     assert "| held-out PSNR of the decoder, dB | 27.125 |" in card

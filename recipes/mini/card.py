@@ -34,8 +34,9 @@ def write_card(
     return f"""# ovamgen mini
 
 A miniature of Stable Diffusion 1.5's architecture, trained from scratch on pictures composed of
-emoji: 128 x 128 pixels, latents of {channels} channels on a 16 x 16 grid, `v_prediction`. It exists to show
-and test ovamgen's whole chain on a laptop, offline; it draws nothing else and is of no other use.
+emoji: 128 x 128 pixels, latents of {channels} channels on a 16 x 16 grid, `v_prediction`. It exists
+to show and test ovamgen's whole chain on a laptop, offline; it draws nothing else and is of no
+other use.
 
 Prompts: `a photograph of a CLASS`, optionally with a second class (`and`, `next to`, `with`) and a
 place (on the grass, in the sky, in the snow, on the street, at night, in the desert, on the sea, on

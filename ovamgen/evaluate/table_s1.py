@@ -81,7 +81,7 @@ def make_table(
     if settings.real is not None:
         real_images = len(VocFolder.open(settings.real, settings.real_split))
         reference = settings.trainings({"real": settings.real, "real_split": settings.real_split})
-    _claim(root, settings)
+    claim(root, settings.model_dump(mode="json"), "table")
     rows: list[TableRow] = []
     for row, config, training in zip(settings.rows, runs, trainings, strict=True):
         place = root / "rows" / row.name
@@ -202,14 +202,17 @@ def _score(
     return replace(bare, **{name: score[name] for name in names})
 
 
-def _claim(root: Path, settings: TableSettings) -> None:
-    """Writes down what the table is of; a folder of another one is refused."""
-    asked = settings.model_dump(mode="json")
+def claim(root: Path, asked: dict[str, Any], what: str) -> None:
+    """Writes down what the folder is of, a table or a study.
+
+    Raises:
+        ConfigError: the folder is of another one.
+    """
     place = root / _SETTINGS
     if place.exists():
         if json.loads(place.read_text("utf-8")) != json.loads(canonical_json(asked)):
             raise ConfigError(
-                f"{root} holds a table of other settings ({place.name}): name another folder, or "
+                f"{root} holds a {what} of other settings ({place.name}): name another folder, or "
                 "remove it"
             )
         return

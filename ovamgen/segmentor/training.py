@@ -214,9 +214,10 @@ class _Training:
         self._optimizer = build_optimizer(self._network, settings)
         decay = settings.ema_decay
         self._average = None if decay is None else build_average(self._network, decay)
-        kept = [self._network, self._average]
-        self._weights = self._network if self._average is None else nn.ModuleList(kept)
+        self._weights = self._network
         """What a checkpoint keeps."""
+        if self._average is not None:
+            self._weights = nn.ModuleList([self._network, self._average])
         self._position = Position(
             step=0,
             settings=settings.semantic(),

@@ -82,7 +82,7 @@ def build_latent_space(
     path: Path,
     *,
     refit_channels: int | None = None,
-    kept: Path = _KEPT_LATENT_SPACE,
+    kept: Path | None = None,
 ) -> LatentSpace:
     """The latent space in ``path``, put there first where there is none.
 
@@ -97,7 +97,7 @@ def build_latent_space(
             images = np.stack([composer.compose(i).image for i in range(_PCA_IMAGES)])
             fit_latent_space(images, refit_channels).save(path)
         else:
-            LatentSpace.load(kept).save(path)
+            LatentSpace.load(kept or _KEPT_LATENT_SPACE).save(path)
     return LatentSpace.load(path)
 
 

@@ -18,15 +18,13 @@ import matplotlib
 from matplotlib.figure import Figure
 from pydantic import Field
 
-from ovamgen.config import Section, canonical_json, validated
+from ovamgen.config import Section, validated
 from ovamgen.errors import ConfigError
 from ovamgen.evaluate.plots import COLOURS, STYLE, save_figure
-from ovamgen.evaluate.table_s1 import train_and_score
+from ovamgen.evaluate.table_s1 import claim, train_and_score
 from ovamgen.evaluate.tables import markdown_table, write_json, write_text
 from ovamgen.segmentor.settings import TrainSettings, build_settings
 from ovamgen.shards.process_pool import run_in_processes
-
-_SETTINGS = "settings.json"
 
 
 class StudyRow(Section):
@@ -110,8 +108,9 @@ def run_study(
     """
     jobs = [(row, seed) for seed in study.seeds for row in study.rows]
     for row, seed in jobs:
-        study.trainings(row, seed)
-    _claim(out, study)
+        trainings = [training.model_dump(mode="json") for training in study.trainings(row, seed)]
+        asked = {"trainings": trainings, "voc": study.voc, "split": study.split}
+        claim(_place(out, row, seed), asked, "study")
     found: dict[tuple[str, int], float] = {}
     work = partial(_train_one, study, out)
     for name, seed, miou in run_in_processes(work, jobs, processes, flag="--processes"):
@@ -183,7 +182,7 @@ def _train_one(
     study: Study, out: Path, job: tuple[StudyRow, int], after: Callable[[], None]
 ) -> tuple[str, int, float]:
     row, seed = job
-    place = out / "rows" / f"{row.name}-{seed}"
+    place = _place(out, row, seed)
     scores = place / "scores" / "scores.json"
     if scores.exists():
         score = json.loads(scores.read_text("utf-8"))
@@ -193,23 +192,5 @@ def _train_one(
     return row.name, seed, float(score["miou_21_with_background"])
 
 
-def _claim(out: Path, study: Study) -> None:
-    """Writes down what the study is of; a folder of another one is refused.
-
-    Rows and seeds may be added to a study: each has a folder of its own.
-    """
-    asked = json.loads(canonical_json(study.model_dump(mode="json")))
-    place = out / _SETTINGS
-    if place.exists():
-        before = json.loads(place.read_text("utf-8"))
-        rows = {row["name"]: row for row in asked["rows"]}
-        changed = [name for name in asked if name not in ("rows", "seeds")]
-        same = all(before.get(name) == asked[name] for name in changed) and all(
-            rows.get(row["name"], row) == row for row in before["rows"]
-        )
-        if not same:
-            raise ConfigError(
-                f"{out} holds a study of other settings ({place.name}): name another folder, or "
-                "remove it"
-            )
-    write_text(place, canonical_json(asked))
+def _place(out: Path, row: StudyRow, seed: int) -> Path:
+    return out / "rows" / f"{row.name}-{seed}"

@@ -63,9 +63,11 @@ def make_data_in(
     latents_of: Path | None = None,
 ) -> None:
     """Puts the latent space there, where there is none, and fills the cache of pictures."""
-    kept = {} if latents_of is None else {"kept": latents_of / LATENT_SPACE}
     space = build_latent_space(
-        load_sprites(work.sprites), work.latent_space, refit_channels=refit_channels, **kept
+        load_sprites(work.sprites),
+        work.latent_space,
+        refit_channels=refit_channels,
+        kept=None if latents_of is None else latents_of / LATENT_SPACE,
     )
     build_cache(work.data(settings.variety), settings, work.sprites, space, processes)
 

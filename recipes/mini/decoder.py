@@ -16,11 +16,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch.utils.data import DataLoader, Dataset
 
-from ovamgen.errors import ConfigError
 from recipes.mini.autoencoder import build_autoencoder, decoder_parameters
 from recipes.mini.averages import averaged, start_averages, update_averages
 from recipes.mini.checkpoints import has_checkpoint, read_checkpoint, write_checkpoint
@@ -29,13 +26,12 @@ from recipes.mini.journal import PROBE_LOG, append_row
 from recipes.mini.latents import LatentSpace, psnr
 from recipes.mini.loop import step_generator
 from recipes.mini.model import autocast, image_order
+from recipes.mini.optimizers import NetworkOptimizer
 from recipes.mini.probed import train
 from recipes.mini.probes import tile
 from recipes.mini.settings import DecoderSettings
 
 Pictures = Float[torch.Tensor, "B 3 128 128"]
-_ENCODER = ("encoder.", "quant_conv.")
-"""What the latent space decides; written down in ``autoencoder``, never taken from a file."""
 
 
 @dataclass(slots=True)
@@ -44,7 +40,7 @@ class DecoderState:
 
     settings: DecoderSettings
     autoencoder: Any
-    optimizer: torch.optim.AdamW
+    optimizer: NetworkOptimizer
     ema: list[torch.Tensor]
     step: int = 0
     samples: int = 0
@@ -90,9 +86,8 @@ def open_decoder(
     autoencoder = build_autoencoder(space, settings.seed)
     autoencoder.to(device, memory_format=image_order(device))
     parameters = decoder_parameters(autoencoder)
-    optimizer = torch.optim.AdamW(
-        parameters, lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True
-    )
+    networks = [(autoencoder.decoder, 1.0), (autoencoder.post_quant_conv, 1.0)]
+    optimizer = NetworkOptimizer(networks, settings)
     state = DecoderState(
         settings=settings,
         autoencoder=autoencoder,
@@ -105,30 +100,6 @@ def open_decoder(
         state.ema = content["ema"]
         state.step, state.samples = content["step"], content["samples"]
     return state
-
-
-def start_decoder_from(model: Path, folder: Path, space: LatentSpace) -> None:
-    """Starts a training in ``folder`` with the decoder of an exported model, all else as new.
-
-    Raises:
-        ConfigError: the folder already has a checkpoint, or the model's decoder is another one.
-    """
-    if has_checkpoint(folder):
-        raise ConfigError(
-            f"{folder} must be a new folder to start in, it has a checkpoint: resume it without "
-            "--start-from"
-        )
-    state = open_decoder(folder, space, torch.device("cpu"))
-    path = model / "vae" / "diffusion_pytorch_model.safetensors"
-    try:
-        weights = {name: value.float() for name, value in load_file(path).items()}
-        own = {k: v for k, v in state.autoencoder.state_dict().items() if k.startswith(_ENCODER)}
-        state.autoencoder.load_state_dict(weights | own)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{path} must hold this recipe's autoencoder: {reason}") from None
-    state.ema = start_averages(decoder_parameters(state.autoencoder))
-    state.save(folder)
 
 
 class PictureStream(Dataset[UInt8[np.ndarray, "128 128 3"]]):
@@ -173,8 +144,7 @@ class DecoderTrainer:
     def take_step(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss and gradient norm (scalars on the device) of one step, which it takes."""
         state, settings = self.state, self.state.settings
-        for group in state.optimizer.param_groups:
-            group["lr"] = settings.rate(state.step)
+        state.optimizer.set_rate(settings.rate(state.step))
         images = next(self._batches).numpy()
         generator = step_generator(settings.seed, state.step, self._device)
         latents = torch.from_numpy(self._space.encode(images)).to(self._device)
@@ -185,7 +155,6 @@ class DecoderTrainer:
             ordered = latents.contiguous(memory_format=image_order(self._device))
             decoded = state.autoencoder.decode(ordered).sample
         loss = reconstruction_loss(decoded.float(), to_pictures(images).to(self._device))
-        state.optimizer.zero_grad()
         torch.autograd.backward(loss)
         parameters = decoder_parameters(state.autoencoder)
         norm = torch.nn.utils.clip_grad_norm_(parameters, settings.gradient_norm)

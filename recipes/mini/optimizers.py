@@ -1,4 +1,4 @@
-"""What moves the parameters of the UNet and the text encoder: Muon and AdamW, or AdamW alone.
+"""What moves the parameters of networks: Muon and AdamW, or AdamW alone.
 
 Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) makes the update of every matrix nearly
 orthogonal, so that no direction of it is left behind; of a convolution the matrix is one row an
@@ -8,13 +8,13 @@ takes rates of the same size. Layers that meet pixels or words, gains and biases
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
 
-from recipes.mini.model import Networks
-from recipes.mini.settings import TrainSettings
+from recipes.mini.settings import Settings
 
 _BETAS = (0.9, 0.99)
 _ADAMW_SHARE = 0.5
@@ -26,15 +26,21 @@ _NOT_MATRICES = ("conv_in.", "conv_out.", "embeddings.")
 class NetworkOptimizer:
     """Takes steps of all parameters; each group has a ``rate_share`` of the learning rate."""
 
-    def __init__(self, networks: Networks, settings: TrainSettings) -> None:
-        """Readies the optimizers; parameters must stay where they are in memory from here on."""
+    def __init__(
+        self, networks: Sequence[tuple[torch.nn.Module, float]], settings: Settings
+    ) -> None:
+        """Readies the optimizers; parameters must stay where they are in memory from here on.
+
+        Args:
+            networks: each with its share of the learning rate.
+            settings: of the training.
+        """
         self._matrices: list[tuple[torch.nn.Parameter, torch.nn.Parameter]] = []
         """Parameters, each with the matrix that shares its memory."""
         adamw: list[dict[str, Any]] = []
         muon: list[dict[str, Any]] = []
         mixed = settings.optimizer == "muon"
-        shares = ((networks.unet, 1.0), (networks.text_encoder, settings.text_rate_share))
-        for network, share in shares:
+        for network, share in networks:
             named = list(network.named_parameters())
             flat = [p for name, p in named if mixed and _is_matrix(name, p)]
             pairs = [(p, torch.nn.Parameter(_as_matrix(p.detach(), p))) for p in flat]

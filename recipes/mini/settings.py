@@ -22,6 +22,8 @@ class Settings:
     decay_steps: int = 0
     ema_decay: float = 0.999
     gradient_norm: float = 1.0
+    optimizer: Literal["muon", "adamw"] = "muon"
+    weight_decay: float = 0.01
     seed: int = 0
 
     def rate(self, step: int) -> float:
@@ -52,12 +54,10 @@ class Settings:
 class TrainSettings(Settings):
     """How the text encoder and the UNet are trained."""
 
-    optimizer: Literal["muon", "adamw"] = "muon"
     learning_rate: float = 3e-3
     """Muon's; with AdamW alone 1e-3 trained well."""
     text_rate_share: float = 0.6
     """The text encoder's learning rate, as a share of the UNet's."""
-    weight_decay: float = 0.01
     caption_drop_share: float = 0.1
     """Samples trained with the empty caption, for guidance."""
     snr_cap: float | None = None
@@ -69,6 +69,7 @@ class DecoderSettings(Settings):
     """How the decoder of the latents is trained."""
 
     batch_size: int = 8
+    learning_rate: float = 3e-3
     warmup_steps: int = 100
     latent_noise: float = 0.2
     """Most noise added to the latents, so that the decoder forgives what the UNet leaves over."""

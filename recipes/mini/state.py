@@ -74,11 +74,12 @@ def new_state(
 ) -> TrainState:
     """A run before its first step."""
     networks = build_networks(shape, tokenizer, settings.seed).to(device)
+    shares = [(networks.unet, 1.0), (networks.text_encoder, settings.text_rate_share)]
     return TrainState(
         settings=settings,
         shape=shape,
         networks=networks,
-        optimizer=NetworkOptimizer(networks, settings),
+        optimizer=NetworkOptimizer(shares, settings),
         ema=start_averages(networks.parameters()),
         data_digest=data_digest,
     )

@@ -20,7 +20,8 @@ from recipes.mini.dataset import (
     held_out,
     open_cache,
 )
-from recipes.mini.decoder import open_decoder, start_decoder_from, train_decoder_in
+from recipes.mini.decoder import open_decoder, train_decoder_in
+from recipes.mini.decoder_start import start_decoder_from
 from recipes.mini.latents import LatentSpace
 from recipes.mini.loop import only_one
 from recipes.mini.model import ModelShape

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from ovamgen.errors import ConfigError, OvamgenError
 from recipes.mini.autoencoder import build_autoencoder
 from recipes.mini.card import write_card
-from recipes.mini.decoder import open_decoder, start_decoder_from, to_pictures
+from recipes.mini.decoder import to_pictures
 from recipes.mini.export import MAX_FILE_BYTES, check_sizes, export_pipeline
 from recipes.mini.journal import append_row
 from recipes.mini.latents import LatentSpace
@@ -125,20 +125,3 @@ def test_kept_weights_go_on_with_their_steps(cache, space, tokenizer, tmp_path):
     assert np.array_equal(kept.basis, space.basis)
     with pytest.raises(ConfigError, match="must be new or empty"):
         keep_weights(state, space, tmp_path / "kept")
-
-
-def test_a_decoder_can_start_from_an_exported_model(folder, space, tmp_path):
-    cpu = torch.device("cpu")
-    start_decoder_from(folder, tmp_path / "run", space)
-    state = open_decoder(tmp_path / "run", space, cpu)
-    weights = load_file(folder / "vae" / "diffusion_pytorch_model.safetensors")
-    name = "decoder.conv_in.weight"
-    assert torch.equal(state.autoencoder.state_dict()[name], weights[name].float())
-    # the encoder is written down from the latent space, in full precision
-    fresh = open_decoder(tmp_path / "new", space, cpu).autoencoder.encoder.state_dict()
-    own = state.autoencoder.encoder.state_dict()
-    assert all(torch.equal(own[key], value) for key, value in fresh.items())
-    with pytest.raises(ConfigError, match="without --start-from"):
-        start_decoder_from(folder, tmp_path / "run", space)
-    with pytest.raises(ConfigError, match="must hold this recipe's autoencoder"):
-        start_decoder_from(tmp_path, tmp_path / "other", space)

@@ -10,8 +10,12 @@ from recipes.mini.settings import TrainSettings
 from recipes.mini.state import new_state
 from tests.recipes.conftest import SMALL
 
-SETTINGS = TrainSettings(weight_decay=0.0, text_rate_share=0.5)
+SETTINGS = TrainSettings(weight_decay=0.0)
 RATE = 0.01
+
+
+def optimizer_of(networks, settings):
+    return NetworkOptimizer([(networks.unet, 1.0), (networks.text_encoder, 0.5)], settings)
 
 
 def random_gradients(networks, seed=0):
@@ -36,7 +40,7 @@ def moved(networks, optimizer):
 def test_updates_of_matrices_are_nearly_orthogonal_and_of_the_size_of_adamw(tokenizer, order):
     networks = build_networks(SMALL, tokenizer, 0)
     networks.unet.to(memory_format=order)
-    gradients, steps = moved(networks, NetworkOptimizer(networks, SETTINGS))
+    gradients, steps = moved(networks, optimizer_of(networks, SETTINGS))
     names = [name for name, _ in networks.unet.named_parameters()]
     of_unet = zip(names, gradients, steps, strict=False)
     seen = 0
@@ -57,7 +61,7 @@ def test_updates_of_matrices_are_nearly_orthogonal_and_of_the_size_of_adamw(toke
 def test_what_is_no_matrix_moves_as_adamw_moves_it(tokenizer):
     """Its first step is the rate times the sign of the gradient."""
     networks = build_networks(SMALL, tokenizer, 0)
-    gradients, steps = moved(networks, NetworkOptimizer(networks, SETTINGS))
+    gradients, steps = moved(networks, optimizer_of(networks, SETTINGS))
     names = [name for name, _ in networks.unet.named_parameters()]
     found = dict(zip(names, zip(gradients, steps, strict=True), strict=False))
     for name in ("conv_in.weight", "conv_out.bias", "conv_norm_out.weight"):
@@ -68,7 +72,7 @@ def test_what_is_no_matrix_moves_as_adamw_moves_it(tokenizer):
 def test_adamw_alone_moves_everything_by_its_rate(tokenizer):
     networks = build_networks(SMALL, tokenizer, 0)
     adamw = TrainSettings(weight_decay=0.0, text_rate_share=0.5, optimizer="adamw")
-    gradients, steps = moved(networks, NetworkOptimizer(networks, adamw))
+    gradients, steps = moved(networks, optimizer_of(networks, adamw))
     in_unet = len(list(networks.unet.parameters()))
     for place, (gradient, step) in enumerate(zip(gradients, steps, strict=True)):
         share = 1.0 if place < in_unet else 0.5

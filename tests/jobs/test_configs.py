@@ -9,6 +9,7 @@ from ovamgen.config import DEFAULT_MODEL, DEFAULT_REVISION, build_config, read_c
 from ovamgen.evaluate.reproduction.settings import build_reproduction_settings
 from ovamgen.evaluate.table_s1_settings import build_table_settings
 from ovamgen.segmentor.settings import build_settings
+from recipes.mini.downstream import read_study
 
 CONFIGS = sorted((Path(__file__).parents[2] / "jobs" / "configs").glob("*.yaml"))
 
@@ -25,6 +26,10 @@ def test_every_configuration_builds(path, tmp_path):
         table = build_table_settings(read_config_file(path))
         for row in table.rows:
             table.run_config(row, tmp_path)
+    elif path.name == "downstream-mini.yaml":
+        study = read_study(read_config_file(path))
+        for row in study.rows:
+            study.trainings(row, seed=0)
     else:
         build_config(read_config_file(path))
 

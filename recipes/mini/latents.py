@@ -68,7 +68,10 @@ class LatentSpace:
             ConfigError: the file does not exist.
         """
         if not path.exists():
-            raise ConfigError(f"{path} must hold the latent space, it is missing: run 'data' first")
+            raise ConfigError(
+                f"{path} must hold a latent space, it is missing: 'data' writes it to a work "
+                "folder, 'keep' beside weights"
+            )
         return cls(**load_file(path))
 
 

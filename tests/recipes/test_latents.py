@@ -57,7 +57,7 @@ def test_saved_and_loaded(space, tmp_path):
     again = LatentSpace.load(tmp_path / "space.safetensors")
     for name in ("mean", "basis", "scale"):
         assert np.array_equal(getattr(again, name), getattr(space, name))
-    with pytest.raises(ConfigError, match="run 'data' first"):
+    with pytest.raises(ConfigError, match="'data' writes it to a work"):
         LatentSpace.load(tmp_path / "none.safetensors")
 
 

@@ -147,7 +147,7 @@ def probe(
 
 @app.command()
 def keep(work: Work, out: Out, run: Annotated[str, typer.Option(help="Name.")] = "core") -> None:
-    """Write a run's averaged weights, to go on from elsewhere: 'train --start-from'."""
+    """Write averaged weights of a run and the decoder, to go on from elsewhere: '--start-from'."""
     from recipes.mini.steps import keep_run
 
     keep_run(Workspace(work), run, out)

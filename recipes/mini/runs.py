@@ -119,7 +119,7 @@ def branch_off(trunk: Path, folder: Path, decay_steps: int, tokenizer: Any) -> N
 
 
 def keep_weights(state: TrainState, space: LatentSpace, folder: Path) -> None:
-    """Writes what `start_from` goes on from elsewhere: averages in half precision, 16 MB.
+    """Writes what `start_from` goes on from elsewhere: averages in half precision.
 
     Args:
         state: of the run.

@@ -142,9 +142,17 @@ def probe_run(
 
 
 def keep_run(work: Workspace, run: str, out: Path) -> None:
-    """Writes what a run can be gone on from elsewhere: averaged weights and the latent space."""
-    state = load_state(work.run(run), build_tokenizer(), torch.device("cpu"))
-    keep_weights(state, LatentSpace.load(work.latent_space), out)
+    """Writes what trainings can be gone on from elsewhere: averaged weights and the latent space.
+
+    The decoder is among them once there is one.
+    """
+    cpu = torch.device("cpu")
+    state = load_state(work.run(run), build_tokenizer(), cpu)
+    space = LatentSpace.load(work.latent_space)
+    keep_weights(state, space, out)
+    if has_checkpoint(work.decoder):
+        with open_decoder(work.decoder, space, cpu).averaged() as autoencoder:
+            autoencoder.half().save_pretrained(out / "vae")
 
 
 def train_decoder(

@@ -8,6 +8,11 @@ from recipes.mini.autoencoder import build_autoencoder
 from recipes.mini.decoder import decode, open_decoder
 from recipes.mini.decoder_start import start_decoder_from
 from recipes.mini.latents import fit_latent_space
+from recipes.mini.settings import TrainSettings
+from recipes.mini.state import new_state
+from recipes.mini.steps import keep_run
+from recipes.mini.workspace import Workspace
+from tests.recipes.conftest import SMALL
 
 CPU = torch.device("cpu")
 
@@ -84,3 +89,23 @@ def test_latents_with_fewer_channels_are_refused(images, space, tmp_path):
 def test_a_folder_without_a_model_is_refused(space, tmp_path):
     with pytest.raises(ConfigError, match="must hold this recipe's autoencoder"):
         start_decoder_from(tmp_path, tmp_path / "run", space)
+
+
+def test_a_kept_decoder_goes_on_elsewhere(cache, space, tokenizer, images, tmp_path):
+    work = Workspace(tmp_path / "work")
+    space.save(work.latent_space)
+    new_state(TrainSettings(), SMALL, tokenizer, cache.digest, CPU).save(work.run("core"))
+    keep_run(work, "core", tmp_path / "without")
+    assert not (tmp_path / "without" / "vae").exists()
+    decoder = open_decoder(work.decoder, space, CPU)
+    for average in decoder.ema:
+        average.mul_(1.5)
+    decoder.save(work.decoder)
+    keep_run(work, "core", tmp_path / "kept")
+    start_decoder_from(tmp_path / "kept", tmp_path / "run", space)
+    again = open_decoder(tmp_path / "run", space, CPU).autoencoder
+    latents = space.encode(images[:2])
+    with decoder.averaged() as autoencoder:
+        expected = decode(autoencoder, latents, CPU).astype(int)
+    assert np.abs(decode(again, latents, CPU) - expected).mean() < 1
+    assert np.abs(decode(decoder.autoencoder, latents, CPU) - expected).mean() > 2

@@ -66,7 +66,6 @@ def _take_over(old: Any, new: Any, space: LatentSpace) -> None:
     entrance = new.decoder.conv_in.weight
     entrance[:, :channels] = old.decoder.conv_in.weight
     entrance[:, channels:] = 0.0
-    new.decoder.conv_in.bias.copy_(old.decoder.conv_in.bias)
     matrix, offset = _old_latents(old, space)
     before, shift = old.post_quant_conv.weight[:, :, 0, 0], old.post_quant_conv.bias
     both = new.post_quant_conv

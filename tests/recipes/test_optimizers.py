@@ -70,10 +70,10 @@ def test_what_is_no_matrix_moves_as_adamw_moves_it(tokenizer):
 
 
 def test_adamw_alone_moves_everything_by_its_rate(tokenizer):
-    networks = build_networks(SMALL, tokenizer, 0)
     adamw = TrainSettings(weight_decay=0.0, text_rate_share=0.5, optimizer="adamw")
-    gradients, steps = moved(networks, optimizer_of(networks, adamw))
-    in_unet = len(list(networks.unet.parameters()))
+    state = new_state(adamw, SMALL, tokenizer, "", torch.device("cpu"))
+    gradients, steps = moved(state.networks, state.optimizer)
+    in_unet = len(list(state.networks.unet.parameters()))
     for place, (gradient, step) in enumerate(zip(gradients, steps, strict=True)):
         share = 1.0 if place < in_unet else 0.5
         assert torch.allclose(step, -share * RATE * gradient.sign(), atol=RATE * 1e-2)
@@ -82,6 +82,6 @@ def test_adamw_alone_moves_everything_by_its_rate(tokenizer):
 def test_a_run_keeps_its_optimizer(cache, tokenizer, tmp_path):
     cpu = torch.device("cpu")
     new_state(SETTINGS, SMALL, tokenizer, cache.digest, cpu).save(tmp_path)
-    other = TrainSettings(weight_decay=0.0, text_rate_share=0.5, optimizer="adamw")
+    other = TrainSettings(weight_decay=0.0, optimizer="adamw")
     with pytest.raises(ConfigError, match="trained by muon, got adamw: name another run"):
         open_run(tmp_path, cache, tokenizer, cpu, other, change=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 import sys
+import threading
 from types import FrameType
 from typing import Annotated, Literal, NoReturn
 
@@ -198,5 +199,26 @@ def _fail(text: str, kind: str, exit_code: int) -> NoReturn:
     sys.exit(exit_code)
 
 
+_SECONDS_TILL_ASKED_AGAIN = 0.05
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise Interrupted(number)
+    """Raises Interrupted, once no extension module is being loaded.
+
+    Extensions run Python while they load, and an exception there ends the process with an abort
+    (matplotlib's fonts) or is swallowed, so that the command goes on (NumPy within PyTorch).
+    """
+    if not _loads_extension(frame):
+        raise Interrupted(number)
+    again = threading.Timer(_SECONDS_TILL_ASKED_AGAIN, signal.raise_signal, [number])
+    again.daemon = True
+    again.start()
+
+
+def _loads_extension(frame: FrameType | None) -> bool:
+    while frame is not None:
+        code = frame.f_code
+        if code.co_qualname.startswith("ExtensionFileLoader."):
+            return True
+        frame = frame.f_back
+    return False

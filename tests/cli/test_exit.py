@@ -50,3 +50,43 @@ def test_a_thread_in_torch_does_not_abort_the_process(end, code, said):
     assert done.returncode == code, done.stderr
     assert done.stdout.splitlines() == ["waited for", "tidied up"]
     assert said in done.stderr
+
+
+INTERRUPTED = """
+import os, signal, sys
+from importlib.machinery import ExtensionFileLoader
+from ovamgen.cli import main
+
+ENTRY = ExtensionFileLoader.exec_module.__code__
+
+def loads_fonts(frame):
+    while frame is not None:
+        if frame.f_code is ENTRY:
+            return frame.f_locals["module"].__name__ == "matplotlib.ft2font"
+        frame = frame.f_back
+    return False
+
+def watch(frame, event, argument):
+    if event == "call" and "enum" in frame.f_code.co_filename and loads_fonts(frame):
+        sys.setprofile(None)
+        os.kill(os.getpid(), signal.SIGINT)
+
+sys.setprofile(watch)
+main()
+"""
+
+
+def test_ctrl_c_while_an_extension_loads_is_not_lost(tmp_path, repository):
+    """Of matplotlib, which makes enumerations then: an exception there aborts the process."""
+    arguments = ["attribute", "--model", "mini", "--prompt", "a cat", "--text", "cat"]
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, *arguments, "--out", str(tmp_path / "maps.npz")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=repository,
+    )
+    assert done.returncode == 130, done.stderr
+    assert done.stderr == "ovamgen: stopped by SIGINT\n"
+    assert list(tmp_path.iterdir()) == []

@@ -80,8 +80,14 @@ def train(
         Path | None,
         typer.Option(help="Exported model, or what 'keep' wrote, whose weights a run begins with."),
     ] = None,
-    snr_cap: Annotated[
-        float | None, typer.Option(min=0, help="Weigh the loss by min-SNR with that cap.")
+    timestep_slope: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=0.99,
+            help="Train more on noisy timesteps: 0.6 on the noisiest "
+            "four times as often as on the cleanest. [default: 0]",
+        ),
     ] = None,
     optimizer: Annotated[
         str | None, typer.Option(help="Of a new run: muon, or adamw. [default: muon]")
@@ -103,7 +109,7 @@ def train(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "ema_decay": ema_decay,
-        "snr_cap": snr_cap,
+        "timestep_slope": timestep_slope,
         "optimizer": _optimizer(optimizer),
     }
     train_networks_in(

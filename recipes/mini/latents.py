@@ -20,8 +20,8 @@ from recipes.mini.composites import SIDE
 
 PATCH = 8
 CELLS = SIDE // PATCH
-CHANNELS = 8
-"""Of the shipped model; a latent space that is fitted anew can have more."""
+CHANNELS = 16
+"""Of the shipped model; a latent space that is fitted anew can have others."""
 
 Images = UInt8[np.ndarray, "n 128 128 3"]
 Latents = Float32[np.ndarray, "n channels 16 16"]

@@ -60,8 +60,8 @@ class TrainSettings(Settings):
     """The text encoder's learning rate, as a share of the UNet's."""
     caption_drop_share: float = 0.1
     """Samples trained with the empty caption, for guidance."""
-    snr_cap: float | None = None
-    """Cap of the min-SNR weighting of the loss; every timestep's v error counts alike without."""
+    timestep_slope: float = 0.0
+    """How much more often noisy timesteps are trained on than clean ones, in [0, 1)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,7 +58,6 @@ class Trainer:
         self._tokens = torch.from_numpy(data.tokens.astype(np.int64)).to(device)
         self._empty = torch.from_numpy(tokenize(tokenizer, [""])).to(device)
         self._alphas = alphas_cumprod(device)
-        self._weights = loss_weights(self._alphas, state.settings.snr_cap)
         self._unet = torch.compile(state.networks.unet) if compiled else state.networks.unet
         state.networks.train()
 
@@ -68,10 +67,8 @@ class Trainer:
         state.optimizer.set_rate(settings.rate(state.step))
         chosen = positions(len(self._data), state.samples, settings.batch_size, settings.seed)
         generator = step_generator(settings.seed, state.step, self._device)
-        errors, timesteps = self._errors(chosen, generator)
-        loss = errors.mean()
-        weighted = loss if settings.snr_cap is None else (errors * self._weights[timesteps]).mean()
-        torch.autograd.backward(weighted)
+        loss = self._errors(chosen, generator).mean()
+        torch.autograd.backward(loss)
         parameters = state.networks.parameters()
         norm = torch.nn.utils.clip_grad_norm_(parameters, settings.gradient_norm)
         state.optimizer.step()
@@ -82,20 +79,19 @@ class Trainer:
 
     def _errors(
         self, chosen: Int64[np.ndarray, " B"], generator: torch.Generator
-    ) -> tuple[Float[torch.Tensor, " B"], Int64[torch.Tensor, " B"]]:
-        """Errors of the samples, and their timesteps."""
+    ) -> Float[torch.Tensor, " B"]:
         count, device = len(chosen), self._device
         latents = self._gather(chosen)
         draws = torch.rand(count, generator=generator, device=device)
         keep = draws >= self.state.settings.caption_drop_share
         tokens = self._tokens[torch.from_numpy(chosen).to(device)]
         tokens = torch.where(keep[:, None], tokens, self._empty)
-        # Each batch covers the timesteps evenly: one draw from each of B equal strata.
+        # One draw from each of B equal strata: each batch covers the timesteps.
         jitter = torch.rand(count, generator=generator, device=device)
         shares = (torch.arange(count, device=device) + jitter) / count
-        timesteps = (shares * TRAIN_TIMESTEPS).long().clamp_(max=TRAIN_TIMESTEPS - 1)
+        timesteps = timesteps_at(shares, self.state.settings.timestep_slope)
         noise = torch.randn(latents.shape, generator=generator, device=device)
-        errors = prediction_errors(
+        return prediction_errors(
             self._unet,
             self.state.networks.text_encoder,
             latents,
@@ -104,7 +100,6 @@ class Trainer:
             noise,
             self._alphas,
         )
-        return errors, timesteps
 
     def _gather(self, chosen: Int64[np.ndarray, " B"]) -> LatentsBatch:
         if self._device.type == "cpu":
@@ -112,20 +107,17 @@ class Trainer:
         return self._latents[torch.from_numpy(chosen).to(self._device)].float()
 
 
-def loss_weights(
-    alphas: Float[torch.Tensor, " timesteps"], snr_cap: float | None
-) -> Float[torch.Tensor, " timesteps"]:
-    """What the v error of each timestep counts for, of mean 1; the same for all without a cap.
+def timesteps_at(shares: Float[torch.Tensor, " B"], slope: float) -> Int64[torch.Tensor, " B"]:
+    """Timesteps at the given shares, in [0, 1), of a distribution that slopes linearly.
 
-    Min-SNR (Hang et al. 2023, arXiv 2303.09556, section 3.4): with ratio r of signal to noise, the
-    error of the picture counts min(r, cap), so that of v, which is r + 1 times that, min(r, cap) /
-    (r + 1).
+    Its density over t / T is 1 + slope (2 t / T - 1): even without a slope, in [0, 1), else with
+    more of the noisy timesteps, where it is decided what a picture shows.
     """
-    if snr_cap is None:
-        return torch.ones_like(alphas)
-    ratio = alphas / (1 - alphas)
-    weights = ratio.clamp(max=snr_cap) / (ratio + 1)
-    return weights / weights.mean()
+    if slope:
+        # the share below x is (1 - slope) x + slope x^2
+        even = 1 - slope
+        shares = ((even**2 + 4 * slope * shares).sqrt() - even) / (2 * slope)
+    return (shares * TRAIN_TIMESTEPS).long().clamp_(max=TRAIN_TIMESTEPS - 1)
 
 
 def prediction_errors(

@@ -57,11 +57,11 @@ def test_of_the_same_latents_it_draws_the_same(model, old, space, images, tmp_pa
 
 
 def test_other_latents_enter_as_the_old_ones_did(model, old, space, images, tmp_path):
-    wider = fit_latent_space(images[:16], 16)
+    wider = fit_latent_space(images[:16], 24)
     start_decoder_from(model, tmp_path, wider)
     state = open_decoder(tmp_path, wider, CPU)
     rng = np.random.default_rng(0)
-    latents = rng.normal(size=(2, 16, 16, 16)).astype(np.float32)
+    latents = rng.normal(size=(2, 24, 16, 16)).astype(np.float32)
     patches = (latents.transpose(0, 2, 3, 1) * wider.scale) @ wider.basis.T + wider.mean
     before = (patches - space.mean) @ (space.basis / space.scale)
     expected = entered(old, np.ascontiguousarray(before.transpose(0, 3, 1, 2), np.float32))
@@ -80,9 +80,9 @@ def test_other_latents_enter_as_the_old_ones_did(model, old, space, images, tmp_
 
 
 def test_latents_with_fewer_channels_are_refused(images, space, tmp_path):
-    wider = build_autoencoder(fit_latent_space(images[:16], 16), 0)
+    wider = build_autoencoder(fit_latent_space(images[:16], 24), 0)
     wider.save_pretrained(tmp_path / "model" / "vae")
-    with pytest.raises(ConfigError, match=r"at most 8 channels.*got 16"):
+    with pytest.raises(ConfigError, match=r"at most 16 channels.*got 24"):
         start_decoder_from(tmp_path / "model", tmp_path / "run", space)
 
 

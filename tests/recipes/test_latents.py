@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ovamgen.errors import ConfigError
-from recipes.mini.latents import LatentSpace, fit_latent_space, psnr
+from recipes.mini.latents import CHANNELS, LatentSpace, fit_latent_space, psnr
 
 
 def test_the_basis_is_that_of_the_largest_singular_values(images):
@@ -17,21 +17,21 @@ def test_the_basis_is_that_of_the_largest_singular_values(images):
         ]
     )
     values, axes = np.linalg.svd(patches - patches.mean(0), full_matrices=False)[1:]
-    agreement = np.abs((axes[:8] * space.basis.T).sum(1))
-    assert agreement == pytest.approx(np.ones(8), abs=1e-3)
-    deviations = values[:8] / np.sqrt(len(patches) - 1)
+    agreement = np.abs((axes[:CHANNELS] * space.basis.T).sum(1))
+    assert agreement == pytest.approx(np.ones(CHANNELS), abs=1e-3)
+    deviations = values[:CHANNELS] / np.sqrt(len(patches) - 1)
     assert space.scale**2 == pytest.approx(deviations * deviations.mean(), rel=1e-3)
 
 
 def test_latents_have_unit_variance_on_average(images, space):
     latents = space.encode(images)
-    assert latents.shape == (48, 8, 16, 16)
+    assert latents.shape == (48, CHANNELS, 16, 16)
     assert latents.var((0, 2, 3)).mean() == pytest.approx(1, rel=1e-3)
     assert (np.diff(latents.std((0, 2, 3))) < 0).all()
 
 
 def test_what_the_basis_spans_comes_back(space):
-    latents = np.random.default_rng(0).normal(0, 0.2, (3, 8, 16, 16)).astype(np.float32)
+    latents = np.random.default_rng(0).normal(0, 0.2, (3, CHANNELS, 16, 16)).astype(np.float32)
     images = space.decode(latents)
     inside = (images > 0).all() and (images < 255).all()
     assert inside
@@ -49,7 +49,7 @@ def test_a_patch_goes_where_it_was(images, space):
 def test_fitting_twice_gives_the_same(images, space):
     again = fit_latent_space(images)
     assert np.array_equal(again.basis, space.basis)
-    assert (again.basis[np.abs(again.basis).argmax(0), range(8)] > 0).all()
+    assert (again.basis[np.abs(again.basis).argmax(0), range(CHANNELS)] > 0).all()
 
 
 def test_saved_and_loaded(space, tmp_path):

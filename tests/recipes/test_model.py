@@ -6,6 +6,7 @@ from diffusers import DDPMScheduler, PNDMScheduler
 
 from recipes.mini.captions import names_of
 from recipes.mini.catalogue import CLASSES
+from recipes.mini.latents import CHANNELS
 from recipes.mini.model import (
     ModelShape,
     alphas_cumprod,
@@ -83,7 +84,7 @@ def test_networks_are_a_function_of_the_seed(tokenizer):
 @pytest.mark.parametrize("text", ["a cat", "a dog"])
 def test_the_text_reaches_the_prediction(tokenizer, text):
     networks = build_networks(SMALL, tokenizer, 0)
-    latents = torch.randn(1, 8, 16, 16, generator=torch.Generator().manual_seed(0))
+    latents = torch.randn(1, CHANNELS, 16, 16, generator=torch.Generator().manual_seed(0))
 
     def predict(prompt):
         ids = tokenizer([prompt], padding="max_length", return_tensors="pt").input_ids

@@ -6,6 +6,7 @@ import torch
 
 from recipes.mini.catalogue import CLASSES
 from recipes.mini.dataset import DataSettings, held_out
+from recipes.mini.latents import CHANNELS
 from recipes.mini.model import build_networks
 from recipes.mini.probes import (
     CaptionGap,
@@ -64,7 +65,7 @@ def test_samples_are_a_function_of_the_seed(tokenizer):
     both = draw_latents(networks, ["a cat", "a dog"], tokenizer, CPU, steps=2)
     again = draw_latents(networks, ["a cat", "a dog"], tokenizer, CPU, steps=2)
     other = draw_latents(networks, ["a cat", "a dog"], tokenizer, CPU, steps=2, seed=1)
-    assert both.shape == (2, 8, 16, 16)
+    assert both.shape == (2, CHANNELS, 16, 16)
     assert np.array_equal(both, again)
     assert not np.allclose(both, other)
 

@@ -15,7 +15,7 @@ from recipes.mini.model import ModelShape, alphas_cumprod
 from recipes.mini.runs import branch_off, open_run
 from recipes.mini.settings import TrainSettings
 from recipes.mini.state import load_state, new_state
-from recipes.mini.training import Trainer, loss_weights, positions, prediction_errors
+from recipes.mini.training import Trainer, positions, prediction_errors, timesteps_at
 from tests.recipes.conftest import SMALL
 
 CPU = torch.device("cpu")
@@ -67,21 +67,18 @@ def test_training_lowers_the_loss(cache, tokenizer, monkeypatch, bfloat16):
     assert np.mean(losses[-6:]) < 0.93 * np.mean(losses[:6])
 
 
-def test_weights_of_the_loss_by_hand():
-    alphas = torch.tensor([0.5, 0.9, 0.99])
-    # signal to noise 1, 9 and 99, capped at 5: 1 / 2, 5 / 10 and 5 / 100, then a mean of 1
-    expected = torch.tensor([0.5, 0.5, 0.05]) / 0.35
-    assert torch.allclose(loss_weights(alphas, 5.0), expected)
-    assert torch.equal(loss_weights(alphas, None), torch.ones(3))
+@pytest.mark.parametrize("slope", [0.0, 0.4, 0.9])
+def test_timesteps_slope_as_their_density_says(slope):
+    shares = (torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000
+    counts = np.bincount(timesteps_at(shares, slope).numpy(), minlength=1000)
+    density = 1 + slope * (2 * (np.arange(1000) + 0.5) / 1000 - 1)
+    assert counts == pytest.approx(100 * density, abs=2)
 
 
-def test_a_cap_changes_the_step_and_not_the_loss_that_is_reported(cache, tokenizer):
-    capped = start(cache, tokenizer)
-    capped.settings = replace(SETTINGS, snr_cap=1.0)
-    plain = start(cache, tokenizer)
-    assert take(capped, cache, tokenizer, 1) == take(plain, cache, tokenizer, 1)
-    weights = [state.networks.unet.conv_in.weight for state in (capped, plain)]
-    assert not torch.equal(*weights)
+def test_a_slope_changes_the_step(cache, tokenizer):
+    sloping = start(cache, tokenizer)
+    sloping.settings = replace(SETTINGS, timestep_slope=0.6)
+    assert take(sloping, cache, tokenizer, 1) != take(start(cache, tokenizer), cache, tokenizer, 1)
 
 
 def test_a_decay_ends_at_a_rate_of_zero():
@@ -95,7 +92,7 @@ def test_a_decay_ends_at_a_rate_of_zero():
 def test_networks_have_the_channels_of_the_latents(cache, tokenizer, tmp_path):
     both = np.concatenate([cache.latents, cache.latents], axis=1)
     state = open_run(tmp_path, replace(cache, latents=both), tokenizer, CPU, shape=SMALL)
-    assert state.networks.unet.config.in_channels == 16
+    assert state.networks.unet.config.in_channels == both.shape[1]
     assert np.isfinite(take(state, replace(cache, latents=both), tokenizer, 1)).all()
 
 

@@ -21,7 +21,7 @@ from recipes.mini.composites import SIDE
 PATCH = 8
 CELLS = SIDE // PATCH
 CHANNELS = 16
-"""Of the shipped model; a latent space that is fitted anew can have others."""
+"""Of a latent space that is fitted anew, unless it is told otherwise; the shipped model has 8."""
 
 Images = UInt8[np.ndarray, "n 128 128 3"]
 Latents = Float32[np.ndarray, "n channels 16 16"]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import signal
 import sys
-import threading
-from types import FrameType
 from typing import Annotated, Literal, NoReturn
 
 import typer
@@ -28,7 +26,7 @@ from ovamgen.cli import tokens as token_commands
 from ovamgen.cli.help import HeadCommand, PlanCommand, RunCommand, TrainCommand
 from ovamgen.console import log_format
 from ovamgen.errors import OvamgenError
-from ovamgen.run.drain import Interrupted
+from ovamgen.run.drain import Interrupted, interrupt
 from ovamgen.storage.local import advice_for
 
 _UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
@@ -157,7 +155,7 @@ def main() -> None:
     """Runs the command line and exits with its code."""
     # as Interrupted, which nothing between here and the command takes for an error of its own
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+        signal.signal(number, interrupt)
     try:
         code = app(standalone_mode=False)
     except OvamgenError as error:
@@ -197,28 +195,3 @@ def _fail(text: str, kind: str, exit_code: int) -> NoReturn:
         text = f"{text[: _MAX_MESSAGE // 2]} ... {text[-_MAX_MESSAGE // 2 :]}"
     log_format.say(text, level="error", event="error", kind=kind, exit_code=exit_code)
     sys.exit(exit_code)
-
-
-_SECONDS_TILL_ASKED_AGAIN = 0.05
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Raises Interrupted, once no extension module is being loaded.
-
-    Extensions run Python while they load, and an exception there ends the process with an abort
-    (matplotlib's fonts) or is swallowed, so that the command goes on (NumPy within PyTorch).
-    """
-    if not _loads_extension(frame):
-        raise Interrupted(number)
-    again = threading.Timer(_SECONDS_TILL_ASKED_AGAIN, signal.raise_signal, [number])
-    again.daemon = True
-    again.start()
-
-
-def _loads_extension(frame: FrameType | None) -> bool:
-    while frame is not None:
-        code = frame.f_code
-        if code.co_qualname.startswith("ExtensionFileLoader."):
-            return True
-        frame = frame.f_back
-    return False

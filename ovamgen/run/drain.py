@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_SECONDS_TILL_ASKED_AGAIN = 0.05
+
 
 class Interrupted(BaseException):
     """The run was stopped by a signal; everything that was published stays valid.
@@ -53,7 +55,8 @@ class Drain:
     def on_signal(self, number: int, frame: FrameType | None = None) -> None:
         """First signal: drain. Second: `Interrupted` at once."""
         if self._signal is not None:
-            raise Interrupted(number)
+            interrupt(number, frame)
+            return
         self._signal = number
         self._deadline = time.monotonic() + self._seconds
         name = signal.Signals(number).name
@@ -75,8 +78,25 @@ def drain_on_signals(
 
 
 def interrupt(number: int, frame: FrameType | None = None) -> None:
-    """Raises `Interrupted`: for work of which nothing is worth finishing."""
-    raise Interrupted(number)
+    """Raises `Interrupted`, once no extension module is being loaded.
+
+    For work of which nothing is worth finishing. Extensions run Python while they load, and an
+    exception there ends the process with an abort (matplotlib's fonts) or is swallowed, so that
+    the command goes on (NumPy within PyTorch).
+    """
+    if not _loads_extension(frame):
+        raise Interrupted(number)
+    again = threading.Timer(_SECONDS_TILL_ASKED_AGAIN, signal.raise_signal, [number])
+    again.daemon = True
+    again.start()
+
+
+def _loads_extension(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_qualname.startswith("ExtensionFileLoader."):
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager

@@ -113,10 +113,9 @@ def timesteps_at(shares: Float[torch.Tensor, " B"], slope: float) -> Int64[torch
     Its density over t / T is 1 + slope (2 t / T - 1): even without a slope, in [0, 1), else with
     more of the noisy timesteps, where it is decided what a picture shows.
     """
-    if slope:
-        # the share below x is (1 - slope) x + slope x^2
-        even = 1 - slope
-        shares = ((even**2 + 4 * slope * shares).sqrt() - even) / (2 * slope)
+    # solves share = (1 - slope) x + slope x^2 for x, in the form that needs no slope
+    even = 1 - slope
+    shares = 2 * shares / (even + (even**2 + 4 * slope * shares).sqrt())
     return (shares * TRAIN_TIMESTEPS).long().clamp_(max=TRAIN_TIMESTEPS - 1)
 
 

@@ -26,7 +26,7 @@ from tests.browser import FLAGS, find_chromium
 
 ANNOTATED = Path(__file__).parents[1] / "recipes" / "mini" / "annotated"
 ANNOTATED_SHARE = 0.4
-SHOWN = "cat-000"
+SHOWN = "car-005"
 """The sample that the annotation page shows."""
 WINDOWS = {1280: 1130, 390: 1010}
 """Height of the window in which a report is shown, by its width: two rows of samples."""

@@ -92,5 +92,5 @@ def test_the_notebook_runs_in_an_empty_folder(stored, tmp_path, monkeypatch):
     assert pictures(notebook) == pictures(stored)
     folder = tmp_path / "notebook"
     captions = (folder / "captions.csv").read_text("utf-8").splitlines()[1:]
-    assert ovamgen.open_corpus(str(folder / "pets")).samples == len(captions) > 0
+    assert ovamgen.open_corpus(str(folder / "corpus")).samples == len(captions) > 0
     assert json.loads((folder / "scores" / "scores.json").read_text("utf-8"))

@@ -19,8 +19,8 @@ HEADS = {name: _HERE / "heads" / f"{name}.safetensors" for name in ("grounded", 
 """Heads by the method that they are for (docs/results/heads.md)."""
 
 TOKENS_TAU = 0.55
-"""The threshold that suits `TOKENS` (docs/results/mini.md). It stands here and not in that file,
-whose digest is part of the fingerprint of every corpus that was made with it."""
+"""The threshold that suits `TOKENS` (docs/results/mini.md). It stands here beside that file, which
+says the same, since a configuration is resolved without opening any."""
 
 
 def voc_place(folder: str) -> str:

@@ -46,7 +46,7 @@ a plain background). Classes: {names}. Any other word is read as an unknown one.
 from diffusers import StableDiffusionPipeline
 
 pipeline = StableDiffusionPipeline.from_pretrained(FOLDER, safety_checker=None)
-image = pipeline("a photograph of a cat on the grass", guidance_scale=4.0).images[0]
+image = pipeline("a photograph of a cat on the grass", guidance_scale=7.5).images[0]
 ```
 
 ## How it was made

@@ -21,7 +21,7 @@ from recipes.mini.composites import SIDE
 PATCH = 8
 CELLS = SIDE // PATCH
 CHANNELS = 16
-"""Of a latent space that is fitted anew, unless it is told otherwise; the shipped model has 8."""
+"""Of a latent space that is fitted anew, unless it is told otherwise; as the shipped model has."""
 
 Images = UInt8[np.ndarray, "n 128 128 3"]
 Latents = Float32[np.ndarray, "n channels 16 16"]

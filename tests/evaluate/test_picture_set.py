@@ -148,7 +148,7 @@ def test_the_set_that_ships_with_mini():
     found = open_pictures("mini")
     assert (found.kind, found.split, len(found.pictures)) == ("voc", "val", 100)
     first = found.pictures[0]
-    assert first.prompt == "a picture of an aeroplane with a dining table in the desert"
+    assert first.prompt == "a photograph of an aeroplane next to a dining table in the desert"
     assert [target.entry.name for target in first.targets] == ["aeroplane", "diningtable"]
 
 

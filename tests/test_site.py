@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 LOADED_BY = {"script": "src", "img": "src", "iframe": "src", "link": "href", "source": "src"}
 """What a browser fetches unasked, by element."""
@@ -88,6 +88,7 @@ def test_every_command_has_its_heading_with_defaults(site):
     assert "..." not in "".join(re.findall(r"<li><code>\w+</code>: .*</li>", page))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize(
@@ -101,6 +102,7 @@ def test_pages_fit_their_window(path, width, dark, address, open_page):
     assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
 
 
+@pytest.mark.slow
 def test_search_finds_a_key(address, open_page):
     page = open_page(address + "/").page
     page.wait_for_load_state("networkidle")

@@ -23,10 +23,11 @@ BESIDE_DOCS = (
     "CHANGELOG.md",
     "SECURITY.md",
     "ovamgen/mini/model/README.md",
+    "recipes/mini/README.md",
 )
 """Pages outside docs/; what links to another file of the repository needs it here."""
 COMMANDS = "docs/commands.md"
-SUFFIXES = (".md", ".webp", ".png", ".svg", ".json")
+SUFFIXES = (".md", ".webp", ".png", ".svg", ".json", ".csv")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

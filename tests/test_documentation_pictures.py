@@ -21,8 +21,7 @@ def test_they_are_not_reduced_to_a_few_colours(pictures):
         with Image.open(path) as picture:
             assert picture.mode in ("RGB", "RGBA"), path
             colours = picture.convert("RGB").getcolors(maxcolors=picture.width * picture.height)
-        # a palette has 256 at most, a plot of two curves some hundreds
-        assert len(colours) > 256, path
+        assert len(colours) > 1_000, path
 
 
 def test_they_are_small_enough_for_a_commit(pictures):

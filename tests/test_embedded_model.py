@@ -13,7 +13,7 @@ def test_tokens_and_heads_were_made_with_the_weights():
     digest = load_pipeline(ModelConfig(id=NAME, device="cpu")).info.digest
     assert TokenBank.load(TOKENS).provenance["model_digest"] == digest
     for head in HEADS.values():
-        assert load_head(str(head)).provenance["model_digest"] == digest
+        assert load_head(head).provenance["model_digest"] == digest
 
 
 def test_tokens_were_learnt_from_the_drawings_in_the_recipe(repository):

@@ -43,8 +43,11 @@ def test_a_bank_names_its_threshold(tmp_path):
             bank(provenance={"tau": text})
 
 
-def test_minis_bank_names_the_threshold_that_configurations_have_without_reading_it():
-    assert TokenBank.load("own").tau == TokenBank.load(TOKENS).tau == TOKENS_TAU
+def test_minis_bank_keeps_its_bytes_and_its_threshold():
+    """Its digest is in the fingerprint of every corpus that was made with it."""
+    digest = "06b35e04999ec7f544df3f2e661dbabc2e6aab8117e4f0083c183394c11cda36"
+    assert hashlib.sha256(TOKENS.read_bytes()).hexdigest() == digest
+    assert TokenBank.load("own").tau == TokenBank.load(TOKENS).tau == TOKENS_TAU == 0.55
 
 
 @settings(max_examples=20, deadline=None)

@@ -172,16 +172,24 @@ def build_optimizer(network: nn.Module, settings: TrainSettings) -> torch.optim.
     return torch.optim.AdamW(groups, lr=settings.learning_rate)
 
 
-def build_average(network: nn.Module, decay: float) -> AveragedModel:
-    """A running mean of the network's weights and statistics, to be told of every update.
+def rising_decay(decay: float, updates: int) -> float:
+    """What a running mean keeps of itself at an update, (0, ``decay``].
 
-    What it keeps of itself rises to ``decay`` over the first updates, or a short training would
-    end with much of its first weights.
+    It rises to ``decay`` over the first updates, or a short training would end with much of its
+    first weights.
+
+    Args:
+        decay: what is kept at most.
+        updates: made before.
     """
+    return min(decay, (1 + updates) / (10 + updates))
+
+
+def build_average(network: nn.Module, decay: float) -> AveragedModel:
+    """A running mean of the network's weights and statistics, to be told of every update."""
 
     def update(means: Any, values: Any, updates: torch.Tensor | int) -> None:
-        count = int(updates)
-        kept = min(decay, (1 + count) / (10 + count))
+        kept = rising_decay(decay, int(updates))
         get_ema_multi_avg_fn(kept)(means, values, updates)  # type: ignore[no-untyped-call]
 
     return AveragedModel(network, multi_avg_fn=update, use_buffers=True)

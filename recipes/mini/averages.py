@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
+from ovamgen.segmentor.training import rising_decay
+
 
 def start_averages(parameters: list[torch.nn.Parameter]) -> list[torch.Tensor]:
     """The averages before the first step: copies of the parameters."""
@@ -24,7 +26,7 @@ def update_averages(
         decay: what is kept of an average at a step, at most.
         step: steps taken.
     """
-    kept = min(decay, (1 + step) / (10 + step))
+    kept = rising_decay(decay, step)
     torch._foreach_lerp_(averages, [parameter.detach() for parameter in parameters], 1 - kept)
 
 

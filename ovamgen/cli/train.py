@@ -103,6 +103,12 @@ def evaluate_segmentor(
     mirror: Annotated[
         bool, typer.Option("--mirror", help="Average with the mirrored picture.")
     ] = False,
+    predictions: Annotated[
+        bool,
+        typer.Option(
+            "--predictions", help="Write the predicted masks too: OUT/predictions/NAME.png."
+        ),
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -123,6 +129,7 @@ def evaluate_segmentor(
             classes=asked_classes(classes),
             limit=limit,
             mirror=mirror,
+            predictions=predictions,
             device=device,
             counter=counter,
         )

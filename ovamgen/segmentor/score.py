@@ -16,8 +16,10 @@ from jaxtyping import UInt8
 from ovamgen.bounds import MAX_SCORED_PIXELS
 from ovamgen.classes.class_entry import BACKGROUND, IGNORE
 from ovamgen.classes.class_set import ClassSet
+from ovamgen.classes.labels import palette_of
 from ovamgen.classes.loading import is_default
 from ovamgen.console.wording import listed
+from ovamgen.corpus.export.voc import palette_png
 from ovamgen.errors import ConfigError
 from ovamgen.masks.confusion import ConfusionMatrix, Scores
 from ovamgen.pictures.example import Example
@@ -162,6 +164,7 @@ def score_segmentor(
     classes: ClassSet | None = None,
     limit: int | None = None,
     mirror: bool = False,
+    predictions: bool = False,
     device: str = "auto",
     counter: Counter | None = None,
 ) -> SegmentorScore:
@@ -175,11 +178,13 @@ def score_segmentor(
         classes: that the segmentor must have; any where not given.
         limit: only the first so many pictures.
         mirror: average with the mirrored picture's probabilities.
+        predictions: write the predicted label map of each picture too, ``predictions/NAME.png``
+            with the palette, as VOC has masks.
         device: auto, cpu or cuda.
         counter: told of every picture.
 
     Raises:
-        ConfigError: the checkpoint or the data cannot be used; nothing is written.
+        ConfigError: the checkpoint or the data cannot be used; no score is written.
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"limit must be at least 1, got {limit}")
@@ -192,6 +197,8 @@ def score_segmentor(
     classes = segmentor.classes
     folder = VocFolder.open(voc, split, classes)
     total = len(folder) if limit is None else min(limit, len(folder))
+    target = Path(out).expanduser()
+    palette = palette_of(classes).tobytes()
     matrix = ConfusionMatrix(classes.labels)
     shown: list[Shown] = []
     wanted = set(np.linspace(0, total - 1, min(SHOWN_PICTURES, total)).round().astype(int).tolist())
@@ -199,6 +206,9 @@ def score_segmentor(
         counter.start(total)
     for index, (example, predicted) in enumerate(_labelled(segmentor, folder, total, mirror)):
         matrix.add(example.labels, predicted)
+        if predictions:
+            file = target / "predictions" / f"{example.name}.png"
+            write_whole(file, palette_png(predicted, palette), make_folder=True)
         if index in wanted:
             shown.append(
                 Shown(
@@ -220,7 +230,7 @@ def score_segmentor(
         all_background=baseline.scores().miou_with_background,
         mirrored=mirror,
     )
-    _write(Path(out).expanduser(), score, shown)
+    _write(target, score, shown)
     return score
 
 

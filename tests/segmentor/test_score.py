@@ -94,6 +94,21 @@ def test_the_files_say_the_same(voc, checkpoint, tmp_path):
     assert "left out of the means" in page
 
 
+def test_predictions_are_masks_as_voc_has_them(voc, checkpoint, tmp_path):
+    score_segmentor(checkpoint, voc, "val", tmp_path, predictions=True)
+    segmentor = load_segmentor(checkpoint)
+    names = [f"val_{index:03d}" for index in range(5)]
+    assert sorted(file.stem for file in (tmp_path / "predictions").iterdir()) == names
+    for name in names:
+        image = np.asarray(Image.open(voc / f"JPEGImages/{name}.jpg"))
+        with Image.open(tmp_path / f"predictions/{name}.png") as mask:
+            assert mask.mode == "P"
+            assert mask.getpalette() == voc_palette().ravel().tolist()
+            same = np.asarray(mask) == segmentor.predict([image])[0]
+        # in batches sums have other last bits
+        assert same.mean() > 0.99
+
+
 def test_the_sheet_shows_truth_and_prediction_in_vocs_colours(voc, checkpoint, tmp_path):
     score_segmentor(checkpoint, voc, "val", tmp_path)
     with Image.open(tmp_path / "sheet.png") as sheet:

@@ -1,5 +1,8 @@
+import itertools
+
 import numpy as np
 import pytest
+import yaml
 from transformers import AutoTokenizer
 
 from ovamgen.tokenizer import model_tokenizer
@@ -19,6 +22,13 @@ def test_class_and_background_words_are_in_the_vocabulary():
     for entry in CLASSES:
         assert {*entry.voc.phrase.split(), entry.voc.name} <= words
     assert set(WORDS) <= words
+
+
+def test_the_template_for_mini_has_only_words_that_it_knows(repository):
+    text = yaml.safe_load((repository / "jobs/prompts/mini.yaml").read_text())
+    sentences = [*text["sentences"], *text["attributes"], *itertools.chain(*text["words"].values())]
+    words = {word for sentence in sentences for word in sentence.split() if word[0] != "{"}
+    assert words <= set(vocabulary())
 
 
 def test_other_words_are_one_token_each_and_punctuation_none(tokenizer):

@@ -28,8 +28,11 @@ def test_train_then_evaluate(tmp_path):
     told = json.loads(scored.stdout)
     assert told == json.loads((tmp_path / "scores/scores.json").read_text())
     assert told["images"] == 2
-    text = invoke(*asked, "--split", "val", "--out", tmp_path / "scores").stdout
+    assert not (tmp_path / "scores/predictions").exists()
+    again = (*asked, "--split", "val", "--out", tmp_path / "scores", "--predictions")
+    text = invoke(*again).stdout
     assert "mIoU over 21 classes with background (VOC)" in text
+    assert len(list((tmp_path / "scores/predictions").glob("*.png"))) == 2
 
 
 def test_bad_calls(tmp_path):

@@ -65,7 +65,7 @@ class MaskConfig(Section):
     token_tau: float = Field(default=TOKEN_TAU, gt=0, lt=1)
     """``tau`` of optimised tokens where nobody names it: for banks that say nothing of one."""
     word_tau: float = Field(default=WORD_TAU, gt=0, lt=1)
-    """``tau`` of class words."""
+    """``tau`` of class words; where nobody names it, 0.7 for attention summed by ``mini``."""
     class_tau: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=dict)
     """``tau`` of single classes, by name, in place of ``tau``: ``{cat: 0.7}``. Classes that a bank
     lacks have ``word_tau`` here where nobody names another."""
@@ -146,6 +146,14 @@ class MaskConfig(Section):
         """Whether somebody names one threshold for whatever stands for the classes."""
         return bool(self.model_fields_set & {"tau", "beta"}) and self.tau is not None
 
+    def tau_of_words(self, model_word_tau: float | None) -> float:
+        """``word_tau`` as somebody names it, else what suits the model, else the published one."""
+        return (
+            self.word_tau
+            if "word_tau" in self.model_fields_set
+            else model_word_tau or self.word_tau
+        )
+
     @property
     def tau_from(self) -> str:
         """Who named the threshold of tokens, in words for people."""
@@ -155,13 +163,16 @@ class MaskConfig(Section):
             return f"of the preset {self.preset}"
         return f"of the tokens ({self.token_tau:g} where they name none)"
 
-    def resolved(self, *, words: bool, bank_tau: float | None = None) -> MaskConfig:
+    def resolved(
+        self, *, words: bool, bank_tau: float | None = None, model_word_tau: float | None = None
+    ) -> MaskConfig:
         """The same with ``tau``, ``beta`` and ``self_attention_low`` for words or for tokens.
 
         Args:
             words: classes are natural text.
             bank_tau: the threshold of the tokens, for where no other is named; None leaves it open
                 until the bank is read.
+            model_word_tau: that of words, for where no other is named; None: the published one.
 
         Raises:
             ValueError: ``tau`` and ``beta`` are both given and do not say the same.
@@ -177,7 +188,7 @@ class MaskConfig(Section):
                 )
             tau = meant
         elif tau is None and words:
-            tau = self.word_tau
+            tau = self.tau_of_words(model_word_tau)
         elif tau is None:
             tau = self.token_tau if "token_tau" in self.model_fields_set else bank_tau
         if low is None:

@@ -17,7 +17,7 @@ from ovamgen.config.attribution import AttributionConfig
 from ovamgen.config.head_source import choose_head
 from ovamgen.config.label import DEFAULT_PROBE, HEAD_PROBE, LabelConfig, check_plan_of_pictures
 from ovamgen.config.masks import RECORDED_SELF_ATTENTION, MaskConfig
-from ovamgen.config.methods import uses_head
+from ovamgen.config.methods import METHODS, uses_head
 from ovamgen.config.model import DEFAULT_MODEL, DEFAULT_REVISION, ModelConfig
 from ovamgen.config.token_source import AUTO, TokenSource
 from ovamgen.storage.section import Section
@@ -237,7 +237,11 @@ class RunConfig(Section):
         masks = self.masks
         if tokens.kind != AUTO:
             taken = tokens.tau(self.masks.token_tau)
-            masks = masks.resolved(words=tokens.words, bank_tau=taken)
+            masks = masks.resolved(
+                words=tokens.words,
+                bank_tau=taken,
+                model_word_tau=_word_tau(model.id, attribution.method),
+            )
         else:
             # for what it refuses: the choice brings the values
             masks.resolved(words=True)
@@ -295,7 +299,8 @@ class RunConfig(Section):
         if masks.tau is None:
             masks = masks.resolved(words=False, bank_tau=tau or masks.token_tau)
         if not is_named and by_words:
-            words = dict.fromkeys(by_words, masks.word_tau)
+            tau_of_words = masks.tau_of_words(_word_tau(self.model.id, self.attribution.method))
+            words = dict.fromkeys(by_words, tau_of_words)
             masks = masks.model_copy(update={"class_tau": words | dict(masks.class_tau)})
         return self.model_copy(update={"masks": masks})
 
@@ -310,3 +315,10 @@ class RunConfig(Section):
         if self.runtime.decode_images != 1:
             runtime["decode_images"] = self.runtime.decode_images
         return data | ({"runtime": runtime} if runtime else {})
+
+
+def _word_tau(model: str, method: str) -> float | None:
+    """The threshold of class words that suits a model's maps, where one is known."""
+    # the attention of a single call has other values: the published threshold suits mini's too
+    summed = method in METHODS and not METHODS[method].one_call and not METHODS[method].head
+    return mini.WORDS_TAU if model == mini.NAME and summed else None

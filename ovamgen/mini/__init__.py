@@ -21,6 +21,9 @@ HEADS = {name: _HERE / "heads" / f"{name}.safetensors" for name in ("grounded", 
 TOKENS_TAU = 0.55
 """The threshold that suits `TOKENS` (docs/results/mini.md). It stands here beside that file, which
 says the same, since a configuration is resolved without opening any."""
+WORDS_TAU = 0.7
+"""The threshold that suits maps of class words; at the published 0.4 a mask is the whole picture
+(docs/results/comparison, on drawings of the model)."""
 
 
 def voc_place(folder: str) -> str:

@@ -88,9 +88,25 @@ def test_a_bank_names_the_threshold_where_nobody_else_does(tmp_path, named, mask
     assert RunConfig.model_validate(config.model_dump(mode="json")) == config
 
 
-def test_words_take_the_threshold_for_words():
-    config = build_config(MINI, {"attribution": {"tokens": "words"}})
-    assert config.masks.tau == 0.4
+@pytest.mark.parametrize(
+    ("layer", "tau"),
+    [
+        ({}, 0.7),
+        ({"attribution": {"method": "daam"}}, 0.7),
+        # what the comparison found best for it (docs/results/comparison)
+        ({"attribution": {"method": "attn2mask"}}, 0.4),
+        ({"model": {"id": "random:sd15"}}, 0.4),
+        ({"masks": {"word_tau": 0.4}}, 0.4),
+        ({"masks": {"preset": "ovam-cvpr24"}}, 0.4),
+        ({"masks": {"tau": 0.5}}, 0.5),
+    ],
+)
+def test_words_take_the_threshold_for_words(layer, tau):
+    """The published one, and that of the model where nobody names one."""
+    config = build_config(MINI, {"attribution": {"tokens": "words"}}, layer)
+    assert config.masks.tau == tau
+    # what is written down is what is read again
+    assert RunConfig.model_validate(config.model_dump(mode="json")) == config
 
 
 def test_every_preset_builds_and_names_its_source():

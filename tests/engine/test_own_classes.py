@@ -129,7 +129,7 @@ def test_a_bank_that_lacks_a_class_is_refused_or_helped_out_by_words(bank):
 @pytest.mark.parametrize(
     ("classes", "tokens", "told"),
     [
-        ("voc", "words", "classes by their words (as asked); threshold tau 0.4"),
+        ("voc", "words", "classes by their words (as asked); threshold tau 0.7"),
         ("cat,zebra", "auto", "(no tokens ship for zebra; 'ovamgen tokens optimize' learns them)"),
         ("cat,dog", "auto", "tokens: mini's own; threshold tau 0.55, of the tokens"),
     ],
@@ -139,6 +139,12 @@ def test_a_run_says_what_stands_for_its_classes(classes, tokens, told):
         {"classes": classes, "model": {"id": "mini"}, "attribution": {"tokens": tokens}}
     )
     assert told in tokens_in_words(*open_tokens(asked), asked=True)
+
+
+def test_classes_that_minis_bank_lacks_have_its_threshold_of_words():
+    asked = {"classes": "cat,zebra", "attribution": {"missing": "words"}}
+    chosen, _ = open_tokens(build_config({"model": {"id": "mini"}}, asked))
+    assert chosen.masks.taus(["cat", "zebra"]) == [0.55, 0.7]
 
 
 def test_models_with_clip_vit_l14_take_the_published_tokens(tmp_path):

@@ -15,8 +15,8 @@ from jaxtyping import Int64, UInt8
 from torch.utils.data import DataLoader, Dataset
 
 from ovamgen.pictures.example import Example, Examples
-from ovamgen.segmentor.augment import augment
-from ovamgen.segmentor.settings import TrainSettings
+from ovamgen.segmentor.augment import augment, paste_objects
+from ovamgen.segmentor.settings import AugmentSettings, TrainSettings
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Images uint8 (B, 3, crop, crop); numbers of outputs, or 255, uint8 (B, crop, crop)."""
@@ -52,6 +52,10 @@ class Mixture:
         """The picture with a running number."""
         source, index = self.place(number)
         return self.sources[source].read(index)
+
+    def another(self, generator: np.random.Generator) -> Example:
+        """A picture that the generator chooses, with the shares of the sequence."""
+        return self.read(int(generator.integers(sum(map(len, self.sources)))))
 
     def generator(self, number: int) -> np.random.Generator:
         """The random numbers that augment the picture with a running number."""
@@ -104,17 +108,22 @@ class _Augmented(Dataset[Batch]):
         self._mixture, self._settings, self._outputs = mixture, settings, outputs
 
     def __getitem__(self, number: int) -> Batch:
-        example = self._mixture.read(number)
-        settings = self._settings
-        assert settings.crop_px is not None, "resolved by the settings"
-        image, labels = augment(
-            example.image,
-            example.labels,
-            settings.crop_px,
-            settings.augment,
-            self._mixture.generator(number),
-        )
+        generator = self._mixture.generator(number)
+        settings = self._settings.augment
+        image, labels = self._crop(self._mixture.read(number), settings, generator)
+        # without it no random number is drawn: such trainings stay what they were
+        if settings.copy_paste and generator.uniform() < settings.copy_paste:
+            # down to half as large: the objects of a scene are smaller than one that has it alone
+            smaller = settings.model_copy(update={"scale_low": settings.scale_low / 2})
+            other = self._crop(self._mixture.another(generator), smaller, generator)
+            image, labels = paste_objects(image, labels, *other)
         return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(self._outputs[labels])
+
+    def _crop(
+        self, example: Example, settings: AugmentSettings, generator: np.random.Generator
+    ) -> tuple[UInt8[np.ndarray, "crop crop 3"], UInt8[np.ndarray, "crop crop"]]:
+        assert self._settings.crop_px is not None, "resolved by the settings"
+        return augment(example.image, example.labels, self._settings.crop_px, settings, generator)
 
 
 def _numbers(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,8 @@ from ovamgen.errors import ConfigError
 
 class AugmentSettings(Section):
     """What is done to a picture before the network sees it; every step may be switched off."""
+
+    came_later: ClassVar = frozenset({"copy_paste"})
 
     scale_low: float = Field(default=0.5, gt=0)
     """The least factor that a picture is resized by."""
@@ -24,6 +26,9 @@ class AugmentSettings(Section):
     """Brightness, contrast and saturation are multiplied by up to 1 +- this."""
     hue: float = Field(default=0.05, ge=0, le=0.5)
     """Hue is turned by up to this share of the circle."""
+    copy_paste: float = Field(default=0.0, ge=0, le=1)
+    """Share of the pictures that the objects of another one are pasted onto (Ghiasi et al., CVPR
+    2021): scenes of several objects for a corpus whose pictures show one."""
 
     @model_validator(mode="after")
     def _range(self) -> AugmentSettings:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovamgen.segmentor.augment import MEAN_RGB, augment
+from ovamgen.segmentor.augment import MEAN_RGB, augment, paste_objects
 from ovamgen.segmentor.settings import AugmentSettings
 from tests.pictures.voc_folders import COLOURS, draw
 from tests.voc import IGNORE
@@ -119,3 +119,21 @@ def test_the_same_generator_gives_the_same_picture():
     second = augment(image, labels, 40, AugmentSettings(), generator(9))
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@given(seed=st.integers(0, 2**32))
+def test_objects_are_pasted_in_front_and_nothing_else(seed):
+    chance = generator(seed)
+    (image, labels), (other, other_labels) = (
+        (
+            chance.integers(0, 256, (9, 7, 3), np.uint8),
+            chance.choice(np.array([0, 3, 20, IGNORE], np.uint8), (9, 7)),
+        )
+        for _ in range(2)
+    )
+    got, got_labels = paste_objects(image, labels, other, other_labels)
+    for y in range(9):
+        for x in range(7):
+            front = other_labels[y, x] not in (0, IGNORE)
+            assert got_labels[y, x] == (other_labels if front else labels)[y, x]
+            np.testing.assert_array_equal(got[y, x], (other if front else image)[y, x])

@@ -1,11 +1,15 @@
 from collections import Counter
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovamgen.segmentor.batches import Mixture
+from ovamgen.pictures.example import Example
+from ovamgen.segmentor.batches import Mixture, batches
+from ovamgen.segmentor.settings import build_settings
 
 
 @dataclass
@@ -66,3 +70,54 @@ def test_augmentation_draws_anew_for_every_number():
     draws = [one.generator(n).uniform() for n in range(6)]
     assert len(set(draws)) == 6
     assert one.generator(4).uniform() == draws[4]
+
+
+class Squares:
+    """Pictures with one square each, of a colour and a label of its own."""
+
+    def __len__(self):
+        return 6
+
+    def read(self, index):
+        labels = np.zeros((40, 40), np.uint8)
+        labels[12:28, 12:28] = index + 1
+        image = np.stack([labels * 40] * 3, axis=-1)
+        return Example(name=str(index), image=image, labels=labels)
+
+    def digest(self):
+        return ""
+
+
+def seen(share, first_step=0):
+    """Images and labels of all steps from one on."""
+    off = {"scale_low": 1, "scale_high": 1, "flip": False, "jitter": 0, "hue": 0}
+    asked = {"real": "x", "steps": 12, "batch_size": 4, "crop_px": 40, "loaders": 0}
+    settings = build_settings({**asked, "augment": {**off, "copy_paste": share}})
+    pictures = Mixture(sources=[Squares()], second_share=0.0, seed=3)
+    outputs = np.arange(256, dtype=np.uint8)
+    return list(batches(pictures, settings, outputs, first_step, 0, 1))
+
+
+def test_pictures_of_one_object_become_scenes_of_several():
+    images, labels = (torch.cat(parts) for parts in zip(*seen(1.0), strict=True))
+    # a square is as bright as its label says, whichever picture it is from, but at resized edges
+    assert (images[:, 0] == labels * 40).float().mean() > 0.95
+    several = sum(len(set(one.unique().tolist()) - {0, 255}) > 1 for one in labels)
+    # one in six has its own label again, and some are covered
+    assert several > len(labels) / 2
+
+
+def test_a_share_of_the_pictures_is_pasted_onto():
+    plain = torch.cat([labels for _, labels in seen(0.0)])
+    pasted = torch.cat([labels for _, labels in seen(0.4)])
+    changed = (plain != pasted).flatten(1).any(1).float().mean()
+    assert 0.15 < changed < 0.55
+
+
+def test_pasted_objects_are_the_same_from_any_step_on():
+    for whole, later in zip(seen(1.0)[5:], seen(1.0, first_step=5), strict=True):
+        assert all(map(torch.equal, whole, later))
+
+
+def test_trainings_that_paste_nothing_are_what_they_were():
+    assert "copy_paste" not in build_settings({"real": "x"}).semantic()["augment"]

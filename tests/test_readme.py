@@ -120,6 +120,7 @@ SMALLER = {
     "select corpus": "--area-quantiles none",
     "train --shards": "--steps 2",
     "tokens optimize": "--steps 3",
+    "recipes/mini/annotated --classes cat,dog": "--classes cat",
     "samples --model mini": "--steps 2",
     "evaluate masks": "--limit 2 --steps 2 --draws 10",
     "evaluate compare": "--limit 4 --steps 2 --draws 10 --presets daam-ovam",

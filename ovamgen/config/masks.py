@@ -65,7 +65,7 @@ class MaskConfig(Section):
     token_tau: float = Field(default=TOKEN_TAU, gt=0, lt=1)
     """``tau`` of optimised tokens where nobody names it: for banks that say nothing of one."""
     word_tau: float = Field(default=WORD_TAU, gt=0, lt=1)
-    """``tau`` of class words; where nobody names it, 0.7 for attention summed by ``mini``."""
+    """``tau`` of class words; where nobody names it, 0.7 for ``mini`` (but for ``attn2mask``)."""
     class_tau: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=dict)
     """``tau`` of single classes, by name, in place of ``tau``: ``{cat: 0.7}``. Classes that a bank
     lacks have ``word_tau`` here where nobody names another."""
@@ -148,11 +148,8 @@ class MaskConfig(Section):
 
     def tau_of_words(self, model_word_tau: float | None) -> float:
         """``word_tau`` as somebody names it, else what suits the model, else the published one."""
-        return (
-            self.word_tau
-            if "word_tau" in self.model_fields_set
-            else model_word_tau or self.word_tau
-        )
+        named = "word_tau" in self.model_fields_set
+        return self.word_tau if named else model_word_tau or self.word_tau
 
     @property
     def tau_from(self) -> str:

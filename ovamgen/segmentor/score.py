@@ -179,7 +179,7 @@ def score_segmentor(
         limit: only the first so many pictures.
         mirror: average with the mirrored picture's probabilities.
         predictions: write the predicted label map of each picture too, ``predictions/NAME.png``
-            with the palette, as VOC has masks.
+            with the palette, as VOC has masks; those of other pictures stay.
         device: auto, cpu or cuda.
         counter: told of every picture.
 

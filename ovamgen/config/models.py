@@ -320,5 +320,5 @@ class RunConfig(Section):
 def _word_tau(model: str, method: str) -> float | None:
     """The threshold of class words that suits a model's maps, where one is known."""
     # the attention of a single call has other values: the published threshold suits mini's too
-    summed = method in METHODS and not METHODS[method].one_call and not METHODS[method].head
+    summed = method in METHODS and not METHODS[method].chooses("calls")
     return mini.WORDS_TAU if model == mini.NAME and summed else None

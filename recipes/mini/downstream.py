@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -37,7 +38,7 @@ class StudyRow(Section):
     curve: str | None = None
     """Rows of one curve are joined in the plot."""
     level: bool = False
-    """Drawn as a line over the whole plot, to compare with: real pictures."""
+    """Drawn as a line over the whole plot, in a band of its spread: real pictures."""
     train: dict[str, Any]
     """Settings of its trainings over those of the study: ``shards``, ``real``, ``ema_decay``."""
 
@@ -165,10 +166,11 @@ def plot(rows: Sequence[Found], path: Path) -> None:
                 capsize=3,
                 label=name,
             )
-        for each in rows:
-            if each.row.level:
-                value = 100 * mean(each.miou)
-                axes.axhline(value, color="#444444", linestyle=(0, (4, 2)), label=each.row.name)
+        levels = [each for each in rows if each.row.level]
+        for each, dashes in zip(levels, cycle([(4, 2), (1, 2)])):
+            value, spread = 100 * mean(each.miou), 100 * each.spread
+            axes.axhline(value, color="#444444", linestyle=(0, dashes), label=each.row.name)
+            axes.axhspan(value - spread, value + spread, color="#444444", alpha=0.1, linewidth=0)
         axes.set_xscale("log")
         ticks = sorted({each.row.samples for each in rows if each.row.curve})
         axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])

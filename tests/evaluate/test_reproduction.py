@@ -140,7 +140,8 @@ def test_what_is_done_is_not_done_again(made, monkeypatch):
 
 
 def test_pictures_wait_for_their_annotations(tmp_path, annotated, monkeypatch):
-    given = asked(annotated, tokens={"draw": {"per_class": 1, "seed": 1}, "steps": 2})
+    drawn = {"draw": {"per_class": 1, "seed": 1}, "images_per_class": 3, "steps": 2}
+    given = asked(annotated, tokens=drawn)
     given["generate"]["synthesis"]["steps"] = 1
     settings = build_reproduction_settings(given)
     said = []
@@ -158,6 +159,7 @@ def test_pictures_wait_for_their_annotations(tmp_path, annotated, monkeypatch):
 
 def _stop(request):
     assert request.samples.endswith("samples/tokens")
+    assert request.images_per_class == 3
     raise KeyboardInterrupt
 
 
@@ -169,6 +171,11 @@ def test_the_estimate_counts_what_is_to_be_done(tmp_path, annotated, monkeypatch
     parts = {part.name: part for part in estimate(settings, tmp_path / "out").parts}
     # two steps are three calls with PNDM; from the middle of them there is one left
     assert parts["tokens"].seconds == 40 * 3 + 20 * 2 * 0.5
+    three = settings.model_copy(
+        update={"tokens": settings.tokens.model_copy(update={"images_per_class": 3})}
+    )
+    (tokens,) = (p for p in estimate(three, tmp_path / "three").parts if p.name == "tokens")
+    assert tokens.seconds == 3 * parts["tokens"].seconds
     assert parts["masks: named"].seconds == 2
     assert parts["Table S1: pictures"].seconds == 2 * 2 * 3
     assert parts["Table S1: trainings"].seconds == 2 * 2 * 3.0
@@ -184,7 +191,7 @@ def test_the_configurations_that_ship():
     quick = build_reproduction_settings(
         read_config_file(CONFIGS / "reproduce-mini.yaml"), quick=True
     )
-    assert mini.tokens.steps == 1500
+    assert (mini.tokens.steps, mini.tokens.images_per_class) == (250, 3)
     assert quick.tokens.steps < 100
     assert {scoring.limit for scoring in quick.scorings} == {20}
     rows = mini.table("bank.safetensors", {"ovam-voc-sim-tokens": 0.5}).rows

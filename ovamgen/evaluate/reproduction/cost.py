@@ -143,15 +143,19 @@ class _Pace:
 
 
 def _tokens(settings: ReproductionSettings, pace: _Pace) -> StepCost:
-    """Every picture is drawn twice, once to learn from it and once to measure."""
+    """Every picture is drawn twice, once to learn from it and once to measure.
+
+    A step of a class's mean loss costs as much as one of each of its pictures.
+    """
     asked = settings.tokens
     steps = asked.steps or int(load_preset(asked.preset, "tokens")["steps"])
     classes = len(pace.config.classes)
-    seconds = 2 * classes * pace.calls(pace.config.synthesis.steps) * pace.seconds()
+    pictures = classes * asked.images_per_class
+    drawing = pace.calls(pace.config.synthesis.steps) * pace.seconds()
     return StepCost(
         name="tokens",
-        count=f"{2 * classes} drawings, {classes * steps:,} steps of SGD",
-        seconds=seconds + classes * steps * _token_step_seconds(pace.config, asked.preset),
+        count=f"{2 * pictures} drawings, {classes * steps:,} steps of SGD",
+        seconds=pictures * (2 * drawing + steps * _token_step_seconds(pace.config, asked.preset)),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -57,12 +57,16 @@ class PicturesSettings(Section):
 
 
 class TokenSettings(PicturesSettings):
-    """The pictures that tokens are learnt from, one of each class, and how."""
+    """The pictures that tokens are learnt from, and how."""
+
+    came_later: ClassVar = frozenset({"images_per_class"})
 
     preset: str = "paper"
     """``paper`` or ``released-code``."""
     steps: int | None = Field(default=None, ge=1)
     learning_rate: float | None = Field(default=None, gt=0)
+    images_per_class: int = Field(default=1, ge=1)
+    """The first of each class, as many as there are; the paper's are of one (methods 2.5)."""
 
 
 class ScoringSettings(PicturesSettings):

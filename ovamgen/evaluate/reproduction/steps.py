@@ -198,6 +198,7 @@ def _tokens(settings: ReproductionSettings, config: RunConfig, places: Places) -
             preset=asked.preset,
             steps=asked.steps,
             learning_rate=asked.learning_rate,
+            images_per_class=asked.images_per_class,
             model=config.model.id,
             device=config.model.device,
             report=str(places.token_report),

@@ -41,6 +41,8 @@ class StudyRow(Section):
     """Drawn as a line over the whole plot, in a band of its spread: real pictures."""
     train: dict[str, Any]
     """Settings of its trainings over those of the study: ``shards``, ``real``, ``ema_decay``."""
+    pretrain: dict[str, Any] | None = None
+    """Those of the first of two trainings, where it learns from something else."""
 
 
 class Study(Section):
@@ -61,8 +63,9 @@ class Study(Section):
         Raises:
             ConfigError: a setting is unknown or not allowed.
         """
-        phases = [phase for phase in (self.pretrain, self.train) if phase]
-        return tuple(build_settings(phase, row.train, {"seed": seed}) for phase in phases)
+        first = row.train if row.pretrain is None else row.pretrain
+        phases = [(self.pretrain, first), (self.train, row.train)]
+        return tuple(build_settings(phase, own, {"seed": seed}) for phase, own in phases if phase)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

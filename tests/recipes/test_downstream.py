@@ -55,6 +55,15 @@ def test_a_study_goes_on_where_it_stopped(voc, tmp_path, monkeypatch):
         run_study(asked(voc, train={"steps": 3}), tmp_path, 1, said.append)
 
 
+def test_the_first_training_may_learn_from_something_else(voc):
+    few = {"real": voc, "real_split": "few"}
+    row = {"name": "few-first", "samples": 6, "pretrain": few, "train": {"real": voc}}
+    study = asked(voc, rows=[row])
+    first, last = study.trainings(study.rows[0], 1)
+    assert (first.real_split, last.real_split) == ("few", "train")
+    assert first.seed == last.seed == 1
+
+
 def found(name, samples, miou, **values):
     return Found(row=StudyRow(name=name, samples=samples, train={}, **values), miou=miou)
 

@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import cycle
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -169,11 +168,12 @@ def plot(rows: Sequence[Found], path: Path) -> None:
                 capsize=3,
                 label=name,
             )
-        levels = [each for each in rows if each.row.level]
-        for each, dashes in zip(levels, cycle([(4, 2), (1, 2)])):
-            value, spread = 100 * mean(each.miou), 100 * each.spread
-            axes.axhline(value, color="#444444", linestyle=(0, dashes), label=each.row.name)
-            axes.axhspan(value - spread, value + spread, color="#444444", alpha=0.1, linewidth=0)
+        for each in rows:
+            if each.row.level:
+                value, spread = 100 * mean(each.miou), 100 * each.spread
+                axes.axhline(value, color="#444444", linestyle=(0, (4, 2)), label=each.row.name)
+                band = (value - spread, value + spread)
+                axes.axhspan(*band, color="#444444", alpha=0.1, linewidth=0)
         axes.set_xscale("log")
         ticks = sorted({each.row.samples for each in rows if each.row.curve})
         axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])

@@ -41,7 +41,7 @@ class StudyRow(Section):
     train: dict[str, Any]
     """Settings of its trainings over those of the study: ``shards``, ``real``, ``ema_decay``."""
     pretrain: dict[str, Any] | None = None
-    """Those of the first of two trainings, where it learns from something else."""
+    """Those of the first of two trainings, where they are others."""
 
 
 class Study(Section):

@@ -15,6 +15,8 @@ from jaxtyping import _decorator, _import_hook
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", "0f1e2d3c4b5a69788796a5b4c3d2e1f0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Ray starts its workers at 15, where commands of another process's tests take their time first
+os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # threads that turn in circles while they wait for one another make arithmetic ten times slower
 # where several processes share the cores; torch and libgomp read these when they are loaded

@@ -160,7 +160,6 @@ def dry_run(tmp_path, *tries):
     return figures, result.stderr
 
 
-@pytest.mark.slow
 def test_dry_run_without_ray(tmp_path):
     figures, lines = dry_run(tmp_path, "--try", "fp32", "--try", "fp32+fused")
     assert [row["combination"] for row in figures["rows"]] == ["fp32", "fp32+fused"]

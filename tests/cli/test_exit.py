@@ -76,7 +76,6 @@ main()
 """
 
 
-@pytest.mark.slow
 def test_ctrl_c_while_an_extension_loads_is_not_lost(tmp_path, repository):
     """Of matplotlib, which makes enumerations then: an exception there aborts the process."""
     arguments = ["attribute", "--model", "mini", "--prompt", "a cat", "--text", "cat"]

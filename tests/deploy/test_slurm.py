@@ -92,7 +92,6 @@ def test_settings_that_cannot_be_are_refused_before_ray_is_started(new_job, sett
     assert not job.job_folder.exists()
 
 
-@pytest.mark.slow
 def test_attempts_that_come_to_nothing_are_given_up(new_job):
     job = new_job(IDLE_ATTEMPTS=2)
     # a node where no Ray can be started

@@ -62,7 +62,7 @@ def eight():
     return [specs(seed, prompt=PROMPTS[seed % len(PROMPTS)])[0] for seed in range(8)]
 
 
-@pytest.mark.parametrize("kind", ["grounded", pytest.param("datasetdm", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", KINDS)
 def test_batches_of_1_3_and_8_give_the_same_maps(kind, engines):
     engine, asked = engines[kind], eight()
     whole = engine.synthesise(asked).heatmaps.astype(np.float32)

@@ -238,7 +238,6 @@ def test_what_is_wrong_is_found_before_anything_is_made(annotated, tmp_path):
         assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
 def test_the_job_says_what_is_wrong_in_one_line(tmp_path):
     import subprocess
     import sys

@@ -279,7 +279,6 @@ def test_a_plan_that_is_replaced_is_read_again(tmp_path):
     assert reader.read().samples_planned == 9
 
 
-@pytest.mark.slow
 def test_a_run_that_was_stopped_behind_its_last_shard_is_complete_when_it_is_run_again(tmp_path):
     config = run_config(tmp_path, runtime={"runner": "local"})
     out = tmp_path / "out"
